@@ -1,0 +1,1 @@
+//! What Matrix clients call: the client-server API.

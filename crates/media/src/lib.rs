@@ -1,0 +1,1 @@
+//! Blobs: upload, download, thumbnails; content by hash on disk.

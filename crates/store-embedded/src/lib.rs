@@ -1,0 +1,1 @@
+//! The on-disk engine, the default: an LSM tree in one folder.
