@@ -1,1 +1,53 @@
-//! What Matrix clients call: the client-server API.
+//! What Matrix clients call: the client-server API of Matrix v1.19.
+//!
+//! Specified in <https://spec.matrix.org/v1.19/client-server-api/>. This crate turns http requests into calls of the
+//! core crates and their answers into http answers; it keeps nothing and decides nothing that a core could decide.
+//! Listeners, TLS and the metrics registry are the server's.
+//!
+//! # How to add an endpoint
+//!
+//! 1. Write `src/<area>/<verb_noun>.rs`, with [`account::whoami`] as the model: first what it is and where it is
+//!    specified, then the handler, then its tests.
+//! 2. The handler is a plain axum handler over [`State<Api>`](axum::extract::State) and one of the request extractors:
+//!    * [`Call<M>`](Call): ruma's request type `M`, parsed, with the proof of authentication that `M` asks for in
+//!      `call.who`: a [`User`], an `Option<User>`, or `()`.
+//!    * [`Loose<M, B>`](Loose): the same, but the body is a serde type `B` of your own, where ruma's is stricter than
+//!      the clients are, or slower than a hot path can bear ([`Checked`] is a `B` too: bounded bytes, parsed by you).
+//!    * [`User`] and [`Peer`] alone, with any axum extractor beside them, where the body is not JSON (media).
+//!
+//!    Every one takes a bound for its body as the last parameter, if 1 MiB is not right: `Call<M, { 64 * 1024 }>`.
+//! 3. It answers `Result<A>` with `A` one of [`Ruma`] (a ruma response), [`Json`] (anything serialisable), [`Raw`] (JSON
+//!    made earlier), [`Empty`] (`{}`), or any axum response. Errors are [`Error`]; a core's error becomes one in
+//!    `error/<core>.rs`, and nowhere else, so that handlers use `?`.
+//! 4. One line in the area's `mod.rs`: `endpoints.add::<M, _, _>("matrix.account.whoami", whoami::whoami);`. Paths and
+//!    method come from ruma's metadata, the old and unstable paths included; the name is that of the operation in
+//!    metrics and traces.
+//! 5. Its row in `spec/`.
+//!
+//! Limits by user or address: `api.permit(Class::Message, &key)?`.
+
+mod answer;
+mod api;
+mod body;
+mod endpoints;
+mod error;
+mod front;
+mod request;
+
+pub mod account;
+pub mod discovery;
+
+pub use answer::{Empty, Json, Raw, Result, Ruma};
+pub use api::{Api, ApiConfig, Cores, Observer};
+pub use endpoints::Endpoints;
+pub use error::Error;
+pub use request::{Call, Checked, Loose, LooseBody, Peer, Proof, User};
+
+/// Every endpoint, behind the checks and headers that all of them share. Serve it with
+/// `into_make_service_with_connect_info::<SocketAddr>()`, so that addresses of callers are known.
+pub fn router(api: Api) -> axum::Router {
+    let mut endpoints = Endpoints::new(api);
+    discovery::endpoints(&mut endpoints);
+    account::endpoints(&mut endpoints);
+    endpoints.into_router()
+}

@@ -1,0 +1,63 @@
+//! What handlers work with: the cores, the settings of the domain, and who watches.
+
+use std::{ops::Deref, sync::Arc, time::Duration};
+
+use koine_account::{Accounts, Class, LimitKey};
+
+use crate::{Error, Result};
+
+/// The state of every handler. Cloning copies a pointer.
+#[derive(Clone)]
+pub struct Api(Arc<Cores>);
+
+/// What an [`Api`] is made of.
+pub struct Cores {
+    /// People: credentials, sessions, devices, profiles, account data.
+    pub accounts: Arc<Accounts>,
+    /// Settings of this API.
+    pub config: ApiConfig,
+    /// Told of every answered request.
+    pub observer: Arc<dyn Observer>,
+}
+
+/// The settings of the client-server API.
+#[derive(Debug, Clone, Default)]
+pub struct ApiConfig {
+    /// Where clients reach this server, for example `https://matrix.example.org`, as told at
+    /// `/.well-known/matrix/client`. Without it that path answers 404, and clients use the server name.
+    pub public_base_url: Option<String>,
+    /// Believe the last address in `X-Forwarded-For`. Only right behind a proxy that sets it: anyone else could choose
+    /// an address for every request, and so escape the limits by address.
+    pub trust_forwarded_for: bool,
+}
+
+/// Told of every answered request, for metrics. Called on the request's task, so it must be quick.
+pub trait Observer: Send + Sync + 'static {
+    /// `operation` is the name the endpoint was registered with; streams count until their headers are sent.
+    fn answered(&self, operation: &'static str, status: u16, elapsed: Duration);
+}
+
+/// Nobody watches.
+impl Observer for () {
+    fn answered(&self, _operation: &'static str, _status: u16, _elapsed: Duration) {}
+}
+
+impl Api {
+    /// The API over these cores.
+    pub fn new(cores: Cores) -> Self {
+        Self(Arc::new(cores))
+    }
+
+    /// Takes one from what `key` may still do of this class; `M_LIMIT_EXCEEDED` when nothing is left.
+    pub fn permit(&self, class: Class, key: LimitKey<'_>) -> Result<()> {
+        self.accounts.permit(class, key).map_err(|refused| Error::limit_exceeded(refused.retry_after))
+    }
+}
+
+impl Deref for Api {
+    type Target = Cores;
+
+    fn deref(&self) -> &Cores {
+        &self.0
+    }
+}
