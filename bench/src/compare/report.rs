@@ -1,0 +1,329 @@
+//! RESULTS.md: medians over the rounds, their spread, ratios, and the aims beside the values.
+
+use std::fmt::Write as _;
+
+use crate::compare::Results;
+use crate::meter::Line;
+use crate::scenario::Scenario;
+
+/// What is aimed at for a scenario.
+struct Aim {
+    /// At most this much CPU per operation, in milliseconds.
+    cpu_ms: Option<f64>,
+    /// At most this share of Synapse's CPU per operation: 100 is a hundredth.
+    part_of_synapse: Option<f64>,
+    /// At most this 99th percentile, in milliseconds.
+    p99_ms: Option<f64>,
+    /// At most this much memory, in MB.
+    memory_mb: Option<f64>,
+    /// CPU per operation on an earlier, busy day: Synapse, and tuwunel (which did not sync to disk).
+    earlier: (&'static str, &'static str),
+}
+
+fn aim(scenario: &str) -> Aim {
+    let none = Aim {
+        cpu_ms: None,
+        part_of_synapse: None,
+        p99_ms: None,
+        memory_mb: None,
+        earlier: ("", ""),
+    };
+    let fiftieth = |synapse, tuwunel| Aim {
+        part_of_synapse: Some(50.0),
+        earlier: (synapse, tuwunel),
+        ..none
+    };
+    match scenario {
+        "idle" => Aim {
+            memory_mb: Some(60.0),
+            ..none
+        },
+        "send" => Aim {
+            cpu_ms: Some(0.3),
+            part_of_synapse: Some(100.0),
+            memory_mb: Some(200.0),
+            earlier: ("32", "3.2"),
+            ..none
+        },
+        "send-rate" => Aim {
+            p99_ms: Some(10.0),
+            ..none
+        },
+        "sync-few" => fiftieth("200", ""),
+        "sync-many" => fiftieth("", ""),
+        "page" => fiftieth("12", "2.5"),
+        "create" => fiftieth("102", "9"),
+        "join" => fiftieth("32", "4"),
+        _ => none,
+    }
+}
+
+/// The whole document.
+pub fn markdown(results: &Results, file: &str) -> String {
+    let mut out = String::new();
+    heading(&mut out, results, file);
+    aims(&mut out, results);
+    ratios(&mut out, results);
+    details(&mut out, results);
+    if !results.skipped.is_empty() {
+        out.push_str("\n## Not measured\n\n");
+        for what in &results.skipped {
+            let _ = writeln!(out, "- **skipped**: {}", what.replace('\n', " "));
+        }
+    }
+    out
+}
+
+fn heading(out: &mut String, results: &Results, file: &str) {
+    let machine = &results.machine;
+    let _ = writeln!(out, "# Results of {}\n", results.date);
+    out.push_str("Written by `cargo xtask bench`; what the scenarios do and how to read this: [README.md](README.md).\n");
+    let _ = writeln!(
+        out,
+        "Every line of every round: [results/{file}](results/{file}).\n"
+    );
+    let _ = writeln!(
+        out,
+        "Machine: {}, {} cores, {:.0} GB, Linux {}, data on {}; load before the run {}.",
+        machine.cpu,
+        machine.cores,
+        machine.memory_gb,
+        machine.kernel,
+        machine.file_system,
+        machine.load_before
+    );
+    let others: f64 = results
+        .lines
+        .iter()
+        .filter_map(|line| line.others_cpu_s)
+        .sum();
+    let wall: f64 = results.lines.iter().map(|line| line.seconds).sum();
+    let share = 100.0 * others / (wall * machine.cores as f64).max(0.001);
+    let _ = writeln!(
+        out,
+        "While measuring, other programs took {share:.0} % of the machine: trust CPU per operation before rates and latencies.",
+    );
+    let _ = writeln!(
+        out,
+        "{} rounds, servers in turns; medians, with the lowest and highest round in parentheses.\n",
+        results.rounds
+    );
+    out.push_str("| server | version | settings |\n|---|---|---|\n");
+    for server in &results.servers {
+        let _ = writeln!(
+            out,
+            "| {} | {} | {} |",
+            server.name, server.version, server.settings
+        );
+    }
+}
+
+/// The aims, each with what koine reached.
+fn aims(out: &mut String, results: &Results) {
+    out.push_str("\n## Aims\n\n| scenario | aim | koine | |\n|---|---|---|---|\n");
+    let mut row = |scenario: &str, what: String, limit: f64, value: Option<f64>, unit: &str| {
+        let Some(value) = value else { return };
+        let verdict = if value <= limit {
+            "reached"
+        } else {
+            "**missed**"
+        };
+        let _ = writeln!(
+            out,
+            "| {scenario} | {what} | {} {unit} | {verdict} |",
+            shown(value)
+        );
+    };
+    for scenario in Scenario::ALL.map(Scenario::name) {
+        let aim = aim(scenario);
+        let koine = |field: fn(&Line) -> Option<f64>| {
+            median(results, scenario, "koine", field).map(|spread| spread.0)
+        };
+        let cpu = koine(|line| line.server_cpu_ms_per_op);
+        if let Some(limit) = aim.cpu_ms {
+            row(
+                scenario,
+                format!("CPU per operation at most {limit} ms"),
+                limit,
+                cpu,
+                "ms",
+            );
+        }
+        let synapse = median(results, scenario, "synapse", |line| {
+            line.server_cpu_ms_per_op
+        });
+        if let (Some(part), Some((synapse, ..))) = (aim.part_of_synapse, synapse) {
+            let what = format!(
+                "a {} of Synapse's CPU per operation",
+                if part > 99.0 { "hundredth" } else { "fiftieth" }
+            );
+            row(
+                scenario,
+                format!("{what}: {} ms", shown(synapse / part)),
+                synapse / part,
+                cpu,
+                "ms",
+            );
+        }
+        if let Some(limit) = aim.p99_ms {
+            let rate = results.sizes.rate;
+            let p99 = koine(|line| Some(line.p99_ms));
+            row(
+                scenario,
+                format!("p99 at {rate} messages/s under {limit} ms"),
+                limit,
+                p99,
+                "ms",
+            );
+        }
+        if let Some(limit) = aim.memory_mb {
+            let peak = koine(|line| line.server_peak_mb);
+            row(
+                scenario,
+                format!("memory under {limit} MB"),
+                limit,
+                peak,
+                "MB",
+            );
+        }
+    }
+}
+
+/// CPU per operation, side by side.
+fn ratios(out: &mut String, results: &Results) {
+    out.push_str("\n## CPU per operation\n\nMilliseconds of the server's CPU per operation (for `idle`: per second of rest). ");
+    out.push_str("The last two columns are figures of an earlier day on a busy machine, tuwunel without syncing to disk.\n\n");
+    out.push_str("| scenario |");
+    for server in &results.servers {
+        let _ = write!(out, " {} |", server.name);
+    }
+    let others: Vec<_> = results
+        .servers
+        .iter()
+        .filter(|server| server.name != "koine")
+        .collect();
+    for server in &others {
+        let _ = write!(out, " {} : koine |", server.name);
+    }
+    out.push_str(" Synapse then | tuwunel then |\n|---|");
+    out.push_str(&"---|".repeat(results.servers.len() + others.len() + 2));
+    out.push('\n');
+    for scenario in Scenario::ALL.map(Scenario::name) {
+        let cpu =
+            |server: &str| median(results, scenario, server, |line| line.server_cpu_ms_per_op);
+        if results
+            .servers
+            .iter()
+            .all(|server| cpu(&server.name).is_none())
+        {
+            continue;
+        }
+        let _ = write!(out, "| {scenario} |");
+        for server in &results.servers {
+            let _ = write!(
+                out,
+                " {} |",
+                cpu(&server.name).map_or_else(|| "-".to_owned(), spread)
+            );
+        }
+        for server in &others {
+            let ratio = match (cpu(&server.name), cpu("koine")) {
+                (Some((other, ..)), Some((koine, ..))) if koine > 0.0 => {
+                    format!("**{}**", shown(other / koine))
+                }
+                _ => "-".to_owned(),
+            };
+            let _ = write!(out, " {ratio} |");
+        }
+        let earlier = aim(scenario).earlier;
+        let _ = writeln!(out, " {} | {} |", earlier.0, earlier.1);
+    }
+}
+
+/// Everything else.
+fn details(out: &mut String, results: &Results) {
+    out.push_str("\n## Rates, latencies, memory, disk\n\n");
+    out.push_str("| scenario | server | ops/s | p50 ms | p99 ms | max ms | peak MB | KB written per op | errors |\n");
+    out.push_str("|---|---|---|---|---|---|---|---|---|\n");
+    for scenario in Scenario::ALL.map(Scenario::name) {
+        for server in &results.servers {
+            let of = |field: fn(&Line) -> Option<f64>| {
+                median(results, scenario, &server.name, field)
+                    .map_or_else(|| "-".to_owned(), spread)
+            };
+            let lines = results
+                .lines
+                .iter()
+                .filter(|line| line.scenario == scenario && line.server == server.name);
+            let (mut errors, mut unsent, mut rounds) = (0, 0.0, 0);
+            for line in lines {
+                errors += line.errors;
+                unsent += line.more.get("never_sent").copied().unwrap_or(0.0);
+                rounds += 1;
+            }
+            if rounds == 0 {
+                continue;
+            }
+            let failed = if unsent > 0.0 {
+                format!("{errors}, and {unsent} never sent")
+            } else {
+                errors.to_string()
+            };
+            let _ = writeln!(
+                out,
+                "| {scenario} | {} | {} | {} | {} | {} | {} | {} | {failed} |",
+                server.name,
+                of(|line| Some(line.throughput)),
+                of(|line| Some(line.p50_ms)),
+                of(|line| Some(line.p99_ms)),
+                of(|line| Some(line.max_ms)),
+                of(|line| line.server_peak_mb),
+                of(|line| line.server_written_kb_per_op),
+            );
+        }
+    }
+}
+
+/// Median, lowest and highest of a field over the rounds.
+fn median(
+    results: &Results,
+    scenario: &str,
+    server: &str,
+    field: impl Fn(&Line) -> Option<f64>,
+) -> Option<(f64, f64, f64)> {
+    let lines = results
+        .lines
+        .iter()
+        .filter(|line| line.scenario == scenario && line.server == server);
+    // A round in which nothing succeeded has no cost per operation.
+    let mut values: Vec<f64> = lines
+        .filter(|line| line.ops > 0)
+        .filter_map(field)
+        .collect();
+    values.sort_by(f64::total_cmp);
+    let (low, high) = (*values.first()?, *values.last()?);
+    let middle = values.len() / 2;
+    let median = if values.len() % 2 == 1 {
+        values[middle]
+    } else {
+        (values[middle - 1] + values[middle]) / 2.0
+    };
+    Some((median, low, high))
+}
+
+fn spread((median, low, high): (f64, f64, f64)) -> String {
+    if shown(low) == shown(high) {
+        return shown(median);
+    }
+    format!("{} ({} to {})", shown(median), shown(low), shown(high))
+}
+
+/// Three significant digits, as far as they are worth reading.
+fn shown(value: f64) -> String {
+    match value.abs() {
+        large if large >= 100.0 => format!("{value:.0}"),
+        middle if middle >= 10.0 => format!("{value:.1}"),
+        small if small >= 1.0 => format!("{value:.2}"),
+        _ => format!("{value:.3}"),
+    }
+}

@@ -1,0 +1,133 @@
+//! Synapse from PyPI: installed once into a virtual environment, run as one process on SQLite.
+//!
+//! Set up to be measured, not to be kept from work: rate limits out of the way, open registration, presence off, and a low
+//! bcrypt cost, so that preparing two hundred people does not take minutes (registration is not measured).
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::Failure;
+use crate::compare::Participant;
+use crate::compare::process::{Running, cache_folder, free_port, output};
+use crate::matrix::Server;
+
+/// The release that is compared with.
+const VERSION: &str = "1.163.2";
+const SETTINGS: &str = "one process, SQLite (write-ahead log, synchronous=FULL: durable), rate limits raised out of the \
+                        way, open registration, presence off, bcrypt_rounds 4, logs at WARNING";
+
+/// Installs it if need be, and starts it.
+pub async fn start(folder: &Path) -> Result<(Participant, Server, Running), Failure> {
+    let python = install()?;
+    let home = folder.join("synapse");
+    let io = |error| Failure::Io(home.display().to_string(), error);
+    std::fs::create_dir_all(&home).map_err(io)?;
+    let port = free_port()?;
+    let config = home.join("homeserver.yaml");
+    std::fs::write(home.join("log.yaml"), LOG_CONFIG).map_err(io)?;
+    std::fs::write(&config, configuration(&home, port)).map_err(io)?;
+    let module = |what: &[&str]| {
+        let mut command = Command::new(&python);
+        command
+            .args(["-m", "synapse.app.homeserver", "-c"])
+            .arg(&config)
+            .args(what)
+            .current_dir(&home);
+        command
+    };
+    output(&mut module(&["--generate-keys"]))?;
+    let mut running = Running::start(module(&[]), home.join("output.log"))?;
+    let authority = format!("127.0.0.1:{port}");
+    running.until_ready(&authority).await?;
+    let participant = Participant {
+        name: "synapse".to_owned(),
+        version: VERSION.to_owned(),
+        settings: SETTINGS.to_owned(),
+    };
+    Ok((
+        participant,
+        Server {
+            name: "synapse".to_owned(),
+            authority,
+            shared_secret: None,
+        },
+        running,
+    ))
+}
+
+/// The Python of the environment that holds Synapse.
+fn install() -> Result<PathBuf, Failure> {
+    let home = cache_folder()?.join("synapse");
+    let python = home.join("bin/python");
+    let installed = || {
+        let mut command = Command::new(&python);
+        output(command.args([
+            "-c",
+            "import importlib.metadata as m; print(m.version('matrix-synapse'))",
+        ]))
+    };
+    if installed().is_ok_and(|version| version == VERSION) {
+        return Ok(python);
+    }
+    eprintln!(
+        "installing matrix-synapse {VERSION} into {}",
+        home.display()
+    );
+    output(Command::new("python3").args(["-m", "venv"]).arg(&home))?;
+    output(Command::new(&python).args([
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        &format!("matrix-synapse=={VERSION}"),
+    ]))?;
+    installed().map(|_| python)
+}
+
+const LOG_CONFIG: &str = r"version: 1
+handlers:
+  console:
+    class: logging.StreamHandler
+root:
+  level: WARNING
+  handlers: [console]
+";
+
+fn configuration(home: &Path, port: u16) -> String {
+    let home = home.display();
+    let unlimited = "{ per_second: 1000000, burst_count: 1000000 }";
+    format!(
+        r#"server_name: localhost
+public_baseurl: http://127.0.0.1:{port}/
+pid_file: {home}/homeserver.pid
+listeners:
+  - port: {port}
+    type: http
+    bind_addresses: ['127.0.0.1']
+    resources: [{{ names: [client] }}]
+database:
+  name: sqlite3
+  args: {{ database: {home}/homeserver.db }}
+log_config: {home}/log.yaml
+media_store_path: {home}/media
+signing_key_path: {home}/signing.key
+macaroon_secret_key: not a secret, the folder lives for one run
+form_secret: not a secret either
+report_stats: false
+trusted_key_servers: []
+enable_registration: true
+enable_registration_without_verification: true
+bcrypt_rounds: 4
+presence: {{ enabled: false }}
+rc_message: {unlimited}
+rc_registration: {unlimited}
+rc_login: {{ address: {unlimited}, account: {unlimited}, failed_attempts: {unlimited} }}
+rc_joins: {{ local: {unlimited}, remote: {unlimited} }}
+rc_joins_per_room: {unlimited}
+rc_invites: {{ per_room: {unlimited}, per_user: {unlimited}, per_issuer: {unlimited} }}
+rc_room_creation: {unlimited}
+rc_admin_redaction: {unlimited}
+rc_user_directory: {unlimited}
+"#
+    )
+}

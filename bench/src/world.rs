@@ -1,0 +1,194 @@
+//! One server under load and what has been prepared on it: people, rooms, history. Prepared once, used by every round.
+
+use std::future::Future;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::task::JoinSet;
+
+use crate::matrix::{self, CallError, Client, Person, Server};
+use crate::meter::Meter;
+use crate::scenario::{delivery, history, rooms, sync};
+
+/// How many preparing requests are under way at once.
+const PREPARING_AT_ONCE: usize = 8;
+
+/// Sizes of the scenarios. The defaults are those of the figures the project measures itself against.
+#[derive(Debug, Clone, clap::Args, serde::Serialize, serde::Deserialize)]
+pub struct Sizes {
+    /// Longest measured part of a scenario, in seconds.
+    #[arg(long, default_value_t = 10.0)]
+    pub seconds: f64,
+    /// Most operations in a measured part.
+    #[arg(long, default_value_t = 50_000)]
+    pub ops: u64,
+    /// Rooms in `send` and `send-rate`.
+    #[arg(long, default_value_t = 20)]
+    pub rooms: usize,
+    /// Senders in `send` and `send-rate`.
+    #[arg(long, default_value_t = 32)]
+    pub senders: usize,
+    /// Members of each of those rooms.
+    #[arg(long, default_value_t = 4)]
+    pub members: usize,
+    /// Messages offered per second in `send-rate`, whether or not earlier ones are answered.
+    #[arg(long, default_value_t = 1000.0)]
+    pub rate: f64,
+    /// Pairs of sender and reader in `seen`.
+    #[arg(long, default_value_t = 4)]
+    pub pairs: usize,
+    /// Syncing members in `fanout`.
+    #[arg(long, default_value_t = 200)]
+    pub fanout: usize,
+    /// Rooms of the account in `sync-many`.
+    #[arg(long, default_value_t = 500)]
+    pub many: usize,
+    /// Rooms of the account in `sync-few`.
+    #[arg(long, default_value_t = 20)]
+    pub few: usize,
+    /// Messages in each room of `sync-many` and `sync-few`.
+    #[arg(long, default_value_t = 1)]
+    pub chatter: usize,
+    /// Messages in the room of `page`.
+    #[arg(long, default_value_t = 1000)]
+    pub history: usize,
+    /// Messages per page.
+    #[arg(long, default_value_t = 50)]
+    pub page: usize,
+    /// Multiplies the sizes of what is prepared (fanout, many, few, history). Below 1 for slow servers and quick looks.
+    #[arg(long, default_value_t = 1.0)]
+    pub scale: f64,
+}
+
+impl Sizes {
+    /// `size` at this scale, at least 1.
+    pub fn scaled(&self, size: usize) -> usize {
+        ((size as f64 * self.scale).round() as usize).max(1)
+    }
+
+    /// Longest measured part.
+    pub fn duration(&self) -> Duration {
+        Duration::from_secs_f64(self.seconds)
+    }
+}
+
+/// A server, its process, and what has been prepared there.
+#[derive(Debug)]
+pub struct World {
+    /// Where and who.
+    pub server: Server,
+    /// The server's process, if known.
+    pub pid: Option<u32>,
+    /// How large everything is.
+    pub sizes: Sizes,
+    prefix: String,
+    people: Vec<Person>,
+    counter: u64,
+    /// Rooms of `send` and `send-rate`.
+    pub halls: Option<rooms::Halls>,
+    /// Rooms of `seen`.
+    pub pairs: Option<delivery::Audience>,
+    /// Room of `fanout`.
+    pub crowd: Option<delivery::Audience>,
+    /// Account of `sync-many`.
+    pub many: Option<sync::Account>,
+    /// Account of `sync-few`.
+    pub few: Option<sync::Account>,
+    /// Room of `page`.
+    pub archive: Option<history::Archive>,
+}
+
+impl World {
+    /// Nothing prepared yet. Names begin with the time, so that a server can be driven again and again.
+    pub fn new(server: Server, pid: Option<u32>, sizes: Sizes) -> Self {
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        Self {
+            server,
+            pid,
+            sizes,
+            prefix: format!("b{:x}", now.as_millis()),
+            people: Vec::new(),
+            counter: 0,
+            halls: None,
+            pairs: None,
+            crowd: None,
+            many: None,
+            few: None,
+            archive: None,
+        }
+    }
+
+    /// Starts measuring.
+    pub fn meter(&self, scenario: &str) -> Meter {
+        Meter::start(scenario, &self.server.name, self.pid)
+    }
+
+    /// A number nobody had before: for transaction ids and names.
+    pub fn fresh(&mut self) -> u64 {
+        self.counter += 1;
+        self.counter
+    }
+
+    /// A client for `person`.
+    pub fn client(&self, person: &Person) -> Client {
+        Client::new(&self.server, person)
+    }
+
+    /// The first `count` people of this server, registered where they are not yet.
+    pub async fn people(&mut self, count: usize) -> Result<Vec<Person>, CallError> {
+        let missing = self.people.len()..count;
+        let names: Vec<String> = missing
+            .map(|number| format!("{}u{number}", self.prefix))
+            .collect();
+        let server = self.server.clone();
+        let new = in_parallel(names, move |name| {
+            let server = server.clone();
+            async move { matrix::register(&server, &name).await }
+        })
+        .await?;
+        self.people.extend(new);
+        Ok(self.people.iter().take(count).cloned().collect())
+    }
+
+    /// One new person who shares no room with anybody.
+    pub async fn stranger(&mut self) -> Result<Person, CallError> {
+        let number = self.fresh();
+        let name = format!("{}s{number}", self.prefix);
+        matrix::register(&self.server, &name).await
+    }
+}
+
+/// Does `work` with every item, a few at a time, and gives the results in the order of the items.
+pub async fn in_parallel<T, R, F, Fut>(items: Vec<T>, work: F) -> Result<Vec<R>, CallError>
+where
+    F: Fn(T) -> Fut,
+    Fut: Future<Output = Result<R, CallError>> + Send + 'static,
+    R: Send + 'static,
+{
+    let mut running = JoinSet::new();
+    let mut done: Vec<Option<R>> = Vec::new();
+    for (at, item) in items.into_iter().enumerate() {
+        done.push(None);
+        let job = work(item);
+        running.spawn(async move { (at, job.await) });
+        if running.len() >= PREPARING_AT_ONCE {
+            take_one(&mut running, &mut done).await?;
+        }
+    }
+    while !running.is_empty() {
+        take_one(&mut running, &mut done).await?;
+    }
+    Ok(done.into_iter().flatten().collect())
+}
+
+async fn take_one<R: 'static>(
+    running: &mut JoinSet<(usize, Result<R, CallError>)>,
+    done: &mut [Option<R>],
+) -> Result<(), CallError> {
+    if let Some(finished) = running.join_next().await {
+        let (at, result) = finished.expect("a job does not panic and is not cancelled");
+        done[at] = Some(result?);
+    }
+    Ok(())
+}
