@@ -1,2 +1,86 @@
-//! xtask
-fn main() {}
+//! `cargo xtask`: everyday tasks of the project, in plain Rust, so that they run wherever the project builds.
+
+mod conformance;
+mod ledger;
+mod licences;
+mod packages;
+mod steps;
+mod test;
+mod tidy;
+mod tree;
+
+use std::{
+    env,
+    process::{Command, ExitCode},
+};
+
+const USAGE: &str = "\
+cargo xtask TASK
+
+  test         all checks: formats, lints, tidiness, ledger, licences, tests, real clients, conformance suites
+               (`test --quick` leaves out real clients and conformance suites)
+  tidy         what the compiler does not check: rows of crates, module comments, links, sizes, table tags
+  ledger       compares the tags in the code with spec/matrix-operations.tsv (`ledger --missing` lists what is not done)
+  licences     whether every dependency may be used under Apache-2.0
+  conformance  complement | walks | hostile: suites and clients written by others; see conformance/
+  bench        load and latency of a release build; `cargo xtask bench -- --help` says more";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = env::args().skip(1).collect();
+    let (task, rest) = args.split_first().map_or(("help", args.as_slice()), |(task, rest)| (task.as_str(), rest));
+    let fine = match task {
+        "test" => test::run(rest),
+        "tidy" => findings("tidy", tidy::check()),
+        "ledger" if rest == ["--missing"] => findings("ledger", ledger::print_missing().map(|()| Vec::new())),
+        "ledger" => findings("ledger", ledger::check()),
+        "licences" => findings("licences", licences::check()),
+        "conformance" => conformance_alone(rest),
+        "bench" => bench(rest),
+        "help" | "--help" | "-h" => {
+            println!("{USAGE}");
+            true
+        }
+        other => {
+            eprintln!("there is no task {other}\n\n{USAGE}");
+            false
+        }
+    };
+    if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Prints what a check found; whether that was nothing.
+fn findings(check: &str, found: Result<Vec<String>, String>) -> bool {
+    match found {
+        Ok(found) => {
+            found.iter().for_each(|finding| println!("{finding}"));
+            println!(
+                "{check}: {}",
+                if found.is_empty() { "fine".to_owned() } else { format!("{} findings", found.len()) }
+            );
+            found.is_empty()
+        }
+        Err(error) => {
+            eprintln!("{check}: {error}");
+            false
+        }
+    }
+}
+
+fn conformance_alone(args: &[String]) -> bool {
+    match conformance::run(args) {
+        Ok(summary) => {
+            println!("{}", summary.report());
+            summary.is_ok()
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            false
+        }
+    }
+}
+
+fn bench(args: &[String]) -> bool {
+    let mut command = Command::new(env!("CARGO"));
+    command.args(["run", "--release", "--package", "koine-bench", "--"]).args(args);
+    command.current_dir(tree::root()).status().is_ok_and(|status| status.success())
+}

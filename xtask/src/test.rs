@@ -1,0 +1,62 @@
+//! `cargo xtask test`: everything that must hold before a change lands.
+
+use std::{env, process::Command};
+
+use crate::{
+    conformance, ledger, licences,
+    steps::{Outcome, Steps, cargo_test, command},
+    tidy, tree,
+};
+
+/// Runs all checks; whether all passed. `--quick` leaves out what needs other ecosystems' packages.
+pub fn run(args: &[String]) -> bool {
+    let quick = match args {
+        [] => false,
+        [flag] if flag == "--quick" => true,
+        _ => {
+            eprintln!("usage: cargo xtask test [--quick]");
+            return false;
+        }
+    };
+    let mut steps = Steps::new();
+    steps.step("formats", || command(cargo().args(["fmt", "--all", "--check"])));
+    steps.step("tidy", || findings(tidy::check()));
+    steps.step("ledger", || findings(ledger::check()));
+    steps.step("licences", || findings(licences::check()));
+    steps.step("lints", || command(cargo().args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])));
+    steps.step("tests", || cargo_test(cargo().args(["test", "--workspace", "--no-fail-fast"])));
+    if !quick {
+        for (name, what) in [("hostile", "hostile"), ("walks", "walks"), ("complement", "complement")] {
+            steps.step(name, || conforms(what));
+        }
+    }
+    steps.finish()
+}
+
+fn cargo() -> Command {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(tree::root());
+    command
+}
+
+fn findings(found: Result<Vec<String>, String>) -> Outcome {
+    let found = found.unwrap_or_else(|error| vec![error]);
+    found.iter().for_each(|finding| println!("{finding}"));
+    match found.len() {
+        0 => Outcome::of(true),
+        failed => Outcome { passed: 0, failed, not_run: Vec::new() },
+    }
+}
+
+fn conforms(what: &str) -> Outcome {
+    match conformance::run(&[what.to_owned()]) {
+        Ok(summary) => {
+            println!("{}", summary.report());
+            Outcome { passed: summary.passed, failed: summary.failures.len(), not_run: summary.not_run }
+        }
+        Err(error) => {
+            println!("{what}: {error}");
+            Outcome::of(false)
+        }
+    }
+}
