@@ -58,12 +58,7 @@ pub struct Connection {
 impl Connection {
     /// A connection to `authority` (`host:port`), not opened yet.
     pub fn new(authority: &str) -> Self {
-        Self {
-            authority: authority.to_owned(),
-            stream: None,
-            inbox: Vec::new(),
-            outbox: Vec::new(),
-        }
+        Self { authority: authority.to_owned(), stream: None, inbox: Vec::new(), outbox: Vec::new() }
     }
 
     /// Sends one request and reads the whole answer. `headers` is a block of complete lines (may be empty).
@@ -78,18 +73,10 @@ impl Connection {
         body: &[u8],
     ) -> Result<Answer<'_>, HttpError> {
         self.outbox.clear();
-        self.outbox.extend_from_slice(
-            format!(
-                "{method} {path} HTTP/1.1\r\nHost: {}\r\n{headers}",
-                self.authority
-            )
-            .as_bytes(),
-        );
+        self.outbox
+            .extend_from_slice(format!("{method} {path} HTTP/1.1\r\nHost: {}\r\n{headers}", self.authority).as_bytes());
         if method != "GET" {
-            let length = format!(
-                "Content-Type: application/json\r\nContent-Length: {}\r\n",
-                body.len()
-            );
+            let length = format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len());
             self.outbox.extend_from_slice(length.as_bytes());
         }
         self.outbox.extend_from_slice(b"\r\n");
@@ -99,15 +86,10 @@ impl Connection {
         let first = self.exchange_in_time().await;
         let nothing_came = self.inbox.is_empty();
         let (status, range) = match first {
-            Err(HttpError::Io(_) | HttpError::Cut) if kept && nothing_came => {
-                self.exchange_in_time().await?
-            }
+            Err(HttpError::Io(_) | HttpError::Cut) if kept && nothing_came => self.exchange_in_time().await?,
             other => other?,
         };
-        Ok(Answer {
-            status,
-            body: self.inbox.get(range).unwrap_or_default(),
-        })
+        Ok(Answer { status, body: self.inbox.get(range).unwrap_or_default() })
     }
 
     async fn exchange_in_time(&mut self) -> Result<(u16, Range<usize>), HttpError> {
@@ -135,10 +117,7 @@ impl Connection {
             if let Some(end) = find(&self.inbox, b"\r\n\r\n") {
                 let head = Head::parse(&self.inbox[..end])?;
                 if head.status != 100 {
-                    break Head {
-                        length: end + 4,
-                        ..head
-                    };
+                    break Head { length: end + 4, ..head };
                 }
                 self.inbox.drain(..end + 4);
                 continue;
@@ -150,10 +129,7 @@ impl Connection {
         };
         let body = match head.body {
             BodyLength::Known(length) => {
-                let end = head
-                    .length
-                    .checked_add(length)
-                    .filter(|end| *end <= ANSWER_BYTES_MAX);
+                let end = head.length.checked_add(length).filter(|end| *end <= ANSWER_BYTES_MAX);
                 let end = end.ok_or(HttpError::TooLarge)?;
                 self.inbox.reserve(end.saturating_sub(self.inbox.len()));
                 while self.inbox.len() < end {
@@ -187,8 +163,7 @@ enum BodyLength {
 
 impl Head {
     fn parse(bytes: &[u8]) -> Result<Self, HttpError> {
-        let text =
-            std::str::from_utf8(bytes).map_err(|_| HttpError::Garbled("the head is not text"))?;
+        let text = std::str::from_utf8(bytes).map_err(|_| HttpError::Garbled("the head is not text"))?;
         let mut lines = text.split("\r\n");
         let status = lines
             .next()
@@ -196,25 +171,15 @@ impl Head {
             .and_then(|rest| rest.get(2..5))
             .and_then(|code| code.parse().ok())
             .ok_or(HttpError::Garbled("no status line"))?;
-        let mut head = Self {
-            status,
-            body: BodyLength::Known(0),
-            close: false,
-            length: 0,
-        };
+        let mut head = Self { status, body: BodyLength::Known(0), close: false, length: 0 };
         for (name, value) in lines.filter_map(|line| line.split_once(':')) {
             let value = value.trim();
             if name.eq_ignore_ascii_case("content-length") {
-                let length = value
-                    .parse()
-                    .map_err(|_| HttpError::Garbled("a length that is no number"))?;
+                let length = value.parse().map_err(|_| HttpError::Garbled("a length that is no number"))?;
                 head.body = BodyLength::Known(length);
-            } else if name.eq_ignore_ascii_case("transfer-encoding")
-                && value.eq_ignore_ascii_case("chunked")
-            {
+            } else if name.eq_ignore_ascii_case("transfer-encoding") && value.eq_ignore_ascii_case("chunked") {
                 head.body = BodyLength::Chunked;
-            } else if name.eq_ignore_ascii_case("connection") && value.eq_ignore_ascii_case("close")
-            {
+            } else if name.eq_ignore_ascii_case("connection") && value.eq_ignore_ascii_case("close") {
                 head.close = true;
             }
         }
@@ -223,11 +188,7 @@ impl Head {
 }
 
 /// Reads a chunked body and compacts it in place, so that it lies in one piece from `start`.
-async fn read_chunks(
-    stream: &mut TcpStream,
-    inbox: &mut Vec<u8>,
-    start: usize,
-) -> Result<Range<usize>, HttpError> {
+async fn read_chunks(stream: &mut TcpStream, inbox: &mut Vec<u8>, start: usize) -> Result<Range<usize>, HttpError> {
     let (mut read, mut written) = (start, start);
     loop {
         let line_end = loop {
@@ -236,13 +197,9 @@ async fn read_chunks(
             }
             read_more(stream, inbox).await?;
         };
-        let size =
-            chunk_size(&inbox[read..line_end]).ok_or(HttpError::Garbled("a chunk without size"))?;
+        let size = chunk_size(&inbox[read..line_end]).ok_or(HttpError::Garbled("a chunk without size"))?;
         let data = line_end + 2;
-        let next = data
-            .checked_add(size)
-            .and_then(|end| end.checked_add(2))
-            .ok_or(HttpError::TooLarge)?;
+        let next = data.checked_add(size).and_then(|end| end.checked_add(2)).ok_or(HttpError::TooLarge)?;
         while inbox.len() < next {
             read_more(stream, inbox).await?;
         }
@@ -275,8 +232,7 @@ async fn read_more(stream: &mut TcpStream, inbox: &mut Vec<u8>) -> Result<(), Ht
 
 /// Where `needle` begins in `hay`.
 pub fn find(hay: &[u8], needle: &[u8]) -> Option<usize> {
-    hay.windows(needle.len())
-        .position(|window| window == needle)
+    hay.windows(needle.len()).position(|window| window == needle)
 }
 
 /// Percent-encodes one path segment or query value: everything but the unreserved characters.
@@ -284,9 +240,7 @@ pub fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 8);
     for byte in text.bytes() {
         match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                out.push(char::from(byte))
-            }
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(char::from(byte)),
             _ => out.push_str(&format!("%{byte:02X}")),
         }
     }
@@ -302,17 +256,8 @@ mod tests {
 
     #[test]
     fn head_with_length_and_close_is_read_whatever_the_case() {
-        let head = Head::parse(b"HTTP/1.1 429 Too Many\r\ncontent-LENGTH: 12\r\nConnection: close")
-            .expect("a head");
-        assert_eq!(
-            head,
-            Head {
-                status: 429,
-                body: BodyLength::Known(12),
-                close: true,
-                length: 0
-            }
-        );
+        let head = Head::parse(b"HTTP/1.1 429 Too Many\r\ncontent-LENGTH: 12\r\nConnection: close").expect("a head");
+        assert_eq!(head, Head { status: 429, body: BodyLength::Known(12), close: true, length: 0 });
     }
 
     #[test]
@@ -321,9 +266,7 @@ mod tests {
     }
 
     async fn answered_with(answer: &'static [u8]) -> Connection {
-        let listener = TcpListener::bind("127.0.0.1:0")
-            .await
-            .expect("a loopback port");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a loopback port");
         let authority = listener.local_addr().expect("an address").to_string();
         tokio::spawn(async move {
             loop {
@@ -341,12 +284,10 @@ mod tests {
 
     #[tokio::test]
     async fn chunked_body_arrives_in_one_piece() {
-        let text = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nabcd\r\nA;x=y\r\n0123456789\r\n0\r\n\r\n";
+        let text =
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nabcd\r\nA;x=y\r\n0123456789\r\n0\r\n\r\n";
         let mut connection = answered_with(text).await;
-        let answer = connection
-            .request("GET", "/", "", b"")
-            .await
-            .expect("an answer");
+        let answer = connection.request("GET", "/", "", b"").await.expect("an answer");
         assert_eq!((answer.status, answer.body), (200, &b"abcd0123456789"[..]));
     }
 
@@ -354,10 +295,7 @@ mod tests {
     async fn closed_kept_connection_is_opened_again() {
         let mut connection = answered_with(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
         for _ in 0..3 {
-            let answer = connection
-                .request("PUT", "/", "", b"{}")
-                .await
-                .expect("an answer");
+            let answer = connection.request("PUT", "/", "", b"{}").await.expect("an answer");
             assert_eq!(answer.body, b"ok");
         }
     }

@@ -86,9 +86,7 @@ pub enum Failure {
 fn main() -> ExitCode {
     let command = Command::parse();
     // One thread: the generator must not compete with the server for more than one core.
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let outcome = match runtime {
         Ok(runtime) => runtime.block_on(interruptible(command)),
         Err(error) => Err(Failure::Io("no runtime".to_owned(), error)),
@@ -105,8 +103,7 @@ fn main() -> ExitCode {
 /// Carries the command out. When interrupted its future is dropped, and with it every server it started ends.
 async fn interruptible(command: Command) -> Result<(), Failure> {
     use tokio::signal::unix::{SignalKind, signal};
-    let mut terminated = signal(SignalKind::terminate())
-        .map_err(|error| Failure::Io("signals".to_owned(), error))?;
+    let mut terminated = signal(SignalKind::terminate()).map_err(|error| Failure::Io("signals".to_owned(), error))?;
     tokio::select! {
         outcome = act(command) => outcome,
         _ = tokio::signal::ctrl_c() => Err(Failure::Words("interrupted".to_owned())),
@@ -124,26 +121,14 @@ async fn act(command: Command) -> Result<(), Failure> {
 
 async fn run(options: RunOptions) -> Result<(), Failure> {
     let authority = authority(&options.url)?;
-    let port = authority
-        .rsplit_once(':')
-        .and_then(|(_, port)| port.parse().ok());
+    let port = authority.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
     let pid = options.pid.or_else(|| port.and_then(procfs::listener));
     if pid.is_none() {
-        eprintln!(
-            "koine-bench: the server's process is unknown; CPU and memory are left out (--pid)"
-        );
+        eprintln!("koine-bench: the server's process is unknown; CPU and memory are left out (--pid)");
     }
-    let server = Server {
-        name: options.name,
-        authority,
-        shared_secret: options.shared_secret,
-    };
+    let server = Server { name: options.name, authority, shared_secret: options.shared_secret };
     let mut world = World::new(server, pid, options.sizes);
-    let scenarios = if options.scenarios.is_empty() {
-        Scenario::ALL.to_vec()
-    } else {
-        options.scenarios
-    };
+    let scenarios = if options.scenarios.is_empty() { Scenario::ALL.to_vec() } else { options.scenarios };
     for scenario in scenarios {
         for _ in 0..options.rounds {
             let line = scenario.run(&mut world).await?;
@@ -155,13 +140,9 @@ async fn run(options: RunOptions) -> Result<(), Failure> {
 
 /// `host:port` of a plain HTTP address.
 fn authority(url: &str) -> Result<String, Failure> {
-    let rest = url.strip_prefix("http://").ok_or_else(|| {
-        Failure::Words(format!("{url}: only plain http:// addresses can be driven"))
-    })?;
+    let rest = url
+        .strip_prefix("http://")
+        .ok_or_else(|| Failure::Words(format!("{url}: only plain http:// addresses can be driven")))?;
     let host = rest.split('/').next().unwrap_or(rest);
-    Ok(if host.rsplit_once(':').is_some() {
-        host.to_owned()
-    } else {
-        format!("{host}:80")
-    })
+    Ok(if host.rsplit_once(':').is_some() { host.to_owned() } else { format!("{host}:80") })
 }

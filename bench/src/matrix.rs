@@ -41,9 +41,7 @@ pub enum CallError {
     #[error("the answer to {0} cannot be read: {1}")]
     Unreadable(&'static str, serde_json::Error),
     /// The server offers no way to register that this tool knows.
-    #[error(
-        "no way to register: open registration with m.login.dummy is off, and no shared secret is given"
-    )]
+    #[error("no way to register: open registration with m.login.dummy is off, and no shared secret is given")]
     RegistrationClosed,
     /// The server did what was asked, but not completely.
     #[error("the server answered {0} of {1} {2}")]
@@ -110,16 +108,8 @@ impl Client {
     }
 
     /// One request, one answer; everything but 2xx is an error.
-    pub async fn call(
-        &mut self,
-        method: &'static str,
-        path: &str,
-        body: &str,
-    ) -> Result<&[u8], CallError> {
-        let answer = self
-            .connection
-            .request(method, path, &self.header, body.as_bytes())
-            .await?;
+    pub async fn call(&mut self, method: &'static str, path: &str, body: &str) -> Result<&[u8], CallError> {
+        let answer = self.connection.request(method, path, &self.header, body.as_bytes()).await?;
         if (200..300).contains(&answer.status) {
             return Ok(answer.body);
         }
@@ -127,23 +117,13 @@ impl Client {
     }
 
     /// Like [`Client::call`], but waits and repeats when the server limits the rate. For preparation only.
-    pub async fn call_patiently(
-        &mut self,
-        method: &'static str,
-        path: &str,
-        body: &str,
-    ) -> Result<Vec<u8>, CallError> {
+    pub async fn call_patiently(&mut self, method: &'static str, path: &str, body: &str) -> Result<Vec<u8>, CallError> {
         let mut tries = 0;
         loop {
             match self.call(method, path, body).await {
                 Ok(answer) => return Ok(answer.to_vec()),
-                Err(CallError::Refused {
-                    status: 429,
-                    retry_after_ms,
-                    ..
-                }) if tries < LIMITED_RETRIES_MAX => {
-                    let wait =
-                        Duration::from_millis(retry_after_ms.unwrap_or(500)).min(LIMITED_WAIT_MAX);
+                Err(CallError::Refused { status: 429, retry_after_ms, .. }) if tries < LIMITED_RETRIES_MAX => {
+                    let wait = Duration::from_millis(retry_after_ms.unwrap_or(500)).min(LIMITED_WAIT_MAX);
                     tokio::time::sleep(wait).await;
                     tries += 1;
                 }
@@ -171,30 +151,19 @@ impl Client {
 
     /// [`Client::join`], waiting out any rate limit.
     pub async fn join_patiently(&mut self, room: &str) -> Result<(), CallError> {
-        self.call_patiently("POST", &join_path(room), "{}")
-            .await
-            .map(drop)
+        self.call_patiently("POST", &join_path(room), "{}").await.map(drop)
     }
 
     /// Sends a text message. `txn` must be new for this device. [CS-API §put_matrixclientv3roomsroomidsendeventtypetxnid]
     pub async fn send(&mut self, room: &str, txn: &str, text: &str) -> Result<(), CallError> {
         let body = format!(r#"{{"msgtype":"m.text","body":"{text}"}}"#);
-        self.call("PUT", &send_path(room, txn), &body)
-            .await
-            .map(drop)
+        self.call("PUT", &send_path(room, txn), &body).await.map(drop)
     }
 
     /// [`Client::send`], waiting out any rate limit.
-    pub async fn send_patiently(
-        &mut self,
-        room: &str,
-        txn: &str,
-        text: &str,
-    ) -> Result<(), CallError> {
+    pub async fn send_patiently(&mut self, room: &str, txn: &str, text: &str) -> Result<(), CallError> {
         let body = format!(r#"{{"msgtype":"m.text","body":"{text}"}}"#);
-        self.call_patiently("PUT", &send_path(room, txn), &body)
-            .await
-            .map(drop)
+        self.call_patiently("PUT", &send_path(room, txn), &body).await.map(drop)
     }
 
     /// One `/sync`, as bytes. [CS-API §get_matrixclientv3sync]
@@ -212,16 +181,8 @@ impl Client {
     }
 
     /// Messages before `from`, newest first; from the end without it. [CS-API §get_matrixclientv3roomsroomidmessages]
-    pub async fn page(
-        &mut self,
-        room: &str,
-        from: Option<&str>,
-        limit: usize,
-    ) -> Result<Page, CallError> {
-        let mut path = format!(
-            "/_matrix/client/v3/rooms/{}/messages?dir=b&limit={limit}",
-            escaped(room)
-        );
+    pub async fn page(&mut self, room: &str, from: Option<&str>, limit: usize) -> Result<Page, CallError> {
+        let mut path = format!("/_matrix/client/v3/rooms/{}/messages?dir=b&limit={limit}", escaped(room));
         if let Some(from) = from {
             path.push_str("&from=");
             path.push_str(&escaped(from));
@@ -239,10 +200,7 @@ fn join_path(room: &str) -> String {
 }
 
 fn send_path(room: &str, txn: &str) -> String {
-    format!(
-        "/_matrix/client/v3/rooms/{}/send/m.room.message/{txn}",
-        escaped(room)
-    )
+    format!("/_matrix/client/v3/rooms/{}/send/m.room.message/{txn}", escaped(room))
 }
 
 fn room_id(body: &[u8]) -> Result<String, CallError> {
@@ -258,9 +216,7 @@ fn read<'a, T: Deserialize<'a>>(what: &'static str, body: &'a [u8]) -> Result<T,
 }
 
 fn refused(method: &'static str, path: &str, status: u16, body: &[u8]) -> CallError {
-    let retry_after_ms = serde_json::from_slice::<Refusal>(body)
-        .ok()
-        .and_then(|refusal| refusal.retry_after_ms);
+    let retry_after_ms = serde_json::from_slice::<Refusal>(body).ok().and_then(|refusal| refusal.retry_after_ms);
     let shown = &body[..body.len().min(300)];
     CallError::Refused {
         method,
@@ -298,65 +254,38 @@ pub fn joined_rooms(body: &[u8]) -> Result<usize, CallError> {
 /// Registers `localpart` openly with `m.login.dummy`, or through Synapse's shared secret.
 /// [CS-API §post_matrixclientv3register]
 pub async fn register(server: &Server, localpart: &str) -> Result<Person, CallError> {
-    let nobody = Person {
-        access_token: String::new(),
-    };
+    let nobody = Person { access_token: String::new() };
     let mut client = Client::new(server, &nobody);
     client.header.clear();
     if let Some(secret) = &server.shared_secret {
         return register_by_secret(&mut client, secret, localpart).await;
     }
-    let mut ask =
-        json!({ "username": localpart, "password": password(localpart), "inhibit_login": false });
-    match client
-        .call_patiently("POST", REGISTER, &ask.to_string())
-        .await
-    {
+    let mut ask = json!({ "username": localpart, "password": password(localpart), "inhibit_login": false });
+    match client.call_patiently("POST", REGISTER, &ask.to_string()).await {
         Ok(body) => read("register", &body),
-        Err(CallError::Refused {
-            status: 401, body, ..
-        }) => {
+        Err(CallError::Refused { status: 401, body, .. }) => {
             let stage: Value = read("register", body.as_bytes())?;
             ask["auth"] = json!({ "type": "m.login.dummy", "session": stage["session"] });
-            let body = client
-                .call_patiently("POST", REGISTER, &ask.to_string())
-                .await?;
+            let body = client.call_patiently("POST", REGISTER, &ask.to_string()).await?;
             read("register", &body)
         }
-        Err(CallError::Refused {
-            status: 403 | 404, ..
-        }) => Err(CallError::RegistrationClosed),
+        Err(CallError::Refused { status: 403 | 404, .. }) => Err(CallError::RegistrationClosed),
         Err(error) => Err(error),
     }
 }
 
 /// Synapse's admin registration: a nonce, answered with an HMAC of it and the new account.
-async fn register_by_secret(
-    client: &mut Client,
-    secret: &str,
-    localpart: &str,
-) -> Result<Person, CallError> {
-    let nonce: Value = read(
-        "register",
-        &client.call_patiently("GET", ADMIN_REGISTER, "").await?,
-    )?;
+async fn register_by_secret(client: &mut Client, secret: &str, localpart: &str) -> Result<Person, CallError> {
+    let nonce: Value = read("register", &client.call_patiently("GET", ADMIN_REGISTER, "").await?)?;
     let nonce = nonce["nonce"].as_str().unwrap_or_default();
     let signed = format!("{nonce}\0{localpart}\0{}\0notadmin", password(localpart));
-    let mut mac =
-        Hmac::<Sha1>::new_from_slice(secret.as_bytes()).expect("HMAC takes keys of any length");
+    let mut mac = Hmac::<Sha1>::new_from_slice(secret.as_bytes()).expect("HMAC takes keys of any length");
     mac.update(signed.as_bytes());
-    let mac: String = mac
-        .finalize()
-        .into_bytes()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let mac: String = mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
     let ask = json!({
         "nonce": nonce, "username": localpart, "password": password(localpart), "admin": false, "mac": mac,
     });
-    let body = client
-        .call_patiently("POST", ADMIN_REGISTER, &ask.to_string())
-        .await?;
+    let body = client.call_patiently("POST", ADMIN_REGISTER, &ask.to_string()).await?;
     read("register", &body)
 }
 

@@ -129,17 +129,10 @@ impl Meter {
         let used = self.pid.and_then(procfs::usage);
         let server_cpu_s = used.map(|used| used.cpu_s - self.server.cpu_s);
         let written = used.map(|used| used.written_bytes.saturating_sub(self.server.written_bytes));
-        let generator_cpu_s = procfs::own_cpu()
-            .saturating_sub(self.generator)
-            .as_secs_f64();
-        let busy_s = procfs::machine_busy_s()
-            .zip(self.machine_s)
-            .map(|(now, before)| now - before);
+        let generator_cpu_s = procfs::own_cpu().saturating_sub(self.generator).as_secs_f64();
+        let busy_s = procfs::machine_busy_s().zip(self.machine_s).map(|(now, before)| now - before);
         if let Some(error) = &tally.first_error {
-            eprintln!(
-                "{} at {}: {} failed, the first so: {error}",
-                self.scenario, self.server_name, tally.errors
-            );
+            eprintln!("{} at {}: {} failed, the first so: {error}", self.scenario, self.server_name, tally.errors);
         }
         tally.latencies.sort_unstable();
         let per_op = |value: f64| if ops == 0 { 0.0 } else { value / ops as f64 };
@@ -178,10 +171,7 @@ impl Line {
 /// The value below which `share` of the sorted latencies lie (nearest rank); 0 without any.
 pub fn quantile_ms(sorted: &[Duration], share: f64) -> f64 {
     let rank = (sorted.len() as f64 * share).ceil() as usize;
-    let value = sorted
-        .get(rank.saturating_sub(1))
-        .copied()
-        .unwrap_or_default();
+    let value = sorted.get(rank.saturating_sub(1)).copied().unwrap_or_default();
     rounded(value.as_secs_f64() * 1e3)
 }
 
@@ -206,14 +196,9 @@ mod tests {
     fn a_line_survives_being_printed_and_read() {
         let mut tally = Tally::default();
         tally.latencies.push(Duration::from_millis(3));
-        let line = Meter::start("send", "x", Some(std::process::id()))
-            .finish(tally)
-            .with("rooms", 20.0);
+        let line = Meter::start("send", "x", Some(std::process::id())).finish(tally).with("rooms", 20.0);
         let text = serde_json::to_string(&line).expect("a line");
         let read: Line = serde_json::from_str(&text).expect("the same line");
-        assert_eq!(
-            (read.ops, read.p50_ms, read.more.get("rooms")),
-            (1, 3.0, Some(&20.0))
-        );
+        assert_eq!((read.ops, read.p50_ms, read.more.get("rooms")), (1, 3.0, Some(&20.0)));
     }
 }

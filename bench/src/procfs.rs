@@ -25,57 +25,33 @@ pub fn usage(pid: u32) -> Option<Usage> {
         if let Some(stat) = Stat::read(pid) {
             total.cpu_s += stat.ticks as f64 / TICKS_PER_SECOND;
         }
-        total.written_bytes +=
-            status_number(&format!("/proc/{pid}/io"), "write_bytes:").unwrap_or(0);
+        total.written_bytes += status_number(&format!("/proc/{pid}/io"), "write_bytes:").unwrap_or(0);
     }
     Some(total)
 }
 
 /// Highest resident size in MB (10^6 bytes) of `pid` and its descendants since [`reset_peak`], or since they started.
 pub fn peak_mb(pid: u32) -> Option<f64> {
-    Some(
-        tree(pid)?
-            .iter()
-            .filter_map(|pid| status_mb(*pid, "VmHWM:"))
-            .sum(),
-    )
+    Some(tree(pid)?.iter().filter_map(|pid| status_mb(*pid, "VmHWM:")).sum())
 }
 
 /// Resident size now in MB (10^6 bytes) of `pid` and its descendants.
 pub fn resident_mb(pid: u32) -> Option<f64> {
-    Some(
-        tree(pid)?
-            .iter()
-            .filter_map(|pid| status_mb(*pid, "VmRSS:"))
-            .sum(),
-    )
+    Some(tree(pid)?.iter().filter_map(|pid| status_mb(*pid, "VmRSS:")).sum())
 }
 
 /// Starts the peak anew. False where the kernel does not allow it: the peak then counts from the process's start.
 pub fn reset_peak(pid: u32) -> bool {
-    tree(pid).is_some_and(|pids| {
-        pids.iter()
-            .all(|pid| fs::write(format!("/proc/{pid}/clear_refs"), "5").is_ok())
-    })
+    tree(pid).is_some_and(|pids| pids.iter().all(|pid| fs::write(format!("/proc/{pid}/clear_refs"), "5").is_ok()))
 }
 
 /// CPU seconds the whole machine has been busy with, everybody's work together.
 pub fn machine_busy_s() -> Option<f64> {
     let text = fs::read_to_string("/proc/stat").ok()?;
     let line = text.lines().next()?;
-    let numbers: Vec<u64> = line
-        .split_whitespace()
-        .skip(1)
-        .filter_map(|field| field.parse().ok())
-        .collect();
+    let numbers: Vec<u64> = line.split_whitespace().skip(1).filter_map(|field| field.parse().ok()).collect();
     // user nice system idle iowait irq softirq steal; guest time is already part of user.
-    let busy: u64 = numbers
-        .iter()
-        .take(8)
-        .enumerate()
-        .filter(|(at, _)| !matches!(at, 3 | 4))
-        .map(|(_, n)| n)
-        .sum();
+    let busy: u64 = numbers.iter().take(8).enumerate().filter(|(at, _)| !matches!(at, 3 | 4)).map(|(_, n)| n).sum();
     Some(busy as f64 / TICKS_PER_SECOND)
 }
 
@@ -84,16 +60,9 @@ pub fn listener(port: u16) -> Option<u32> {
     let mut inodes = HashSet::new();
     for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
         let text = fs::read_to_string(table).unwrap_or_default();
-        inodes.extend(
-            text.lines()
-                .skip(1)
-                .filter_map(|line| listening_inode(line, port)),
-        );
+        inodes.extend(text.lines().skip(1).filter_map(|line| listening_inode(line, port)));
     }
-    let wanted: HashSet<String> = inodes
-        .iter()
-        .map(|inode| format!("socket:[{inode}]"))
-        .collect();
+    let wanted: HashSet<String> = inodes.iter().map(|inode| format!("socket:[{inode}]")).collect();
     processes().find(|pid| {
         let Ok(open) = fs::read_dir(format!("/proc/{pid}/fd")) else {
             return false;
@@ -130,10 +99,7 @@ impl Stat {
         let number = |at: usize| fields.get(at)?.parse::<u64>().ok();
         // Own user and system time, then those of children that have been waited for.
         let ticks = (11..=14).map(number).sum::<Option<u64>>()?;
-        Some(Self {
-            parent: u32::try_from(number(1)?).ok()?,
-            ticks,
-        })
+        Some(Self { parent: u32::try_from(number(1)?).ok()?, ticks })
     }
 }
 
@@ -157,11 +123,7 @@ fn tree(root: u32) -> Option<Vec<u32>> {
 }
 
 fn processes() -> impl Iterator<Item = u32> {
-    fs::read_dir("/proc")
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+    fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
 fn status_mb(pid: u32, field: &str) -> Option<f64> {
@@ -199,28 +161,15 @@ impl Machine {
         let cpu = cpus
             .lines()
             .find_map(|line| line.strip_prefix("model name")?.split_once(':'))
-            .map_or_else(
-                || "unknown".to_owned(),
-                |(_, model)| model.trim().to_owned(),
-            );
-        let trimmed = |path| {
-            fs::read_to_string(path)
-                .unwrap_or_default()
-                .trim()
-                .to_owned()
-        };
+            .map_or_else(|| "unknown".to_owned(), |(_, model)| model.trim().to_owned());
+        let trimmed = |path| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
         Self {
             cpu,
             cores: std::thread::available_parallelism().map_or(1, usize::from),
-            memory_gb: status_number("/proc/meminfo", "MemTotal:")
-                .map_or(0.0, |kib| kib as f64 * 1024.0 / 1e9),
+            memory_gb: status_number("/proc/meminfo", "MemTotal:").map_or(0.0, |kib| kib as f64 * 1024.0 / 1e9),
             kernel: trimmed("/proc/sys/kernel/osrelease"),
             file_system: file_system(folder).unwrap_or_else(|| "unknown".to_owned()),
-            load_before: trimmed("/proc/loadavg")
-                .split(' ')
-                .next()
-                .unwrap_or_default()
-                .to_owned(),
+            load_before: trimmed("/proc/loadavg").split(' ').next().unwrap_or_default().to_owned(),
         }
     }
 }
@@ -231,9 +180,7 @@ fn file_system(folder: &std::path::Path) -> Option<String> {
     let of = |line: &str| {
         let mut fields = line.split(' ').skip(1);
         let (point, kind) = (fields.next()?, fields.next()?);
-        folder
-            .starts_with(point)
-            .then(|| (point.len(), kind.to_owned()))
+        folder.starts_with(point).then(|| (point.len(), kind.to_owned()))
     };
     mounts.lines().filter_map(of).max().map(|(_, kind)| kind)
 }

@@ -46,7 +46,7 @@ pub struct Sizes {
     #[arg(long, default_value_t = 20)]
     pub few: usize,
     /// Messages in each room of `sync-many` and `sync-few`.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 5)]
     pub chatter: usize,
     /// Messages in the room of `page`.
     #[arg(long, default_value_t = 1000)]
@@ -100,9 +100,7 @@ pub struct World {
 impl World {
     /// Nothing prepared yet. Names begin with the time, so that a server can be driven again and again.
     pub fn new(server: Server, pid: Option<u32>, sizes: Sizes) -> Self {
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
             server,
             pid,
@@ -138,9 +136,7 @@ impl World {
     /// The first `count` people of this server, registered where they are not yet.
     pub async fn people(&mut self, count: usize) -> Result<Vec<Person>, CallError> {
         let missing = self.people.len()..count;
-        let names: Vec<String> = missing
-            .map(|number| format!("{}u{number}", self.prefix))
-            .collect();
+        let names: Vec<String> = missing.map(|number| format!("{}u{number}", self.prefix)).collect();
         let server = self.server.clone();
         let new = in_parallel(names, move |name| {
             let server = server.clone();

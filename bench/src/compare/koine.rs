@@ -10,46 +10,26 @@ use crate::compare::Participant;
 use crate::compare::process::{Running, free_port, output};
 use crate::matrix::Server;
 
-const SETTINGS: &str = "koine local --no-demo: one process, embedded engine, every write durable before it is acknowledged";
+const SETTINGS: &str =
+    "koine local --no-demo: one process, embedded engine, every write durable before it is acknowledged";
 
 /// Builds it unless `binary` is given, and starts it.
-pub async fn start(
-    binary: Option<&Path>,
-    folder: &Path,
-) -> Result<(Participant, Server, Running), Failure> {
+pub async fn start(binary: Option<&Path>, folder: &Path) -> Result<(Participant, Server, Running), Failure> {
     let binary = match binary {
         Some(binary) => binary.to_owned(),
         None => build()?,
     };
     let (base, port) = free_ports()?;
     let mut command = Command::new(&binary);
-    command
-        .arg("local")
-        .arg("--no-demo")
-        .arg("--port-base")
-        .arg(base.to_string());
-    command
-        .arg("--data-dir")
-        .arg(folder.join("koine"))
-        .current_dir(folder);
+    command.arg("local").arg("--no-demo").arg("--port-base").arg(base.to_string());
+    command.arg("--data-dir").arg(folder.join("koine")).current_dir(folder);
     let mut running = Running::start(command, folder.join("koine.log"))?;
     let authority = format!("127.0.0.1:{port}");
     let ready = running.until_ready(&authority).await?;
     eprintln!("koine was ready after {} ms", ready.as_millis());
-    let participant = Participant {
-        name: "koine".to_owned(),
-        version: version(&binary),
-        settings: SETTINGS.to_owned(),
-    };
-    Ok((
-        participant,
-        Server {
-            name: "koine".to_owned(),
-            authority,
-            shared_secret: None,
-        },
-        running,
-    ))
+    let participant =
+        Participant { name: "koine".to_owned(), version: version(&binary), settings: SETTINGS.to_owned() };
+    Ok((participant, Server { name: "koine".to_owned(), authority, shared_secret: None }, running))
 }
 
 /// Builds this checkout's server and tells where it lies.
@@ -58,16 +38,7 @@ fn build() -> Result<PathBuf, Failure> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command
-        .args([
-            "build",
-            "--release",
-            "-p",
-            "koine-server",
-            "--message-format",
-            "json",
-        ])
-        .current_dir(root);
+    command.args(["build", "--release", "-p", "koine-server", "--message-format", "json"]).current_dir(root);
     let said = output(&mut command)?;
     said.lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
@@ -80,8 +51,7 @@ fn build() -> Result<PathBuf, Failure> {
 fn version(binary: &Path) -> String {
     let own = output(Command::new(binary).arg("--version")).unwrap_or_default();
     let root = env!("CARGO_MANIFEST_DIR");
-    let commit = output(Command::new("git").args(["-C", root, "describe", "--always", "--dirty"]))
-        .unwrap_or_default();
+    let commit = output(Command::new("git").args(["-C", root, "describe", "--always", "--dirty"])).unwrap_or_default();
     format!("{} ({commit})", own.trim_start_matches("koine").trim())
 }
 

@@ -95,19 +95,12 @@ pub async fn run(options: Options) -> Result<(), Failure> {
     let machine = Machine::here(&folder.path);
     let mut skipped = Vec::new();
     let mut contestants = bring_up(&options, &folder.path, &mut skipped).await?;
-    let scenarios = if options.scenarios.is_empty() {
-        Scenario::ALL.to_vec()
-    } else {
-        options.scenarios.clone()
-    };
+    let scenarios = if options.scenarios.is_empty() { Scenario::ALL.to_vec() } else { options.scenarios.clone() };
     let lines = measure(&mut contestants, &scenarios, options.rounds, &mut skipped).await?;
     let results = Results {
         date: today(),
         machine,
-        servers: contestants
-            .iter()
-            .map(|contestant| contestant.participant.clone())
-            .collect(),
+        servers: contestants.iter().map(|contestant| contestant.participant.clone()).collect(),
         sizes: options.sizes,
         rounds: options.rounds,
         skipped,
@@ -119,21 +112,13 @@ pub async fn run(options: Options) -> Result<(), Failure> {
 
 /// Writes RESULTS.md anew from a file of results, into the folder above the file's.
 pub fn report_again(file: &Path) -> Result<(), Failure> {
-    let text = std::fs::read_to_string(file)
-        .map_err(|error| Failure::Io(file.display().to_string(), error))?;
+    let text = std::fs::read_to_string(file).map_err(|error| Failure::Io(file.display().to_string(), error))?;
     let results: Results = serde_json::from_str(&text)?;
-    let out = file
-        .parent()
-        .and_then(Path::parent)
-        .unwrap_or(Path::new("."));
+    let out = file.parent().and_then(Path::parent).unwrap_or(Path::new("."));
     write_report(out, &results, &name_of(&results))
 }
 
-async fn bring_up(
-    options: &Options,
-    folder: &Path,
-    skipped: &mut Vec<String>,
-) -> Result<Vec<Contestant>, Failure> {
+async fn bring_up(options: &Options, folder: &Path, skipped: &mut Vec<String>) -> Result<Vec<Contestant>, Failure> {
     let mut contestants = Vec::new();
     for peer in &options.peers {
         let started = match peer {
@@ -151,29 +136,17 @@ async fn bring_up(
         }
     }
     for also in &options.also {
-        let (name, url) = also
-            .split_once('=')
-            .ok_or_else(|| Failure::Words(format!("{also}: not NAME=URL")))?;
+        let (name, url) = also.split_once('=').ok_or_else(|| Failure::Words(format!("{also}: not NAME=URL")))?;
         let authority = crate::authority(url)?;
-        let port = authority
-            .rsplit_once(':')
-            .and_then(|(_, port)| port.parse().ok());
-        let server = Server {
-            name: name.to_owned(),
-            authority,
-            shared_secret: None,
-        };
+        let port = authority.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+        let server = Server { name: name.to_owned(), authority, shared_secret: None };
         contestants.push(Contestant {
             participant: Participant {
                 name: name.to_owned(),
                 version: "unknown".to_owned(),
                 settings: format!("was already running at {url}"),
             },
-            world: World::new(
-                server,
-                port.and_then(procfs::listener),
-                options.sizes.clone(),
-            ),
+            world: World::new(server, port.and_then(procfs::listener), options.sizes.clone()),
             _running: None,
         });
     }
@@ -200,25 +173,14 @@ async fn measure(
                 if given_up.contains_key(&(scenario.name(), name.clone())) {
                     continue;
                 }
-                eprintln!(
-                    "round {} of {rounds}: {} at {name}",
-                    round + 1,
-                    scenario.name()
-                );
+                eprintln!("round {} of {rounds}: {} at {name}", round + 1, scenario.name());
                 match scenario.run(&mut contestant.world).await {
                     Ok(line) => {
                         println!("{}", serde_json::to_string(&line)?);
                         lines.push(line);
                     }
                     Err(error) => {
-                        skip(
-                            skipped,
-                            format!(
-                                "{} at {name}, from round {}: {error}",
-                                scenario.name(),
-                                round + 1
-                            ),
-                        );
+                        skip(skipped, format!("{} at {name}, from round {}: {error}", scenario.name(), round + 1));
                         given_up.insert((scenario.name(), name), ());
                     }
                 }
@@ -251,10 +213,7 @@ fn write_report(out: &Path, results: &Results, name: &str) -> Result<(), Failure
     std::fs::write(&file, &text).map_err(|error| Failure::Io(file.display().to_string(), error))?;
     println!("{text}");
     if !results.skipped.is_empty() {
-        eprintln!(
-            "\n******** SKIPPED, so not in the tables:\n{}\n",
-            results.skipped.join("\n")
-        );
+        eprintln!("\n******** SKIPPED, so not in the tables:\n{}\n", results.skipped.join("\n"));
     }
     Ok(())
 }
@@ -275,38 +234,20 @@ fn name_of(results: &Results) -> String {
 
 /// Today's date, UTC.
 fn today() -> String {
-    let seconds = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_secs();
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     date_of_day(seconds / 86_400)
 }
 
 /// The Gregorian date `days` after 1970-01-01, counting years of 365 or 366 days and then months.
 fn date_of_day(mut days: u64) -> String {
-    let leap = |year: u64| {
-        year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
-    };
+    let leap = |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
     let mut year = 1970;
     while days >= 365 + u64::from(leap(year)) {
         days -= 365 + u64::from(leap(year));
         year += 1;
     }
     let mut month = 1;
-    for length in [
-        31,
-        28 + u64::from(leap(year)),
-        31,
-        30,
-        31,
-        30,
-        31,
-        31,
-        30,
-        31,
-        30,
-        31,
-    ] {
+    for length in [31, 28 + u64::from(leap(year)), 31, 30, 31, 30, 31, 31, 30, 31, 30, 31] {
         if days < length {
             break;
         }

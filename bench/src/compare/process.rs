@@ -27,9 +27,7 @@ impl Running {
         let out = File::create(&log).map_err(io)?;
         let err = out.try_clone().map_err(io)?;
         command.stdin(Stdio::null()).stdout(out).stderr(err);
-        let child = command
-            .spawn()
-            .map_err(|error| Failure::Io(format!("{command:?}"), error))?;
+        let child = command.spawn().map_err(|error| Failure::Io(format!("{command:?}"), error))?;
         Ok(Self { child, log })
     }
 
@@ -43,9 +41,7 @@ impl Running {
         let began = Instant::now();
         loop {
             let mut connection = Connection::new(authority);
-            if let Ok(answer) = connection
-                .request("GET", "/_matrix/client/versions", "", b"")
-                .await
+            if let Ok(answer) = connection.request("GET", "/_matrix/client/versions", "", b"").await
                 && answer.status == 200
             {
                 return Ok(began.elapsed());
@@ -55,15 +51,8 @@ impl Running {
                 let log = std::fs::read_to_string(&self.log).unwrap_or_default();
                 let tail: Vec<&str> = log.lines().rev().take(15).collect();
                 let tail: Vec<&str> = tail.into_iter().rev().collect();
-                let what = if ended.is_some() {
-                    "ended at its start"
-                } else {
-                    "does not answer"
-                };
-                return Err(Failure::Words(format!(
-                    "the server {what}; its last words:\n{}",
-                    tail.join("\n")
-                )));
+                let what = if ended.is_some() { "ended at its start" } else { "does not answer" };
+                return Err(Failure::Words(format!("the server {what}; its last words:\n{}", tail.join("\n"))));
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -73,10 +62,7 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         // There is no portable way in the standard library to ask a process to end; kill(1) is everywhere.
-        let asked = Command::new("sh")
-            .arg("-c")
-            .arg(format!("kill -TERM {}", self.child.id()))
-            .status();
+        let asked = Command::new("sh").arg("-c").arg(format!("kill -TERM {}", self.child.id())).status();
         let began = Instant::now();
         while asked.is_ok() && began.elapsed() < END_WAIT_MAX {
             if matches!(self.child.try_wait(), Ok(Some(_))) {
@@ -102,8 +88,7 @@ impl WorkFolder {
     /// Makes it.
     pub fn new() -> Result<Self, Failure> {
         let path = cache_folder()?.join(format!("bench-{}", std::process::id()));
-        std::fs::create_dir_all(&path)
-            .map_err(|error| Failure::Io(path.display().to_string(), error))?;
+        std::fs::create_dir_all(&path).map_err(|error| Failure::Io(path.display().to_string(), error))?;
         Ok(Self { path })
     }
 }
@@ -122,9 +107,7 @@ pub fn cache_folder() -> Result<PathBuf, Failure> {
         (Some(cache), _) if !cache.is_empty() => PathBuf::from(cache),
         (_, Some(home)) => Path::new(&home).join(".cache"),
         _ => {
-            return Err(Failure::Words(
-                "neither XDG_CACHE_HOME nor HOME is set".to_owned(),
-            ));
+            return Err(Failure::Words("neither XDG_CACHE_HOME nor HOME is set".to_owned()));
         }
     };
     Ok(base.join("koine"))
@@ -133,23 +116,16 @@ pub fn cache_folder() -> Result<PathBuf, Failure> {
 /// A port of the loopback address that nobody listens on.
 pub fn free_port() -> Result<u16, Failure> {
     let listener = std::net::TcpListener::bind("127.0.0.1:0");
-    let port = listener
-        .and_then(|listener| listener.local_addr())
-        .map(|address| address.port());
+    let port = listener.and_then(|listener| listener.local_addr()).map(|address| address.port());
     port.map_err(|error| Failure::Io("no free port".to_owned(), error))
 }
 
 /// Runs a command to its end; its trimmed output, or its complaint.
 pub fn output(command: &mut Command) -> Result<String, Failure> {
-    let said = command
-        .output()
-        .map_err(|error| Failure::Io(format!("{command:?}"), error))?;
+    let said = command.output().map_err(|error| Failure::Io(format!("{command:?}"), error))?;
     if !said.status.success() {
         let complaint = String::from_utf8_lossy(&said.stderr);
-        return Err(Failure::Words(format!(
-            "{command:?} failed: {}",
-            complaint.trim()
-        )));
+        return Err(Failure::Words(format!("{command:?} failed: {}", complaint.trim())));
     }
     Ok(String::from_utf8_lossy(&said.stdout).trim().to_owned())
 }

@@ -21,23 +21,10 @@ struct Aim {
 }
 
 fn aim(scenario: &str) -> Aim {
-    let none = Aim {
-        cpu_ms: None,
-        part_of_synapse: None,
-        p99_ms: None,
-        memory_mb: None,
-        earlier: ("", ""),
-    };
-    let fiftieth = |synapse, tuwunel| Aim {
-        part_of_synapse: Some(50.0),
-        earlier: (synapse, tuwunel),
-        ..none
-    };
+    let none = Aim { cpu_ms: None, part_of_synapse: None, p99_ms: None, memory_mb: None, earlier: ("", "") };
+    let fiftieth = |synapse, tuwunel| Aim { part_of_synapse: Some(50.0), earlier: (synapse, tuwunel), ..none };
     match scenario {
-        "idle" => Aim {
-            memory_mb: Some(60.0),
-            ..none
-        },
+        "idle" => Aim { memory_mb: Some(60.0), ..none },
         "send" => Aim {
             cpu_ms: Some(0.3),
             part_of_synapse: Some(100.0),
@@ -45,10 +32,7 @@ fn aim(scenario: &str) -> Aim {
             earlier: ("32", "3.2"),
             ..none
         },
-        "send-rate" => Aim {
-            p99_ms: Some(10.0),
-            ..none
-        },
+        "send-rate" => Aim { p99_ms: Some(10.0), ..none },
         "sync-few" => fiftieth("200", ""),
         "sync-many" => fiftieth("", ""),
         "page" => fiftieth("12", "2.5"),
@@ -77,26 +61,16 @@ pub fn markdown(results: &Results, file: &str) -> String {
 fn heading(out: &mut String, results: &Results, file: &str) {
     let machine = &results.machine;
     let _ = writeln!(out, "# Results of {}\n", results.date);
-    out.push_str("Written by `cargo xtask bench`; what the scenarios do and how to read this: [README.md](README.md).\n");
-    let _ = writeln!(
-        out,
-        "Every line of every round: [results/{file}](results/{file}).\n"
+    out.push_str(
+        "Written by `cargo xtask bench`; what the scenarios do and how to read this: [README.md](README.md).\n",
     );
+    let _ = writeln!(out, "Every line of every round: [results/{file}](results/{file}).\n");
     let _ = writeln!(
         out,
         "Machine: {}, {} cores, {:.0} GB, Linux {}, data on {}; load before the run {}.",
-        machine.cpu,
-        machine.cores,
-        machine.memory_gb,
-        machine.kernel,
-        machine.file_system,
-        machine.load_before
+        machine.cpu, machine.cores, machine.memory_gb, machine.kernel, machine.file_system, machine.load_before
     );
-    let others: f64 = results
-        .lines
-        .iter()
-        .filter_map(|line| line.others_cpu_s)
-        .sum();
+    let others: f64 = results.lines.iter().filter_map(|line| line.others_cpu_s).sum();
     let wall: f64 = results.lines.iter().map(|line| line.seconds).sum();
     let share = 100.0 * others / (wall * machine.cores as f64).max(0.001);
     let _ = writeln!(
@@ -110,11 +84,7 @@ fn heading(out: &mut String, results: &Results, file: &str) {
     );
     out.push_str("| server | version | settings |\n|---|---|---|\n");
     for server in &results.servers {
-        let _ = writeln!(
-            out,
-            "| {} | {} | {} |",
-            server.name, server.version, server.settings
-        );
+        let _ = writeln!(out, "| {} | {} | {} |", server.name, server.version, server.settings);
     }
 }
 
@@ -123,85 +93,47 @@ fn aims(out: &mut String, results: &Results) {
     out.push_str("\n## Aims\n\n| scenario | aim | koine | |\n|---|---|---|---|\n");
     let mut row = |scenario: &str, what: String, limit: f64, value: Option<f64>, unit: &str| {
         let Some(value) = value else { return };
-        let verdict = if value <= limit {
-            "reached"
-        } else {
-            "**missed**"
-        };
-        let _ = writeln!(
-            out,
-            "| {scenario} | {what} | {} {unit} | {verdict} |",
-            shown(value)
-        );
+        let verdict = if value <= limit { "reached" } else { "**missed**" };
+        let _ = writeln!(out, "| {scenario} | {what} | {} {unit} | {verdict} |", shown(value));
     };
     for scenario in Scenario::ALL.map(Scenario::name) {
         let aim = aim(scenario);
-        let koine = |field: fn(&Line) -> Option<f64>| {
-            median(results, scenario, "koine", field).map(|spread| spread.0)
-        };
+        let koine = |field: fn(&Line) -> Option<f64>| median(results, scenario, "koine", field).map(|spread| spread.0);
         let cpu = koine(|line| line.server_cpu_ms_per_op);
         if let Some(limit) = aim.cpu_ms {
-            row(
-                scenario,
-                format!("CPU per operation at most {limit} ms"),
-                limit,
-                cpu,
-                "ms",
-            );
+            row(scenario, format!("CPU per operation at most {limit} ms"), limit, cpu, "ms");
         }
-        let synapse = median(results, scenario, "synapse", |line| {
-            line.server_cpu_ms_per_op
-        });
+        let synapse = median(results, scenario, "synapse", |line| line.server_cpu_ms_per_op);
         if let (Some(part), Some((synapse, ..))) = (aim.part_of_synapse, synapse) {
-            let what = format!(
-                "a {} of Synapse's CPU per operation",
-                if part > 99.0 { "hundredth" } else { "fiftieth" }
-            );
-            row(
-                scenario,
-                format!("{what}: {} ms", shown(synapse / part)),
-                synapse / part,
-                cpu,
-                "ms",
-            );
+            let what =
+                format!("a {} of Synapse's CPU per operation", if part > 99.0 { "hundredth" } else { "fiftieth" });
+            row(scenario, format!("{what}: {} ms", shown(synapse / part)), synapse / part, cpu, "ms");
         }
         if let Some(limit) = aim.p99_ms {
             let rate = results.sizes.rate;
             let p99 = koine(|line| Some(line.p99_ms));
-            row(
-                scenario,
-                format!("p99 at {rate} messages/s under {limit} ms"),
-                limit,
-                p99,
-                "ms",
-            );
+            row(scenario, format!("p99 at {rate} messages/s under {limit} ms"), limit, p99, "ms");
         }
         if let Some(limit) = aim.memory_mb {
             let peak = koine(|line| line.server_peak_mb);
-            row(
-                scenario,
-                format!("memory under {limit} MB"),
-                limit,
-                peak,
-                "MB",
-            );
+            row(scenario, format!("memory under {limit} MB"), limit, peak, "MB");
         }
     }
 }
 
 /// CPU per operation, side by side.
 fn ratios(out: &mut String, results: &Results) {
-    out.push_str("\n## CPU per operation\n\nMilliseconds of the server's CPU per operation (for `idle`: per second of rest). ");
-    out.push_str("The last two columns are figures of an earlier day on a busy machine, tuwunel without syncing to disk.\n\n");
+    out.push_str(
+        "\n## CPU per operation\n\nMilliseconds of the server's CPU per operation (for `idle`: per second of rest). ",
+    );
+    out.push_str(
+        "The last two columns are figures of an earlier day on a busy machine, tuwunel without syncing to disk.\n\n",
+    );
     out.push_str("| scenario |");
     for server in &results.servers {
         let _ = write!(out, " {} |", server.name);
     }
-    let others: Vec<_> = results
-        .servers
-        .iter()
-        .filter(|server| server.name != "koine")
-        .collect();
+    let others: Vec<_> = results.servers.iter().filter(|server| server.name != "koine").collect();
     for server in &others {
         let _ = write!(out, " {} : koine |", server.name);
     }
@@ -209,22 +141,13 @@ fn ratios(out: &mut String, results: &Results) {
     out.push_str(&"---|".repeat(results.servers.len() + others.len() + 2));
     out.push('\n');
     for scenario in Scenario::ALL.map(Scenario::name) {
-        let cpu =
-            |server: &str| median(results, scenario, server, |line| line.server_cpu_ms_per_op);
-        if results
-            .servers
-            .iter()
-            .all(|server| cpu(&server.name).is_none())
-        {
+        let cpu = |server: &str| median(results, scenario, server, |line| line.server_cpu_ms_per_op);
+        if results.servers.iter().all(|server| cpu(&server.name).is_none()) {
             continue;
         }
         let _ = write!(out, "| {scenario} |");
         for server in &results.servers {
-            let _ = write!(
-                out,
-                " {} |",
-                cpu(&server.name).map_or_else(|| "-".to_owned(), spread)
-            );
+            let _ = write!(out, " {} |", cpu(&server.name).map_or_else(|| "-".to_owned(), spread));
         }
         for server in &others {
             let ratio = match (cpu(&server.name), cpu("koine")) {
@@ -248,13 +171,9 @@ fn details(out: &mut String, results: &Results) {
     for scenario in Scenario::ALL.map(Scenario::name) {
         for server in &results.servers {
             let of = |field: fn(&Line) -> Option<f64>| {
-                median(results, scenario, &server.name, field)
-                    .map_or_else(|| "-".to_owned(), spread)
+                median(results, scenario, &server.name, field).map_or_else(|| "-".to_owned(), spread)
             };
-            let lines = results
-                .lines
-                .iter()
-                .filter(|line| line.scenario == scenario && line.server == server.name);
+            let lines = results.lines.iter().filter(|line| line.scenario == scenario && line.server == server.name);
             let (mut errors, mut unsent, mut rounds) = (0, 0.0, 0);
             for line in lines {
                 errors += line.errors;
@@ -264,11 +183,7 @@ fn details(out: &mut String, results: &Results) {
             if rounds == 0 {
                 continue;
             }
-            let failed = if unsent > 0.0 {
-                format!("{errors}, and {unsent} never sent")
-            } else {
-                errors.to_string()
-            };
+            let failed = if unsent > 0.0 { format!("{errors}, and {unsent} never sent") } else { errors.to_string() };
             let _ = writeln!(
                 out,
                 "| {scenario} | {} | {} | {} | {} | {} | {} | {} | {failed} |",
@@ -291,23 +206,13 @@ fn median(
     server: &str,
     field: impl Fn(&Line) -> Option<f64>,
 ) -> Option<(f64, f64, f64)> {
-    let lines = results
-        .lines
-        .iter()
-        .filter(|line| line.scenario == scenario && line.server == server);
+    let lines = results.lines.iter().filter(|line| line.scenario == scenario && line.server == server);
     // A round in which nothing succeeded has no cost per operation.
-    let mut values: Vec<f64> = lines
-        .filter(|line| line.ops > 0)
-        .filter_map(field)
-        .collect();
+    let mut values: Vec<f64> = lines.filter(|line| line.ops > 0).filter_map(field).collect();
     values.sort_by(f64::total_cmp);
     let (low, high) = (*values.first()?, *values.last()?);
     let middle = values.len() / 2;
-    let median = if values.len() % 2 == 1 {
-        values[middle]
-    } else {
-        (values[middle - 1] + values[middle]) / 2.0
-    };
+    let median = if values.len() % 2 == 1 { values[middle] } else { (values[middle - 1] + values[middle]) / 2.0 };
     Some((median, low, high))
 }
 

@@ -28,31 +28,16 @@ pub async fn start(folder: &Path) -> Result<(Participant, Server, Running), Fail
     std::fs::write(&config, configuration(&home, port)).map_err(io)?;
     let module = |what: &[&str]| {
         let mut command = Command::new(&python);
-        command
-            .args(["-m", "synapse.app.homeserver", "-c"])
-            .arg(&config)
-            .args(what)
-            .current_dir(&home);
+        command.args(["-m", "synapse.app.homeserver", "-c"]).arg(&config).args(what).current_dir(&home);
         command
     };
     output(&mut module(&["--generate-keys"]))?;
     let mut running = Running::start(module(&[]), home.join("output.log"))?;
     let authority = format!("127.0.0.1:{port}");
     running.until_ready(&authority).await?;
-    let participant = Participant {
-        name: "synapse".to_owned(),
-        version: VERSION.to_owned(),
-        settings: SETTINGS.to_owned(),
-    };
-    Ok((
-        participant,
-        Server {
-            name: "synapse".to_owned(),
-            authority,
-            shared_secret: None,
-        },
-        running,
-    ))
+    let participant =
+        Participant { name: "synapse".to_owned(), version: VERSION.to_owned(), settings: SETTINGS.to_owned() };
+    Ok((participant, Server { name: "synapse".to_owned(), authority, shared_secret: None }, running))
 }
 
 /// The Python of the environment that holds Synapse.
@@ -61,26 +46,14 @@ fn install() -> Result<PathBuf, Failure> {
     let python = home.join("bin/python");
     let installed = || {
         let mut command = Command::new(&python);
-        output(command.args([
-            "-c",
-            "import importlib.metadata as m; print(m.version('matrix-synapse'))",
-        ]))
+        output(command.args(["-c", "import importlib.metadata as m; print(m.version('matrix-synapse'))"]))
     };
     if installed().is_ok_and(|version| version == VERSION) {
         return Ok(python);
     }
-    eprintln!(
-        "installing matrix-synapse {VERSION} into {}",
-        home.display()
-    );
+    eprintln!("installing matrix-synapse {VERSION} into {}", home.display());
     output(Command::new("python3").args(["-m", "venv"]).arg(&home))?;
-    output(Command::new(&python).args([
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        &format!("matrix-synapse=={VERSION}"),
-    ]))?;
+    output(Command::new(&python).args(["-m", "pip", "install", "--quiet", &format!("matrix-synapse=={VERSION}")]))?;
     installed().map(|_| python)
 }
 

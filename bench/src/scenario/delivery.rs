@@ -75,10 +75,7 @@ async fn gather(world: &mut World, rooms: usize, readers: usize) -> Result<Audie
     let mut gathered = Vec::new();
     for crowd in people.chunks(readers + 1) {
         let (sender, others) = crowd.split_first().expect("chunks are not empty");
-        let room = world
-            .client(sender)
-            .create_room_patiently("An audience")
-            .await?;
+        let room = world.client(sender).create_room_patiently("An audience").await?;
         let (server, room_id) = (world.server.clone(), room.clone());
         in_parallel(others.to_vec(), move |person: Person| {
             let (server, room) = (server.clone(), room_id.clone());
@@ -91,11 +88,7 @@ async fn gather(world: &mut World, rooms: usize, readers: usize) -> Result<Audie
             let server = server.clone();
             async move {
                 let filter = escaped(FILTER);
-                let ask = SyncAsk {
-                    since: None,
-                    timeout_ms: 0,
-                    filter: Some(&filter),
-                };
+                let ask = SyncAsk { since: None, timeout_ms: 0, filter: Some(&filter) };
                 let since = next_batch(Client::new(&server, &person).sync(ask).await?)?;
                 Ok(Reader { person, since })
             }
@@ -115,11 +108,7 @@ struct Stage {
     end: AtomicU64,
 }
 
-async fn measure(
-    world: &mut World,
-    scenario: &str,
-    audience: Audience,
-) -> Result<(Line, Audience), CallError> {
+async fn measure(world: &mut World, scenario: &str, audience: Audience) -> Result<(Line, Audience), CallError> {
     let meter = world.meter(scenario);
     let until = Instant::now() + world.sizes.duration();
     let ops_each = (world.sizes.ops / audience.rooms.len() as u64).max(1);
@@ -133,11 +122,9 @@ async fn measure(
             (room, sender, outcome)
         });
     }
-    let (mut all, mut slowest, mut audience) =
-        (Tally::default(), Vec::new(), Audience { rooms: Vec::new() });
+    let (mut all, mut slowest, mut audience) = (Tally::default(), Vec::new(), Audience { rooms: Vec::new() });
     while let Some(done) = rooms.join_next().await {
-        let (room, sender, outcome) =
-            done.expect("a room's work does not panic and is not cancelled");
+        let (room, sender, outcome) = done.expect("a room's work does not panic and is not cancelled");
         all.merge(outcome.each);
         slowest.extend(outcome.slowest);
         audience.rooms.push((room, sender, outcome.readers));
@@ -145,10 +132,7 @@ async fn measure(
     slowest.sort_unstable();
     let line = meter.finish_with_ops(all, slowest.len() as u64);
     let line = line.with("last_reader_p50_ms", quantile_ms(&slowest, 0.5));
-    Ok((
-        line.with("last_reader_p99_ms", quantile_ms(&slowest, 0.99)),
-        audience,
-    ))
+    Ok((line.with("last_reader_p99_ms", quantile_ms(&slowest, 0.99)), audience))
 }
 
 struct Performed {
@@ -167,46 +151,29 @@ async fn perform(
     ops: u64,
     until: Instant,
 ) -> Performed {
-    let stage = Arc::new(Stage {
-        clocks: Clocks::new(first),
-        read: Semaphore::new(0),
-        end: AtomicU64::new(u64::MAX),
-    });
+    let stage = Arc::new(Stage { clocks: Clocks::new(first), read: Semaphore::new(0), end: AtomicU64::new(u64::MAX) });
     let count = u32::try_from(readers.len()).unwrap_or(u32::MAX);
     let mut reading = JoinSet::new();
     for reader in readers {
-        reading.spawn(read(
-            Client::new(server, &reader.person),
-            reader,
-            stage.clone(),
-        ));
+        reading.spawn(read(Client::new(server, &reader.person), reader, stage.clone()));
     }
 
     let mut client = Client::new(server, sender);
-    let mut performed = Performed {
-        each: Tally::default(),
-        slowest: Vec::new(),
-        readers: Vec::new(),
-    };
+    let mut performed = Performed { each: Tally::default(), slowest: Vec::new(), readers: Vec::new() };
     for number in first..first + ops {
         let last = number + 1 == first + ops || Instant::now() >= until;
         if last {
             stage.end.store(number + 1, Ordering::Relaxed);
         }
         let sent = stage.clocks.start(number);
-        if let Err(error) = client
-            .send(room, &format!("d{number}"), &format!("{MARK}{number};"))
-            .await
-        {
+        if let Err(error) = client.send(room, &format!("d{number}"), &format!("{MARK}{number};")).await {
             performed.each.fail(&error);
             break;
         }
         match tokio::time::timeout(READING_WAIT_MAX, stage.read.acquire_many(count)).await {
             Ok(Ok(permits)) => permits.forget(),
             _ => {
-                performed
-                    .each
-                    .fail(&format!("message {number} was not read by all in time"));
+                performed.each.fail(&format!("message {number} was not read by all in time"));
                 break;
             }
         }
@@ -233,11 +200,7 @@ async fn read(mut client: Client, mut reader: Reader, stage: Arc<Stage>) -> (Rea
     let mut expected = stage.clocks.first();
     let filter = escaped(FILTER);
     while expected < stage.end.load(Ordering::Relaxed) {
-        let ask = SyncAsk {
-            since: Some(&reader.since),
-            timeout_ms: POLL_MS,
-            filter: Some(&filter),
-        };
+        let ask = SyncAsk { since: Some(&reader.since), timeout_ms: POLL_MS, filter: Some(&filter) };
         let answer = match client.sync(ask).await {
             Ok(answer) => answer,
             Err(error) => {
@@ -275,10 +238,7 @@ mod clocks {
     impl Clocks {
         /// The first message will have number `first`.
         pub fn new(first: u64) -> Self {
-            Self {
-                first,
-                sent: Mutex::new(Vec::new()),
-            }
+            Self { first, sent: Mutex::new(Vec::new()) }
         }
 
         /// Number of the first message.
@@ -290,11 +250,7 @@ mod clocks {
         pub fn start(&self, number: u64) -> Instant {
             let now = Instant::now();
             let mut sent = self.sent.lock().expect("nobody panics while holding it");
-            debug_assert_eq!(
-                number,
-                self.first + sent.len() as u64,
-                "messages leave in order"
-            );
+            debug_assert_eq!(number, self.first + sent.len() as u64, "messages leave in order");
             sent.push(now);
             now
         }

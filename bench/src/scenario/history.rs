@@ -22,10 +22,7 @@ async fn write(world: &mut World) -> Result<Archive, CallError> {
     let batch = world.fresh();
     let total = world.sizes.scaled(world.sizes.history);
     let (owner, others) = people.split_first().expect("there are writers");
-    let room = world
-        .client(owner)
-        .create_room_patiently("An archive")
-        .await?;
+    let room = world.client(owner).create_room_patiently("An archive").await?;
     for person in others {
         world.client(person).join_patiently(&room).await?;
     }
@@ -36,18 +33,13 @@ async fn write(world: &mut World) -> Result<Archive, CallError> {
         async move {
             let mut client = Client::new(&server, &person);
             for number in 0..share {
-                client
-                    .send_patiently(&room, &format!("h{batch}-{number}"), TEXT)
-                    .await?;
+                client.send_patiently(&room, &format!("h{batch}-{number}"), TEXT).await?;
             }
             Ok(())
         }
     })
     .await?;
-    Ok(Archive {
-        reader: owner.clone(),
-        room,
-    })
+    Ok(Archive { reader: owner.clone(), room })
 }
 
 /// `page`.
@@ -66,16 +58,9 @@ pub async fn page(world: &mut World) -> Result<Line, CallError> {
     let until = Instant::now() + world.sizes.duration();
     for _ in 0..world.sizes.ops {
         let asked = Instant::now();
-        match client
-            .page(&archive.room, from.as_deref(), world.sizes.page)
-            .await
-        {
+        match client.page(&archive.room, from.as_deref(), world.sizes.page).await {
             Ok(page) if page.chunk.len() < world.sizes.page && pages_read < full_pages => {
-                return Err(CallError::Incomplete(
-                    page.chunk.len(),
-                    world.sizes.page,
-                    "events of a page",
-                ));
+                return Err(CallError::Incomplete(page.chunk.len(), world.sizes.page, "events of a page"));
             }
             Ok(page) => {
                 tally.latencies.push(asked.elapsed());

@@ -34,12 +34,7 @@ pub async fn create(world: &mut World) -> Result<Line, CallError> {
         let left = left.clone();
         workers.spawn(async move {
             let mut tally = Tally::default();
-            while left
-                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
-                    left.checked_sub(1)
-                })
-                .is_ok()
-            {
+            while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
                 let asked = Instant::now();
                 let outcome = client.create_room("A new room").await;
                 tally.take(asked, &outcome);

@@ -18,8 +18,7 @@ use crate::meter::{Line, Tally};
 use crate::world::{World, in_parallel};
 
 /// What is said: about as long as what people write.
-pub const TEXT: &str =
-    "The house stands: one graph, one log, many readers, and a kettle on the stove for visitors.";
+pub const TEXT: &str = "The house stands: one graph, one log, many readers, and a kettle on the stove for visitors.";
 /// Unmeasured messages per sender before the first measurement: connections open, caches and code paths warm.
 const WARM_UP_MESSAGES: usize = 3;
 
@@ -38,22 +37,10 @@ async fn prepare(world: &mut World) -> Result<Halls, CallError> {
     let people = world.people(sizes.senders).await?;
     // Room r has the members 4r to 4r + 3, counted round: 20 rooms of four give each of 32 people two or three.
     let seats: Vec<Vec<usize>> = (0..sizes.rooms)
-        .map(|room| {
-            (0..members)
-                .map(|seat| (room * members + seat) % people.len())
-                .collect()
-        })
+        .map(|room| (0..members).map(|seat| (room * members + seat) % people.len()).collect())
         .collect();
     let server = world.server.clone();
-    let jobs = seats
-        .iter()
-        .map(|seats| {
-            seats
-                .iter()
-                .map(|seat| people[*seat].clone())
-                .collect::<Vec<_>>()
-        })
-        .collect();
+    let jobs = seats.iter().map(|seats| seats.iter().map(|seat| people[*seat].clone()).collect::<Vec<_>>()).collect();
     let rooms = in_parallel(jobs, move |members: Vec<Person>| {
         let server = server.clone();
         async move {
@@ -68,10 +55,7 @@ async fn prepare(world: &mut World) -> Result<Halls, CallError> {
     })
     .await?;
 
-    let mut senders: Vec<(Person, Vec<String>)> = people
-        .into_iter()
-        .map(|person| (person, Vec::new()))
-        .collect();
+    let mut senders: Vec<(Person, Vec<String>)> = people.into_iter().map(|person| (person, Vec::new())).collect();
     for (room, seats) in rooms.iter().zip(seats) {
         for seat in seats {
             senders[seat].1.push(room.clone());
@@ -92,9 +76,7 @@ async fn warm_up(world: &mut World, halls: &Halls) -> Result<(), CallError> {
         async move {
             let mut client = Client::new(&server, &person);
             for (number, room) in rooms.iter().cycle().take(WARM_UP_MESSAGES).enumerate() {
-                client
-                    .send_patiently(room, &format!("w{batch}-{number}"), TEXT)
-                    .await?;
+                client.send_patiently(room, &format!("w{batch}-{number}"), TEXT).await?;
             }
             Ok(())
         }
@@ -117,9 +99,7 @@ pub async fn send(world: &mut World) -> Result<Line, CallError> {
         workers.spawn(async move {
             let mut tally = Tally::default();
             for (number, room) in rooms.iter().cycle().enumerate() {
-                let taken = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
-                    left.checked_sub(1)
-                });
+                let taken = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
                 if taken.is_err() || Instant::now() >= until {
                     break;
                 }
@@ -131,9 +111,7 @@ pub async fn send(world: &mut World) -> Result<Line, CallError> {
         });
     }
     let line = meter.finish(collect(workers).await);
-    Ok(line
-        .with("rooms", world.sizes.rooms as f64)
-        .with("members", world.sizes.members as f64))
+    Ok(line.with("rooms", world.sizes.rooms as f64).with("members", world.sizes.members as f64))
 }
 
 /// `send-rate`: at a fixed offered rate.
@@ -178,9 +156,7 @@ pub async fn send_at_rate(world: &mut World) -> Result<Line, CallError> {
     let unsent = total.saturating_sub(next.load(Ordering::Relaxed));
     let line = meter.finish(tally);
     pacer.join().expect("the pacer does not panic");
-    Ok(line
-        .with("offered_per_s", rate)
-        .with("never_sent", unsent as f64))
+    Ok(line.with("offered_per_s", rate).with("never_sent", unsent as f64))
 }
 
 /// Releases one permit whenever a message falls due. A thread of its own, since timers of the runtime round up to

@@ -1,6 +1,6 @@
 //! `sync-many` and `sync-few`: initial `/sync` of an account in 500 rooms, and in 20.
 //!
-//! Each room was made by somebody else, the account has joined it, and a message was said there. No filter: whole state and
+//! Each room was made by somebody else, the account has joined it, and five messages were said there. No filter: whole state and
 //! the server's own timeline limit. One request at a time. Every request asks for another (unused) timeout, because some
 //! servers keep the answer to an equal initial sync for minutes and would be measured handing out a copy.
 
@@ -46,9 +46,7 @@ async fn settle(world: &mut World, rooms: usize) -> Result<Account, CallError> {
     let person = world.stranger().await?;
     let batch = world.fresh();
     let (server, chatter, guest) = (world.server.clone(), world.sizes.chatter, person.clone());
-    let jobs = (0..rooms)
-        .map(|room| (room, owners[room % owners.len()].clone()))
-        .collect();
+    let jobs = (0..rooms).map(|room| (room, owners[room % owners.len()].clone())).collect();
     in_parallel(jobs, move |(room, owner): (usize, Person)| {
         let (server, guest) = (server.clone(), guest.clone());
         async move {
@@ -56,9 +54,7 @@ async fn settle(world: &mut World, rooms: usize) -> Result<Account, CallError> {
             let id = owner.create_room_patiently(&format!("Room {room}")).await?;
             Client::new(&server, &guest).join_patiently(&id).await?;
             for number in 0..chatter {
-                owner
-                    .send_patiently(&id, &format!("s{batch}-{room}-{number}"), TEXT)
-                    .await?;
+                owner.send_patiently(&id, &format!("s{batch}-{room}-{number}"), TEXT).await?;
             }
             Ok(())
         }
@@ -76,11 +72,7 @@ async fn measure(world: &mut World, scenario: &str, account: &Account) -> Result
     let until = Instant::now() + world.sizes.duration();
     for number in 0..world.sizes.ops {
         let asked = Instant::now();
-        let ask = SyncAsk {
-            since: None,
-            timeout_ms: first_timeout + number,
-            filter: None,
-        };
+        let ask = SyncAsk { since: None, timeout_ms: first_timeout + number, filter: None };
         match client.sync(ask).await {
             Ok(answer) => {
                 tally.latencies.push(asked.elapsed());
