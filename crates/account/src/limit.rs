@@ -12,7 +12,7 @@ use std::{
 
 use parking_lot::Mutex;
 use ruma_common::UserId;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// How many buckets are kept. A bucket that has filled up again is forgotten first.
 const BUCKETS_MAX: usize = 65_536;
@@ -38,7 +38,7 @@ pub enum LimitKey<'a> {
 }
 
 /// A bucket's size and how fast it fills.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rate {
     /// How many at once.
@@ -48,7 +48,7 @@ pub struct Rate {
 }
 
 /// The rates of all classes. `None` is unlimited.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LimitConfig {
     /// Attempts to log in, by address and by the account they aim at.

@@ -1,0 +1,133 @@
+//! Devices: what a user is logged in on. [CS-API §device-management]
+
+use koine_store::{Direction, StoreError, Txn};
+use ruma_common::{DeviceId, MilliSecondsSinceUnixEpoch, OwnedDeviceId, UserId};
+
+use crate::{
+    Accounts, StoreUnavailable,
+    core::moment,
+    log::{self, Kind},
+    secret::TokenHash,
+    session::DEVICE_NAME_CHARS_MAX,
+    tables::{DEVICE, DeviceRecord, TOKEN},
+};
+
+/// A device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Device {
+    /// Its id, unique for its user.
+    pub device_id: OwnedDeviceId,
+    /// What its user calls it.
+    pub display_name: Option<String>,
+    /// The address it was last seen at.
+    pub last_seen_ip: Option<String>,
+    /// When it was last seen, to some ten minutes.
+    pub last_seen: MilliSecondsSinceUnixEpoch,
+}
+
+/// Why a device was not renamed.
+#[derive(Debug, thiserror::Error)]
+pub enum RenameError {
+    /// The user has no such device.
+    #[error("there is no such device")]
+    UnknownDevice,
+    /// Longer than [`DEVICE_NAME_CHARS_MAX`].
+    #[error("the name has {0} characters, at most {DEVICE_NAME_CHARS_MAX} are allowed")]
+    NameTooLong(usize),
+    /// See there.
+    #[error(transparent)]
+    Store(#[from] StoreUnavailable),
+}
+
+impl Accounts {
+    /// All devices of a user.
+    pub fn devices(&self, user_id: &UserId) -> Result<Vec<Device>, StoreUnavailable> {
+        let Some(localpart) = self.key(user_id) else { return Ok(Vec::new()) };
+        let records = self.device_records(localpart)?;
+        Ok(records.into_iter().map(|(device_id, record)| device(device_id, record)).collect())
+    }
+
+    /// One device of a user.
+    pub fn device(&self, user_id: &UserId, device_id: &DeviceId) -> Result<Option<Device>, StoreUnavailable> {
+        let Some(localpart) = self.key(user_id) else { return Ok(None) };
+        let record = self.shard.get(&DEVICE, self.domain, &(localpart, device_id.as_str()))?;
+        Ok(record.map(|record| device(device_id.to_string(), record)))
+    }
+
+    pub(crate) fn device_records(&self, localpart: &str) -> Result<Vec<(String, DeviceRecord)>, StoreUnavailable> {
+        let view = self.shard.view();
+        let rows = view.prefix(&DEVICE, self.domain, &(localpart,), Direction::Forward);
+        rows.map(|row| row.map(|((_, device_id), record)| (device_id, record)).map_err(StoreUnavailable::from)).collect()
+    }
+
+    /// Names a device.
+    pub async fn rename_device(
+        &self,
+        user_id: &UserId,
+        device_id: &DeviceId,
+        display_name: String,
+    ) -> Result<(), RenameError> {
+        let length = display_name.chars().count();
+        if length > DEVICE_NAME_CHARS_MAX {
+            return Err(RenameError::NameTooLong(length));
+        }
+        let localpart = self.key(user_id).ok_or(RenameError::UnknownDevice)?.to_owned();
+        let (domain, owner, device_id) = (self.domain, user_id.to_owned(), device_id.to_string());
+        let commit = move |txn: &mut Txn| -> Result<(), RenameError> {
+            let key = (localpart, device_id);
+            let known = txn.get(&DEVICE, domain, &key).map_err(StoreUnavailable::from)?;
+            let mut device = known.ok_or(RenameError::UnknownDevice)?;
+            device.display_name = Some(display_name);
+            txn.put(&DEVICE, domain, &key, &device);
+            txn.append(log::entry(domain, &owner, Kind::Device, key.1));
+            Ok(())
+        };
+        self.change(commit).await?
+    }
+
+    /// Deletes devices; their tokens are worth nothing from then on. Those that are not there are passed over.
+    pub async fn delete_devices(
+        &self,
+        user_id: &UserId,
+        device_ids: Vec<OwnedDeviceId>,
+    ) -> Result<(), StoreUnavailable> {
+        let Some(localpart) = self.key(user_id).map(ToOwned::to_owned) else { return Ok(()) };
+        let (domain, owner) = (self.domain, user_id.to_owned());
+        let commit = move |txn: &mut Txn| -> Result<Vec<TokenHash>, StoreError> {
+            let mut revoked = Vec::new();
+            for device_id in device_ids {
+                let key = (localpart.clone(), device_id.to_string());
+                let Some(device) = txn.get(&DEVICE, domain, &key)? else { continue };
+                for token in &device.tokens {
+                    txn.delete(&TOKEN, domain, token);
+                }
+                txn.delete(&DEVICE, domain, &key);
+                txn.append(log::entry(domain, &owner, Kind::Device, key.1));
+                revoked.extend(device.tokens);
+            }
+            Ok(revoked)
+        };
+        let revoked = self.change(commit).await??;
+        self.forget_sessions(&revoked);
+        Ok(())
+    }
+
+    /// Deletes all devices but, maybe, one.
+    pub async fn delete_devices_except(
+        &self,
+        user_id: &UserId,
+        kept: Option<&DeviceId>,
+    ) -> Result<(), StoreUnavailable> {
+        let others = self.devices(user_id)?.into_iter().map(|device| device.device_id);
+        self.delete_devices(user_id, others.filter(|device_id| Some(&**device_id) != kept).collect()).await
+    }
+}
+
+fn device(device_id: String, record: DeviceRecord) -> Device {
+    Device {
+        device_id: device_id.into(),
+        display_name: record.display_name,
+        last_seen_ip: record.seen_ip,
+        last_seen: moment(record.seen_ms),
+    }
+}

@@ -1,0 +1,41 @@
+//! What accounts write into the shard's log, and how readers understand it.
+//!
+//! Kinds 32 to 63 are the accounts'. The subject is the user id.
+
+use koine_store::{DomainId, LogEntry, bytes::Bytes};
+use ruma_common::{OwnedUserId, UserId};
+
+/// Kinds of log entries that accounts write.
+#[repr(u8)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The account was made, closed, locked, or the like. Body: empty.
+    Account = 32,
+    /// A device came, went or was renamed. Body: its id.
+    Device = 33,
+    /// The profile changed. Body: the field, or empty for all of them.
+    Profile = 34,
+    /// Account data changed. Body: the room id (empty for global), a zero byte, the type.
+    AccountData = 35,
+}
+
+impl Kind {
+    /// The kind of an entry, if it is one of the accounts'.
+    pub fn of(kind: u8) -> Option<Self> {
+        [Self::Account, Self::Device, Self::Profile, Self::AccountData].into_iter().find(|known| *known as u8 == kind)
+    }
+}
+
+pub(crate) fn entry(domain: DomainId, user_id: &UserId, kind: Kind, body: impl Into<Bytes>) -> LogEntry {
+    LogEntry {
+        domain,
+        subject: Bytes::copy_from_slice(user_id.as_bytes()),
+        kind: kind as u8,
+        body: body.into(),
+    }
+}
+
+/// The account that an entry of one of our kinds is about.
+pub fn user_of(subject: &[u8]) -> Option<OwnedUserId> {
+    OwnedUserId::try_from(std::str::from_utf8(subject).ok()?).ok()
+}

@@ -1,0 +1,114 @@
+//! The tables of accounts: only this crate names them.
+//!
+//! A user is known in them by the local part: all of a domain's accounts share the rest.
+//!
+//! Invariants: every token named by a device exists and names that device, and the other way round. Every row of
+//! [`DATA`] has exactly one row in [`DATA_AT`], at its position.
+
+use koine_store::{Space, Table, TableInfo, bytes::Bytes, stored};
+use serde::{Deserialize, Serialize};
+
+use crate::{password::PasswordRecord, secret::TokenHash};
+
+/// local part → account.
+pub(crate) const USER: Table<String, UserRecord> = Table::new("account.user", Space::Accounts, 0x40);
+/// (local part, device id) → device.
+pub(crate) const DEVICE: Table<(String, String), DeviceRecord> = Table::new("account.device", Space::Accounts, 0x41);
+/// hash of a token → what it is good for.
+pub(crate) const TOKEN: Table<TokenHash, TokenRecord> = Table::new("account.token", Space::Accounts, 0x42);
+/// (local part, field) → its value, as JSON.
+pub(crate) const PROFILE: Table<(String, String), Bytes> = Table::new("account.profile", Space::Accounts, 0x43);
+/// (local part, room id or "", type) → account data.
+pub(crate) const DATA: Table<(String, String, String), DataRecord> =
+    Table::new("account.data", Space::Accounts, 0x44);
+/// (local part, log position) → the account data that changed there last.
+pub(crate) const DATA_AT: Table<(String, u64), DataKey> = Table::new("account.data_at", Space::Accounts, 0x45);
+/// (local part, number) → filter, as JSON.
+pub(crate) const FILTER: Table<(String, u64), Bytes> = Table::new("account.filter", Space::Accounts, 0x46);
+/// (local part, hash of a filter) → its number.
+pub(crate) const FILTER_NO: Table<(String, [u8; 32]), u64> = Table::new("account.filter_no", Space::Accounts, 0x47);
+/// registration token → its uses.
+pub(crate) const INVITATION: Table<String, InvitationRecord> =
+    Table::new("account.registration_token", Space::Accounts, 0x48);
+
+/// All of them, for the test that no two tables of the server share rows.
+pub const ALL: &[TableInfo] = &[
+    USER.info(),
+    DEVICE.info(),
+    TOKEN.info(),
+    PROFILE.info(),
+    DATA.info(),
+    DATA_AT.info(),
+    FILTER.info(),
+    FILTER_NO.info(),
+    INVITATION.info(),
+];
+
+/// An account.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct UserRecord {
+    pub(crate) created_ms: u64,
+    /// Without one nobody can log in with a password.
+    pub(crate) password: Option<PasswordRecord>,
+    pub(crate) is_admin: bool,
+    pub(crate) is_deactivated: bool,
+    pub(crate) is_erased: bool,
+    pub(crate) is_locked: bool,
+    pub(crate) is_suspended: bool,
+    /// How many filters were ever stored.
+    pub(crate) filters: u64,
+}
+
+/// A device.
+#[derive(Clone, Default, Serialize, Deserialize)]
+pub(crate) struct DeviceRecord {
+    pub(crate) display_name: Option<String>,
+    pub(crate) created_ms: u64,
+    pub(crate) seen_ms: u64,
+    pub(crate) seen_ip: Option<String>,
+    /// All tokens of the device, of either kind.
+    pub(crate) tokens: Vec<TokenHash>,
+}
+
+/// What a token is good for.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct TokenRecord {
+    pub(crate) localpart: String,
+    pub(crate) device_id: String,
+    pub(crate) kind: TokenKind,
+    pub(crate) expires_ms: Option<u64>,
+    /// Tokens that this one replaces: they are revoked when it is first used, not before, since the client may never
+    /// have received this one.
+    pub(crate) replaces: Vec<TokenHash>,
+}
+
+/// The kinds of tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum TokenKind {
+    Access,
+    Refresh,
+}
+
+/// Account data.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct DataRecord {
+    pub(crate) position: u64,
+    pub(crate) content: String,
+}
+
+/// The rest of the key of a row in [`DATA`].
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct DataKey {
+    pub(crate) room: String,
+    pub(crate) kind: String,
+}
+
+/// A registration token.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct InvitationRecord {
+    pub(crate) uses_allowed: Option<u64>,
+    pub(crate) completed: u64,
+    pub(crate) expires_ms: Option<u64>,
+}
+
+stored!(UserRecord, DeviceRecord, TokenRecord, DataRecord, DataKey, InvitationRecord);
