@@ -84,7 +84,7 @@ pub enum Failure {
 }
 
 fn main() -> ExitCode {
-    let command = Command::parse();
+    let command = Command::parse_from(with_default_action(std::env::args().collect()));
     // One thread: the generator must not compete with the server for more than one core.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let outcome = match runtime {
@@ -98,6 +98,18 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// `compare` is what is meant when no action is named, as in `cargo xtask bench` and `cargo xtask bench -- --rounds 1`.
+fn with_default_action(mut arguments: Vec<String>) -> Vec<String> {
+    if arguments.get(1).is_some_and(|first| first == "--") {
+        arguments.remove(1);
+    }
+    let named = |first: &String| !first.starts_with("--") || matches!(first.as_str(), "--help" | "--version");
+    if !arguments.get(1).is_some_and(named) {
+        arguments.insert(1.min(arguments.len()), "compare".to_owned());
+    }
+    arguments
 }
 
 /// Carries the command out. When interrupted its future is dropped, and with it every server it started ends.
@@ -145,4 +157,21 @@ fn authority(url: &str) -> Result<String, Failure> {
         .ok_or_else(|| Failure::Words(format!("{url}: only plain http:// addresses can be driven")))?;
     let host = rest.split('/').next().unwrap_or(rest);
     Ok(if host.rsplit_once(':').is_some() { host.to_owned() } else { format!("{host}:80") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn comparing_is_what_happens_unless_something_else_is_asked_for() {
+        let started = |arguments: &[&str]| {
+            let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+            with_default_action(arguments).join(" ")
+        };
+        assert_eq!(started(&["bench"]), "bench compare");
+        assert_eq!(started(&["bench", "--", "--rounds", "1"]), "bench compare --rounds 1");
+        assert_eq!(started(&["bench", "run", "--name", "x"]), "bench run --name x");
+        assert_eq!(started(&["bench", "--help"]), "bench --help");
+    }
 }
