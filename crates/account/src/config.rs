@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::{LimitConfig, password::PasswordConfig};
 
 /// Settings of accounts.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct AccountConfig {
     /// Who may make an account by themselves: "open" (everybody), "token" (who was given a registration token), "closed"
@@ -32,7 +32,7 @@ impl Default for AccountConfig {
 }
 
 /// Who may make an account by themselves.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Registration {
     /// Everybody.

@@ -38,7 +38,7 @@ pub enum LimitKey<'a> {
 }
 
 /// A bucket's size and how fast it fills.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Rate {
     /// How many at once.
@@ -48,7 +48,7 @@ pub struct Rate {
 }
 
 /// The rates of all classes. `None` is unlimited.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct LimitConfig {
     /// Attempts to log in, by address and by the account they aim at.

@@ -20,7 +20,7 @@ use crate::Secret;
 pub const PASSWORD_BYTES_MAX: usize = 512;
 
 /// What hashing a password costs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PasswordConfig {
     /// Memory of Argon2id, in KiB. Default: 19456 (19 MiB). A password set before a change keeps its cost until it is
