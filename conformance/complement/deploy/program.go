@@ -6,6 +6,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+
+	"github.com/matrix-org/complement/client"
 )
 
 // programFromEnv reads KOINE_DEPLOY: koine (the program under test) or synapse (a second opinion on what a test wants).
@@ -47,5 +49,6 @@ func (k koine) Command(p Place) *exec.Cmd {
 		"--data-dir", filepath.Join(p.Dir, "data"),
 		"--server-name", p.Name,
 		"--port-base", strconv.Itoa(p.Ports.Client),
+		"--registration-shared-secret", client.SharedSecret,
 	)
 }

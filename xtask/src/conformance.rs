@@ -1,0 +1,147 @@
+//! Conformance: suites and clients written by others, run against a koine that is started for them.
+//!
+//! `complement` runs Complement's tests, `walks` takes real clients for a walk, `hostile` tries bad input. What each of them
+//! contains lies in `conformance/`; here is only what starts them, waits for them and judges the outcome.
+
+mod complement;
+mod hostile;
+mod server;
+mod walks;
+
+use std::env;
+use std::error::Error;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// What goes wrong here is told to a person; nothing acts upon the kind of it.
+pub type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
+
+/// How a run went.
+#[derive(Debug, Default)]
+pub struct Summary {
+    /// Checks that went as they should, known failures among them.
+    pub passed: usize,
+    /// One line for each thing that is not as it should be. Empty means success.
+    pub failures: Vec<String>,
+    /// What could not be tried on this machine, with the reason. To be shown to whoever started the run.
+    pub not_run: Vec<String>,
+}
+
+impl Summary {
+    /// Nothing failed.
+    pub fn is_ok(&self) -> bool {
+        self.failures.is_empty()
+    }
+
+    fn add(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failures.extend(other.failures);
+        self.not_run.extend(other.not_run);
+    }
+
+    /// Some lines for a person; the last has the form `N passed, N failed`.
+    pub fn report(&self) -> String {
+        let mut text = String::new();
+        for line in &self.not_run {
+            let _ = writeln!(text, "NOT RUN  {line}");
+        }
+        for line in &self.failures {
+            let _ = writeln!(text, "FAILED   {line}");
+        }
+        let _ = write!(text, "{} passed, {} failed", self.passed, self.failures.len());
+        text
+    }
+}
+
+const USAGE: &str =
+    "usage: cargo xtask conformance [complement [-run REGEX] [-jobs N] | walks [nio|js|rust]... | hostile [NAME]...]
+without a name: all three";
+
+/// `cargo xtask conformance ...`: `args` are what follows that word. Prints as it goes; the caller prints the report.
+///
+/// The program under test is `KOINE_BIN`, or else is built first (dev profile).
+pub fn run(args: &[String]) -> Result<Summary> {
+    let (what, rest) = args.split_first().map_or(("all", args), |(first, rest)| (first.as_str(), rest));
+    let yard = Yard::find()?;
+    match what {
+        "complement" => complement::run(&yard, rest),
+        "walks" => walks::run(&yard, rest),
+        "hostile" => hostile::run(&yard, rest),
+        "all" => {
+            let mut summary = hostile::run(&yard, &[])?;
+            summary.add(walks::run(&yard, &[])?);
+            summary.add(complement::run(&yard, &[])?);
+            Ok(summary)
+        }
+        other => Err(format!("no conformance run is called {other}\n{USAGE}").into()),
+    }
+}
+
+/// Where things are.
+struct Yard {
+    /// The checkout's `conformance` folder. Nothing is written there.
+    conformance: PathBuf,
+    /// Environments, packages and builds that outlive a run.
+    cache: PathBuf,
+    /// The program under test.
+    koine: PathBuf,
+}
+
+impl Yard {
+    fn find() -> Result<Self> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().ok_or("xtask lies in no workspace")?;
+        let cache = match env::var_os("KOINE_CACHE") {
+            Some(dir) => PathBuf::from(dir),
+            None => PathBuf::from(env::var_os("HOME").ok_or("HOME is not set")?).join(".cache/koine"),
+        };
+        let koine = match env::var_os("KOINE_BIN") {
+            Some(bin) => PathBuf::from(bin).canonicalize().map_err(|e| format!("KOINE_BIN: {e}"))?,
+            None => build_koine(root)?,
+        };
+        Ok(Self { conformance: root.join("conformance"), cache, koine })
+    }
+
+    /// A folder below the cache, made if need be.
+    fn cached(&self, name: &str) -> Result<PathBuf> {
+        let dir = self.cache.join(name);
+        std::fs::create_dir_all(&dir)?;
+        Ok(dir)
+    }
+}
+
+fn build_koine(root: &Path) -> Result<PathBuf> {
+    must(Command::new(env!("CARGO")).current_dir(root).args(["build", "--package", "koine-server", "--bin", "koine"]))?;
+    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+    Ok(root.join(target).join("debug").join("koine"))
+}
+
+/// Runs a command to its end and wants success.
+fn must(command: &mut Command) -> Result<()> {
+    let status = command.status().map_err(|e| format!("{}: {e}", command.get_program().display()))?;
+    if status.success() {
+        return Ok(());
+    }
+    Err(format!("{} {:?}: {status}", command.get_program().display(), command.get_args().collect::<Vec<_>>()).into())
+}
+
+/// Runs a command to its end, wants success and takes what it prints; its standard error becomes the error's text.
+fn output_of(command: &mut Command) -> Result<String> {
+    let out = command.output().map_err(|e| format!("{}: {e}", command.get_program().display()))?;
+    if out.status.success() {
+        return Ok(String::from_utf8_lossy(&out.stdout).into_owned());
+    }
+    Err(String::from_utf8_lossy(&out.stderr).trim().to_owned().into())
+}
+
+/// Installs into `dir` with `install` when `recipe` (a lock file, a list of requirements) is not the one installed from last.
+fn install_once(dir: &Path, recipe: &Path, install: impl FnOnce() -> Result<()>) -> Result<()> {
+    let stamp = dir.join(".installed-from");
+    let wanted = std::fs::read(recipe)?;
+    if std::fs::read(&stamp).is_ok_and(|have| have == wanted) {
+        return Ok(());
+    }
+    install()?;
+    std::fs::write(stamp, wanted)?;
+    Ok(())
+}

@@ -1,0 +1,89 @@
+//! Walks: one program per client library goes through the steps of an ordinary day and stops at the first wrong thing.
+//!
+//! Each gets the address of a fresh koine as its argument, prints one line per step, and exits with 0 when all went well.
+
+use std::env;
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use super::server::Server;
+use super::{Result, Summary, Yard, install_once, must};
+
+/// Installs what a walk needs and gives the command that takes it.
+type Prepare = fn(&Yard) -> Result<Command>;
+
+const WALKS: [(&str, Prepare); 3] = [("nio", nio), ("js", js), ("rust", rust)];
+
+pub fn run(yard: &Yard, names: &[String]) -> Result<Summary> {
+    if let Some(unknown) = names.iter().find(|n| WALKS.iter().all(|(w, _)| w != n)) {
+        return Err(format!("no walk is called {unknown}").into());
+    }
+    let mut summary = Summary::default();
+    for (name, prepare) in WALKS {
+        if !names.is_empty() && !names.iter().any(|n| n == name) {
+            continue;
+        }
+        println!("walk {name}");
+        let mut walk = prepare(yard)?;
+        let mut server = Server::start(yard, &format!("walk-{name}"))?;
+        let status = walk.arg(&server.url).status()?;
+        if let Some(end) = server.ended() {
+            summary
+                .failures
+                .push(format!("walk {name}: koine ended during it ({end}); see {}", server.log().display()));
+        } else if status.success() {
+            summary.passed += 1;
+        } else {
+            summary.failures.push(format!("walk {name}: {status}; the server's log is {}", server.log().display()));
+        }
+    }
+    Ok(summary)
+}
+
+/// matrix-nio, in a virtual environment.
+fn nio(yard: &Yard) -> Result<Command> {
+    let source = yard.conformance.join("walks/nio");
+    let venv = yard.cached("walk-nio")?;
+    let requirements = source.join("requirements.txt");
+    install_once(&venv, &requirements, || {
+        must(Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
+        must(Command::new(venv.join("bin/pip")).args(["install", "--quiet", "--requirement"]).arg(&requirements))
+    })?;
+    let mut walk = Command::new(venv.join("bin/python"));
+    walk.arg(source.join("walk.py"));
+    Ok(walk)
+}
+
+/// matrix-js-sdk. Node looks for packages beside the program, so the program is copied to where they are.
+fn js(yard: &Yard) -> Result<Command> {
+    let source = yard.conformance.join("walks/js");
+    let home = yard.cached("walk-js")?;
+    for file in ["package.json", "package-lock.json", "walk.mjs"] {
+        fs::copy(source.join(file), home.join(file))?;
+    }
+    install_once(&home, &source.join("package-lock.json"), || {
+        must(Command::new("npm").args(["ci", "--no-audit", "--no-fund", "--loglevel=error"]).current_dir(&home))
+    })?;
+    let mut walk = Command::new("node");
+    walk.arg(home.join("walk.mjs"));
+    Ok(walk)
+}
+
+/// matrix-sdk: a workspace of its own, since it pins other versions of ruma than the server does.
+fn rust(yard: &Yard) -> Result<Command> {
+    let target = yard.cached("walk-rust")?;
+    let manifest = yard.conformance.join("walks/rust/Cargo.toml");
+    must(
+        Command::new(cargo())
+            .args(["build", "--quiet", "--locked", "--manifest-path"])
+            .arg(manifest)
+            .arg("--target-dir")
+            .arg(&target),
+    )?;
+    Ok(Command::new(target.join("debug/koine-walk")))
+}
+
+fn cargo() -> PathBuf {
+    env::var_os("CARGO").map_or_else(|| PathBuf::from("cargo"), PathBuf::from)
+}
