@@ -1,1 +1,63 @@
 //! The one writer of each room, and everybody's readers.
+//!
+//! A room is an event graph; its state at every event is an immutable map that shares its nodes with the state
+//! before. [`Rooms`] finds rooms and takes commands ([`create`](Rooms::create), [`send`](Rooms::send),
+//! [`join`](Rooms::join) …), which return when their effect is on disk. [`Room`] answers questions about one room.
+//! [`Hub`] tells connected readers what changed. Who may do what is `koine-graph`'s to say; who somebody is, and what
+//! their profile holds, the caller's.
+//!
+//! How commands and readers keep out of each other's way is told in `docs/design/0002-one-writer-many-readers.md`.
+//!
+//! This crate is protocol-neutral: it answers with events and orders, never with the wire form of a protocol.
+
+mod alias;
+mod context;
+mod core;
+mod create;
+mod directory;
+mod dispatch;
+mod error;
+mod hub;
+mod log;
+mod members;
+mod membership;
+mod receipts;
+mod registry;
+mod relations;
+mod room;
+mod send;
+mod state;
+mod stripped;
+mod summary;
+mod tables;
+mod timeline;
+mod typing;
+mod unread;
+mod visibility;
+mod write;
+
+pub use koine_store::Direction;
+
+pub use self::{
+    context::*,
+    core::RoomsConfig,
+    create::{CreateRoom, INITIAL_EVENTS_MAX, InitialState, Preset, creators},
+    directory::*,
+    error::{CommandError, ReadError},
+    hub::{Changes, Hub, INBOX_CHANGES_MAX, INBOX_IDLE_MAX, INBOXES_MAX, Inbox, Subject},
+    log::{Kind, room_of, room_subject},
+    members::*,
+    membership::Profile,
+    receipts::*,
+    registry::{ROOMS_LOADED_MAX, Rooms},
+    relations::*,
+    room::{Placed, Published, RECENT_EVENTS_MAX, Room},
+    send::Sender,
+    state::Root,
+    summary::HEROES_MAX,
+    tables::{Membership, MembershipRecord, Order, ReceiptRecord, RelationRecord, RoomNo},
+    timeline::*,
+    typing::{TYPING_TIME_MAX, TYPING_USERS_MAX},
+    unread::*,
+    visibility::{HistoryVisibility, Viewer},
+};

@@ -1,0 +1,171 @@
+//! What all rooms of a domain share: the shard, the caches, the settings.
+
+use std::sync::Arc;
+
+use koine_graph::{
+    Draft, DraftError, Event, Legacy, RoomVersionRules, SigningKey,
+    event::{EVENT_BYTES_MAX, FIELD_BYTES_MAX},
+};
+use koine_store::{Direction, DomainId, Shard};
+use quick_cache::{Weighter, sync::Cache};
+use ruma_common::{room_version_rules::EventIdFormatVersion, EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedServerName};
+
+use crate::{
+    error::{CommandError, ReadError},
+    hub::Hub,
+    room::{Placed, Room},
+    state::{NodeCache, root_of},
+    tables::{EVENT, EventRecord, Order, RoomNo, TIMELINE},
+};
+
+/// Settings of the rooms of one domain.
+pub struct RoomsConfig {
+    /// The tenant in the store.
+    pub domain: DomainId,
+    /// Its name: the part after the colon in its ids.
+    pub server_name: OwnedServerName,
+    /// Signs its events.
+    pub signing_key: SigningKey,
+    /// Bytes that the caches of events and state nodes may take together.
+    pub cache_bytes: u64,
+    /// The time.
+    pub now: fn() -> MilliSecondsSinceUnixEpoch,
+}
+
+pub(crate) struct Core {
+    pub(crate) config: RoomsConfig,
+    pub(crate) shard: Shard,
+    pub(crate) hub: Hub,
+    pub(crate) nodes: NodeCache,
+    events: Cache<OwnedEventId, (RoomNo, Arc<Placed>), EventWeight>,
+}
+
+#[derive(Clone)]
+struct EventWeight;
+
+/// What an event takes in memory beside its JSON: parsed head, ids, cache entry.
+const EVENT_OVERHEAD: u64 = 700;
+
+impl Weighter<OwnedEventId, (RoomNo, Arc<Placed>)> for EventWeight {
+    fn weight(&self, _: &OwnedEventId, (_, placed): &(RoomNo, Arc<Placed>)) -> u64 {
+        placed.event.json().len() as u64 + EVENT_OVERHEAD
+    }
+}
+
+impl Core {
+    pub(crate) fn new(shard: Shard, config: RoomsConfig) -> Self {
+        let half = config.cache_bytes / 2;
+        let hub = Hub::new(shard.position());
+        Self {
+            nodes: NodeCache::new(half),
+            events: Cache::with_weighter((half / 1500).max(16) as usize, half, EventWeight),
+            config,
+            shard,
+            hub,
+        }
+    }
+
+    pub(crate) fn domain(&self) -> DomainId {
+        self.config.domain
+    }
+
+    pub(crate) fn cache_bytes(&self) -> u64 {
+        self.nodes.bytes() + self.events.weight()
+    }
+
+    pub(crate) fn remember(&self, room: RoomNo, placed: &Arc<Placed>) {
+        self.events.insert(placed.event.event_id().to_owned(), (room, placed.clone()));
+    }
+
+    /// An event by id, in whatever room.
+    pub(crate) fn event_in(&self, id: &EventId) -> Result<Option<(RoomNo, Arc<Placed>)>, ReadError> {
+        if let Some(found) = self.events.get(id) {
+            return Ok(Some(found));
+        }
+        let Some(place) = self.shard.get(&EVENT, self.domain(), id.as_str())? else { return Ok(None) };
+        let Some(record) = self.shard.get(&TIMELINE, self.domain(), &(place.room, place.order))? else {
+            return Err(ReadError::Damaged(format!("{id} is indexed but not stored")));
+        };
+        let placed = Arc::new(placed(place.order, record)?);
+        self.remember(place.room, &placed);
+        Ok(Some((place.room, placed)))
+    }
+
+    /// An event by id.
+    pub(crate) fn event(&self, id: &EventId) -> Result<Option<Arc<Placed>>, ReadError> {
+        Ok(self.event_in(id)?.map(|(_, placed)| placed))
+    }
+
+    /// Events of a room, newest first, with orders in `(after, up_to]`.
+    pub(crate) fn timeline_backwards(
+        &self,
+        room: RoomNo,
+        after: Order,
+        up_to: Order,
+        limit: usize,
+    ) -> Result<Vec<Arc<Placed>>, ReadError> {
+        self.timeline(room, after, up_to, limit, Direction::Backward)
+    }
+
+    /// Events of a room with orders in `(after, up_to]`, in the direction asked for.
+    pub(crate) fn timeline(
+        &self,
+        room: RoomNo,
+        after: Order,
+        up_to: Order,
+        limit: usize,
+        direction: Direction,
+    ) -> Result<Vec<Arc<Placed>>, ReadError> {
+        if after >= up_to || limit == 0 {
+            return Ok(Vec::new());
+        }
+        let view = self.shard.view();
+        let rows = view.scan(&TIMELINE, self.domain(), (room, after + 1)..=(room, up_to), direction);
+        let mut found = Vec::new();
+        for row in rows.take(limit) {
+            let ((_, order), record) = row?;
+            found.push(Arc::new(placed(order, record)?));
+        }
+        Ok(found)
+    }
+
+    /// Hashes and signs a draft as this server.
+    pub(crate) fn seal(&self, draft: Draft, rules: &RoomVersionRules, room: &Room) -> Result<Event, CommandError> {
+        let is_legacy = rules.event_id_format == EventIdFormatVersion::V1;
+        let opaque_id = if is_legacy { random_id() } else { String::new() };
+        let reference_hash = |id: &EventId| {
+            let event = room.pending_or_stored(id).ok().flatten()?;
+            Some(event.reference_hash(rules))
+        };
+        let legacy = Legacy { opaque_id: &opaque_id, reference_hash: &reference_hash };
+        let (server, key) = (&self.config.server_name, &self.config.signing_key);
+        draft.seal_with(rules, server, key, Some(&legacy)).map_err(|error| match error {
+            DraftError::TooLarge { bytes } => CommandError::TooLarge { size: bytes, max: EVENT_BYTES_MAX },
+            DraftError::FieldTooLarge { bytes, .. } => CommandError::TooLarge { size: bytes, max: FIELD_BYTES_MAX },
+            DraftError::HashUnknown(id) => CommandError::Damaged(format!("{id} is referred to, but not stored")),
+            other => CommandError::BadContent(other.to_string()),
+        })
+    }
+}
+
+/// The random part of an event id of room versions 1 and 2.
+fn random_id() -> String {
+    use rand::{Rng as _, distr::Alphanumeric};
+    rand::rng().sample_iter(Alphanumeric).take(18).map(char::from).collect()
+}
+
+/// A stored event, parsed.
+fn placed(order: Order, record: EventRecord) -> Result<Placed, ReadError> {
+    let damaged = |what: &dyn std::fmt::Display| ReadError::Damaged(format!("event {}: {what}", record.event_id));
+    let id = |text: &str| OwnedEventId::try_from(text).map_err(|error| damaged(&error));
+    let event_id = id(&record.event_id)?;
+    Ok(Placed {
+        order,
+        event: Event::from_stored(record.json.clone(), event_id).map_err(|error| damaged(&error))?,
+        state_before: root_of(record.state_before),
+        state_after: root_of(record.state_after),
+        redacted_by: record.redacted_by.as_deref().map(id).transpose()?,
+        replaces: record.replaces.as_deref().map(id).transpose()?,
+        txn: record.txn.clone(),
+    })
+}

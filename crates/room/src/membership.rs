@@ -1,0 +1,356 @@
+//! Coming, going, being asked and being shut out. [CS-API §room-membership-1]
+
+use std::sync::Arc;
+
+use koine_graph::PowerLevels;
+use koine_store::{Commit, LogEntry, bytes::Bytes};
+use ruma_common::{OwnedUserId, RoomId, UserId};
+use serde_json::{Map, Value, json, value::to_raw_value};
+
+use crate::{
+    error::{CommandError, ReadError},
+    log::{self, Kind},
+    registry::Rooms,
+    room::{Head, Room},
+    tables::{MEMBERSHIP, Membership, RoomNo},
+    write::NewEvent,
+};
+
+/// Rooms of one account that are changed at the same time when its profile changes or it leaves them all.
+const ROOMS_AT_ONCE: usize = 64;
+
+/// How a person is called, as membership events carry it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Profile {
+    /// `displayname`.
+    pub displayname: Option<String>,
+    /// `avatar_url`.
+    pub avatar_url: Option<String>,
+}
+
+impl Profile {
+    /// Content of a membership event with this profile.
+    pub(crate) fn content(&self, membership: &str) -> Value {
+        let mut content = json!({ "membership": membership });
+        if let Some(name) = &self.displayname {
+            content["displayname"] = json!(name);
+        }
+        if let Some(avatar) = &self.avatar_url {
+            content["avatar_url"] = json!(avatar);
+        }
+        content
+    }
+}
+
+impl Rooms {
+    /// Joins `user` to a room. Already being in it is success.
+    ///
+    /// Where the join rules admit only members of other rooms, somebody of ours with the power to invite vouches for
+    /// the member. [CS-API §restricted-rooms]
+    pub async fn join(
+        &self,
+        user: &UserId,
+        room: &RoomId,
+        profile: &Profile,
+        reason: Option<&str>,
+        extra: Map<String, Value>,
+    ) -> Result<(), CommandError> {
+        let room = self.room(room)?;
+        let commit = {
+            let mut head = room.head.lock();
+            match room.head_membership(&head, user)? {
+                Some(Membership::Join) => None,
+                Some(Membership::Ban) => return Err(CommandError::Banned),
+                present => {
+                    let mut content = profile.content("join");
+                    content.as_object_mut().expect("made as an object").extend(extra);
+                    if let Some(reason) = reason {
+                        content["reason"] = json!(reason);
+                    }
+                    if present != Some(Membership::Invite)
+                        && let Some(voucher) = self.voucher(&room, &head, user)?
+                    {
+                        content["join_authorised_via_users_server"] = json!(voucher);
+                    }
+                    Some(room.change_member(&mut head, user, user, &content)?)
+                }
+            }
+        };
+        match commit {
+            Some(commit) => commit.await?,
+            // The join may still be on its way to the disk.
+            None => self.core.shard.submit(|_| {}).await?,
+        };
+        Ok(())
+    }
+
+    /// Asks `target` into a room.
+    pub async fn invite(
+        &self,
+        sender: &UserId,
+        room: &RoomId,
+        (target, profile): (&UserId, &Profile),
+        reason: Option<&str>,
+        extra: Map<String, Value>,
+    ) -> Result<(), CommandError> {
+        let mut content = profile.content("invite");
+        content.as_object_mut().expect("made as an object").extend(extra);
+        self.set_membership(sender, room, target, content, reason).await
+    }
+
+    /// Asks to be let in. [CS-API §knocking-on-rooms]
+    pub async fn knock(
+        &self,
+        user: &UserId,
+        room: &RoomId,
+        profile: &Profile,
+        reason: Option<&str>,
+    ) -> Result<(), CommandError> {
+        self.set_membership(user, room, user, profile.content("knock"), reason).await
+    }
+
+    /// Leaves a room, refuses an invitation or takes back a knock. Having left already is success.
+    pub async fn leave(&self, user: &UserId, room: &RoomId, reason: Option<&str>) -> Result<(), CommandError> {
+        let room = self.room(room)?;
+        let commit = {
+            let mut head = room.head.lock();
+            match room.head_membership(&head, user)? {
+                // [CS-API §post_matrixclientv3roomsroomidleave] Leaving twice is no error; never having been there is.
+                Some(Membership::Leave) => return Ok(()),
+                None => return Err(CommandError::NotJoined),
+                _ => {}
+            }
+            room.change_member(&mut head, user, user, &with_reason(json!({ "membership": "leave" }), reason))?
+        };
+        commit.await?;
+        Ok(())
+    }
+
+    /// Removes `target` from a room. Somebody who is not in it cannot be removed.
+    pub async fn kick(
+        &self,
+        sender: &UserId,
+        room: &RoomId,
+        target: &UserId,
+        reason: Option<&str>,
+    ) -> Result<(), CommandError> {
+        self.remove(sender, room, target, reason, |present| match present {
+            Some(Membership::Join | Membership::Invite | Membership::Knock) => Ok(()),
+            _ => Err(CommandError::Forbidden(format!("{target} is not in the room"))),
+        })
+        .await
+    }
+
+    /// Shuts `target` out of a room.
+    pub async fn ban(
+        &self,
+        sender: &UserId,
+        room: &RoomId,
+        target: &UserId,
+        reason: Option<&str>,
+    ) -> Result<(), CommandError> {
+        self.set_membership(sender, room, target, json!({ "membership": "ban" }), reason).await
+    }
+
+    /// Lets `target` in again, without inviting.
+    pub async fn unban(
+        &self,
+        sender: &UserId,
+        room: &RoomId,
+        target: &UserId,
+        reason: Option<&str>,
+    ) -> Result<(), CommandError> {
+        self.remove(sender, room, target, reason, |present| match present {
+            Some(Membership::Ban) => Ok(()),
+            _ => Err(CommandError::Forbidden(format!("{target} is not banned"))),
+        })
+        .await
+    }
+
+    /// Takes a room that `user` has left out of the account's view.
+    ///
+    /// # Errors
+    /// `Forbidden` while `user` is still in the room. [CS-API §post_matrixclientv3roomsroomidforget]
+    pub async fn forget(&self, user: &UserId, room: &RoomId) -> Result<(), CommandError> {
+        let room = self.room(room)?;
+        let (domain, no) = (self.core.domain(), room.no());
+        let Some(record) = self.membership(user, no)? else { return Err(CommandError::NotJoined) };
+        if !matches!(record.membership, Membership::Leave | Membership::Ban) {
+            return Err(CommandError::Forbidden(format!("{user} is still in the room")));
+        }
+        let user = user.to_string();
+        self.core
+            .shard
+            .submit(move |txn| {
+                let key = (user.clone(), no);
+                let Ok(Some(mut record)) = txn.get(&MEMBERSHIP, domain, &key) else { return };
+                if matches!(record.membership, Membership::Leave | Membership::Ban) {
+                    record.forgotten = true;
+                    txn.put(&MEMBERSHIP, domain, &key, &record);
+                    let body = Bytes::from(user.into_bytes());
+                    txn.append(LogEntry { domain, subject: log::room_subject(no), kind: Kind::Forget as u8, body });
+                }
+            })
+            .await?;
+        Ok(())
+    }
+
+    /// Brings a changed profile into every room the account is joined to. Rooms that refuse are passed over.
+    pub async fn profile_changed(&self, user: &UserId, profile: &Profile) -> Result<(), CommandError> {
+        self.in_each_joined(user, |room, head| {
+            let Some(event) = room.head_state(head, "m.room.member", user.as_str())? else { return Ok(None) };
+            let mut content: Map<String, Value> = serde_json::from_str(event.content().get()).unwrap_or_default();
+            for gone in ["displayname", "avatar_url", "reason", "join_authorised_via_users_server", "is_direct"] {
+                content.remove(gone);
+            }
+            if let Value::Object(new) = profile.content("join") {
+                content.extend(new);
+            }
+            room.change_member(head, user, user, &content.into()).map(Some)
+        })
+        .await
+    }
+
+    /// Leaves every room and refuses every invitation, as a deactivated account does.
+    pub async fn leave_all(&self, user: &UserId) -> Result<(), CommandError> {
+        self.in_each(user, |membership| matches!(membership, Membership::Join | Membership::Invite | Membership::Knock), |room, head| {
+            room.change_member(head, user, user, &json!({ "membership": "leave" })).map(Some)
+        })
+        .await
+    }
+
+    async fn in_each_joined(
+        &self,
+        user: &UserId,
+        change: impl Fn(&Arc<Room>, &mut Head) -> Result<Option<Commit>, CommandError>,
+    ) -> Result<(), CommandError> {
+        self.in_each(user, |membership| membership == Membership::Join, change).await
+    }
+
+    async fn in_each(
+        &self,
+        user: &UserId,
+        wanted: impl Fn(Membership) -> bool,
+        change: impl Fn(&Arc<Room>, &mut Head) -> Result<Option<Commit>, CommandError>,
+    ) -> Result<(), CommandError> {
+        let rooms: Vec<RoomNo> = self
+            .memberships(user)?
+            .into_iter()
+            .filter(|(_, record)| wanted(record.membership))
+            .map(|(no, _)| no)
+            .collect();
+        for some in rooms.chunks(ROOMS_AT_ONCE) {
+            let mut commits = Vec::new();
+            for no in some {
+                let room = self.room_by_no(*no)?;
+                let mut head = room.head.lock();
+                match change(&room, &mut head) {
+                    Ok(commit) => commits.extend(commit),
+                    Err(CommandError::Refused(reason)) => {
+                        tracing::debug!(room_id = %room.id(), user_id = %user, %reason, "a room refused a change of membership");
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+            for commit in commits {
+                commit.await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn remove(
+        &self,
+        sender: &UserId,
+        room: &RoomId,
+        target: &UserId,
+        reason: Option<&str>,
+        may: impl FnOnce(Option<Membership>) -> Result<(), CommandError>,
+    ) -> Result<(), CommandError> {
+        let room = self.room(room)?;
+        let commit = {
+            let mut head = room.head.lock();
+            if room.head_membership(&head, sender)? != Some(Membership::Join) {
+                return Err(CommandError::NotJoined);
+            }
+            may(room.head_membership(&head, target)?)?;
+            let content = with_reason(json!({ "membership": "leave" }), reason);
+            room.change_member(&mut head, sender, target, &content)?
+        };
+        commit.await?;
+        Ok(())
+    }
+
+    async fn set_membership(
+        &self,
+        sender: &UserId,
+        room: &RoomId,
+        target: &UserId,
+        content: Value,
+        reason: Option<&str>,
+    ) -> Result<(), CommandError> {
+        let room = self.room(room)?;
+        let commit = {
+            let mut head = room.head.lock();
+            room.change_member(&mut head, sender, target, &with_reason(content, reason))?
+        };
+        commit.await?;
+        Ok(())
+    }
+
+    /// Who of us may let `user` into a restricted room that they meet a condition of. `None`: the room is not
+    /// restricted, no condition is met, or nobody here may invite.
+    fn voucher(&self, room: &Arc<Room>, head: &Head, user: &UserId) -> Result<Option<OwnedUserId>, CommandError> {
+        let Some(rules) = room.head_state(head, "m.room.join_rules", "")? else { return Ok(None) };
+        let content: Value = serde_json::from_str(rules.content().get()).unwrap_or_default();
+        if !matches!(content["join_rule"].as_str(), Some("restricted" | "knock_restricted")) {
+            return Ok(None);
+        }
+        let conditions = content["allow"].as_array().into_iter().flatten();
+        let meets = conditions
+            .filter(|condition| condition["type"] == "m.room_membership")
+            .filter_map(|condition| <&RoomId>::try_from(condition["room_id"].as_str()?).ok())
+            .any(|id| self.room(id).is_ok_and(|room| room.local_membership(user) == Some(Membership::Join)));
+        if !meets {
+            return Err(CommandError::Forbidden(format!("{user} is in none of the rooms whose members may join")));
+        }
+        let levels = room.power_levels(head)?;
+        let may_invite = room.local_joined().into_iter().find(|member| levels.user_level(member).reaches(levels.invite()));
+        Ok(may_invite)
+    }
+}
+
+impl Room {
+    /// Stages and commits one membership event.
+    fn change_member(
+        self: &Arc<Self>,
+        head: &mut Head,
+        sender: &UserId,
+        target: &UserId,
+        content: &Value,
+    ) -> Result<Commit, CommandError> {
+        let content = to_raw_value(content).map_err(|error| CommandError::BadContent(error.to_string()))?;
+        let staged = self.stage(head, NewEvent::state(sender, "m.room.member", target.as_str(), &content))?;
+        Ok(self.commit(head, vec![staged], |_| {}))
+    }
+
+    /// Membership of anybody, as the writer sees it.
+    pub(crate) fn head_membership(&self, head: &Head, user: &UserId) -> Result<Option<Membership>, ReadError> {
+        let event = self.head_state(head, "m.room.member", user.as_str())?;
+        Ok(event.and_then(|event| event.membership()).map(Membership::from))
+    }
+
+    /// The power levels, as the writer sees them.
+    pub(crate) fn power_levels(&self, head: &Head) -> Result<PowerLevels, ReadError> {
+        let create = self.head_state(head, "m.room.create", "")?;
+        let levels = self.head_state(head, "m.room.power_levels", "")?;
+        Ok(PowerLevels::new(&self.rules().authorization, create.as_ref(), levels.as_ref()))
+    }
+}
+
+fn with_reason(mut content: Value, reason: Option<&str>) -> Value {
+    if let Some(reason) = reason {
+        content["reason"] = json!(reason);
+    }
+    content
+}

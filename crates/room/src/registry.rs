@@ -1,0 +1,181 @@
+//! The rooms of one domain: finding them, loading them, seeing to it that each is in memory at most once.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Weak, atomic::AtomicU64, atomic::Ordering},
+};
+
+use koine_store::{Direction, Shard};
+use parking_lot::Mutex;
+use quick_cache::sync::Cache;
+use ruma_common::{OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, RoomVersionId, UserId};
+
+use crate::{
+    core::{Core, RoomsConfig},
+    error::ReadError,
+    hub::Hub,
+    room::{Head, Room},
+    state::root_of,
+    tables::{HEAD, MEMBER, MEMBERSHIP, Membership, MembershipRecord, ROOM, ROOM_ID, RoomNo},
+};
+
+/// Most rooms kept in memory while nobody uses them.
+pub const ROOMS_LOADED_MAX: usize = 20_000;
+
+/// The rooms of one domain. Commands and questions start here.
+pub struct Rooms {
+    pub(crate) core: Arc<Core>,
+    /// Every room that is in memory, whoever holds it: the reason why there is one writer for each.
+    loaded: Mutex<HashMap<RoomNo, Weak<Room>>>,
+    /// Keeps the rooms used lately.
+    warm: Cache<RoomNo, Arc<Room>>,
+    /// id → number, so that finding a room costs no read.
+    numbers: Cache<OwnedRoomId, RoomNo>,
+    next_no: AtomicU64,
+    /// Held while an alias is looked up and written: aliases are unique.
+    pub(crate) alias_writer: tokio::sync::Mutex<()>,
+}
+
+impl Rooms {
+    /// The rooms kept in `shard`, with the task that tells connected readers what is new. Needs a tokio runtime.
+    pub fn open(shard: Shard, config: RoomsConfig) -> Result<Arc<Self>, ReadError> {
+        let core = Arc::new(Core::new(shard, config));
+        let view = core.shard.view();
+        let newest = view.scan(&ROOM_ID, core.domain(), .., Direction::Backward).next().transpose()?;
+        drop(view);
+        let rooms = Arc::new(Self {
+            core,
+            loaded: Mutex::new(HashMap::new()),
+            warm: Cache::new(ROOMS_LOADED_MAX),
+            numbers: Cache::new(ROOMS_LOADED_MAX * 2),
+            next_no: AtomicU64::new(newest.map_or(1, |(no, _)| no + 1)),
+            alias_writer: tokio::sync::Mutex::new(()),
+        });
+        crate::dispatch::start(&rooms);
+        Ok(rooms)
+    }
+
+    /// Where connected readers learn what is new.
+    pub fn hub(&self) -> &Hub {
+        &self.core.hub
+    }
+
+    /// The shard underneath.
+    pub fn shard(&self) -> &Shard {
+        &self.core.shard
+    }
+
+    /// The name of the domain.
+    pub fn server_name(&self) -> &ruma_common::ServerName {
+        &self.core.config.server_name
+    }
+
+    /// The room with this id.
+    pub fn room(&self, id: &RoomId) -> Result<Arc<Room>, ReadError> {
+        let no = match self.numbers.get(id) {
+            Some(no) => no,
+            None => {
+                let record = self.core.shard.get(&ROOM, self.core.domain(), id.as_str())?.ok_or(ReadError::NoSuchRoom)?;
+                self.numbers.insert(id.to_owned(), record.no);
+                record.no
+            }
+        };
+        self.room_by_no(no)
+    }
+
+    /// The room with this number.
+    pub fn room_by_no(&self, no: RoomNo) -> Result<Arc<Room>, ReadError> {
+        if let Some(room) = self.warm.get(&no).filter(|room| !room.is_broken()) {
+            return Ok(room);
+        }
+        // Held while loading: two loads at once would make two writers.
+        let mut loaded = self.loaded.lock();
+        if let Some(room) = loaded.get(&no).and_then(Weak::upgrade).filter(|room| !room.is_broken()) {
+            self.warm.insert(no, room.clone());
+            return Ok(room);
+        }
+        let room = Arc::new(self.load(no)?);
+        if loaded.len() > ROOMS_LOADED_MAX * 2 {
+            loaded.retain(|_, room| room.strong_count() > 0);
+        }
+        loaded.insert(no, Arc::downgrade(&room));
+        self.warm.insert(no, room.clone());
+        Ok(room)
+    }
+
+    /// A room that is being made: known to this registry, not yet in the store.
+    pub(crate) fn adopt(&self, room: &Arc<Room>) {
+        self.loaded.lock().insert(room.no(), Arc::downgrade(room));
+        self.warm.insert(room.no(), room.clone());
+    }
+
+    /// A number for a new room.
+    pub(crate) fn next_no(&self) -> RoomNo {
+        self.next_no.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn load(&self, no: RoomNo) -> Result<Room, ReadError> {
+        let (shard, domain) = (&self.core.shard, self.core.domain());
+        let damaged = |what: &str| ReadError::Damaged(format!("room {no}: {what}"));
+        let id = shard.get(&ROOM_ID, domain, &no)?.ok_or(ReadError::NoSuchRoom)?;
+        let id = OwnedRoomId::try_from(id).map_err(|_| damaged("its id is none"))?;
+        let record = shard.get(&ROOM, domain, id.as_str())?.ok_or(ReadError::NoSuchRoom)?;
+        let version = RoomVersionId::try_from(record.version).map_err(|_| damaged("its version is none"))?;
+        let rules = koine_graph::rules(&version).ok_or_else(|| damaged("its version is not supported"))?;
+        let head = shard.get(&HEAD, domain, &no)?.ok_or_else(|| damaged("it has no head"))?;
+        let extremities = head.extremities.iter().map(|id| OwnedEventId::try_from(id.as_str()));
+        let order = head.order;
+        let head = Head {
+            state: root_of(head.state),
+            extremities: extremities.collect::<Result<_, _>>().map_err(|_| damaged("an extremity is no event id"))?,
+            depth: head.depth,
+            joined: head.joined,
+            invited: head.invited,
+        };
+        let mut locals = HashMap::new();
+        for row in shard.view().prefix(&MEMBER, domain, &(no, false), Direction::Forward) {
+            let ((_, _, user), record) = row?;
+            let user = OwnedUserId::try_from(user).map_err(|_| damaged("a member is no user id"))?;
+            locals.insert(user, record.membership);
+        }
+        Ok(Room::new(self.core.clone(), (no, id), (version, rules), head, order, locals))
+    }
+
+    /// The rooms of a local account, with its membership in each, in the order of their numbers.
+    pub fn memberships(&self, user: &UserId) -> Result<Vec<(RoomNo, MembershipRecord)>, ReadError> {
+        let mut found = Vec::new();
+        for row in self.core.shard.view().prefix(&MEMBERSHIP, self.core.domain(), &(user.as_str(),), Direction::Forward) {
+            let ((_, no), record) = row?;
+            found.push((no, record));
+        }
+        Ok(found)
+    }
+
+    /// A local account's membership of one room, with what was written about it.
+    pub fn membership(&self, user: &UserId, room: RoomNo) -> Result<Option<MembershipRecord>, ReadError> {
+        Ok(self.core.shard.get(&MEMBERSHIP, self.core.domain(), &(user.as_str(), room))?)
+    }
+
+    /// Ids of the rooms that a local account is joined to.
+    pub fn joined(&self, user: &UserId) -> Result<Vec<OwnedRoomId>, ReadError> {
+        let memberships = self.memberships(user)?;
+        let joined = memberships.into_iter().filter(|(_, record)| record.membership == Membership::Join);
+        joined.map(|(no, _)| Ok(self.room_by_no(no)?.id().to_owned())).collect()
+    }
+
+    /// Bytes that caches of events and state nodes hold, roughly.
+    pub fn cache_bytes(&self) -> u64 {
+        self.core.cache_bytes()
+    }
+
+    /// Every room, by number, for the operator: at most `limit` after `after`.
+    pub fn list(&self, after: RoomNo, limit: usize) -> Result<Vec<(RoomNo, OwnedRoomId)>, ReadError> {
+        let view = self.core.shard.view();
+        let rows = view.scan(&ROOM_ID, self.core.domain(), after + 1.., Direction::Forward).take(limit);
+        rows.map(|row| {
+            let (no, id) = row?;
+            Ok((no, OwnedRoomId::try_from(id).map_err(|_| ReadError::Damaged(format!("room {no}: its id is none")))?))
+        })
+        .collect()
+    }
+}

@@ -1,0 +1,222 @@
+//! Saying something in a room: messages, state, redactions.
+//! [CS-API §put_matrixclientv3roomsroomidsendeventtypetxnid]
+
+use koine_store::Commit;
+use ruma_common::{EventId, OwnedEventId, RoomId, UserId};
+use serde_json::{Value, json, value::RawValue, value::to_raw_value};
+
+use crate::{
+    error::CommandError,
+    registry::Rooms,
+    room::{Head, Room},
+    tables::{Membership, TXN},
+    write::{NewEvent, TxnKey},
+};
+
+/// Who acts, and from which device.
+#[derive(Clone, Copy, Debug)]
+pub struct Sender<'a> {
+    /// The account.
+    pub user: &'a UserId,
+    /// The device; `None` for the server's own doing.
+    pub device: Option<&'a str>,
+}
+
+impl Sender<'_> {
+    fn txn(&self, request: String, id: Option<&str>) -> Option<TxnKey> {
+        Some(TxnKey { user: self.user.to_string(), device: self.device?.to_owned(), request, id: id?.to_owned() })
+    }
+}
+
+impl Rooms {
+    /// Sends an event that is not state. The same transaction id from the same device gives the same event.
+    pub async fn send(
+        &self,
+        sender: Sender<'_>,
+        room: &RoomId,
+        kind: &str,
+        content: &RawValue,
+        txn: Option<&str>,
+    ) -> Result<OwnedEventId, CommandError> {
+        let room = self.room(room)?;
+        let txn = sender.txn(format!("send {} {kind}", room.id()), txn);
+        if kind == "m.room.redaction" {
+            return self.send_redaction(sender, &room, content, txn).await;
+        }
+        let (commit, id) = {
+            let mut head = room.head.lock();
+            match self.sent_before(&room, txn.as_ref())? {
+                Some(id) => (self.core.shard.submit(|_| {}), id),
+                None => {
+                    room.check_relation(sender.user, kind, content)?;
+                    let new = NewEvent { sender: sender.user, kind, state_key: None, content, redacts: None, txn };
+                    room.add(&mut head, new)?
+                }
+            }
+        };
+        commit.await?;
+        Ok(id)
+    }
+
+    /// Sets a piece of state. Setting what is set already gives the event that set it.
+    pub async fn set_state(
+        &self,
+        sender: Sender<'_>,
+        room: &RoomId,
+        kind: &str,
+        state_key: &str,
+        content: &RawValue,
+    ) -> Result<OwnedEventId, CommandError> {
+        if kind == "m.room.canonical_alias" {
+            self.check_canonical_alias(room, content)?;
+        }
+        let room = self.room(room)?;
+        let (commit, id) = {
+            let mut head = room.head.lock();
+            let present = room.head_state(&head, kind, state_key)?;
+            match present.filter(|event| event.sender() == sender.user && same_json(event.content(), content)) {
+                Some(event) => (self.core.shard.submit(|_| {}), event.event_id().to_owned()),
+                None => room.add(&mut head, NewEvent::state(sender.user, kind, state_key, content))?,
+            }
+        };
+        commit.await?;
+        Ok(id)
+    }
+
+    /// Empties an event. [CS-API §put_matrixclientv3roomsroomidredacteventidtxnid]
+    pub async fn redact(
+        &self,
+        sender: Sender<'_>,
+        room: &RoomId,
+        target: &EventId,
+        reason: Option<&str>,
+        txn: Option<&str>,
+    ) -> Result<OwnedEventId, CommandError> {
+        let room = self.room(room)?;
+        let txn = sender.txn(format!("redact {} {target}", room.id()), txn);
+        let mut content = json!({ "redacts": target });
+        if let Some(reason) = reason {
+            content["reason"] = json!(reason);
+        }
+        let content = to_raw_value(&content).map_err(|error| CommandError::BadContent(error.to_string()))?;
+        self.send_redaction(sender, &room, &content, txn).await
+    }
+
+    async fn send_redaction(
+        &self,
+        sender: Sender<'_>,
+        room: &std::sync::Arc<Room>,
+        content: &RawValue,
+        txn: Option<TxnKey>,
+    ) -> Result<OwnedEventId, CommandError> {
+        let mut fields: Value = serde_json::from_str(content.get()).unwrap_or_default();
+        let target = fields.get("redacts").and_then(Value::as_str).and_then(|id| OwnedEventId::try_from(id).ok());
+        let Some(target) = target else {
+            return Err(CommandError::BadContent("a redaction names the event it redacts in `redacts`".into()));
+        };
+        let (commit, id) = {
+            let mut head = room.head.lock();
+            match self.sent_before(room, txn.as_ref())? {
+                Some(id) => (self.core.shard.submit(|_| {}), id),
+                None => {
+                    room.may_redact(&head, sender.user, &target)?;
+                    // The draft puts it where the room version wants it.
+                    if let Some(fields) = fields.as_object_mut() {
+                        fields.remove("redacts");
+                    }
+                    let content =
+                        to_raw_value(&fields).map_err(|error| CommandError::BadContent(error.to_string()))?;
+                    let redacts = Some(target);
+                    let kind = "m.room.redaction";
+                    room.add(&mut head, NewEvent { sender: sender.user, kind, state_key: None, content: &content, redacts, txn })?
+                }
+            }
+        };
+        commit.await?;
+        Ok(id)
+    }
+
+    /// The event that an earlier request with the same transaction id made.
+    fn sent_before(&self, room: &Room, txn: Option<&TxnKey>) -> Result<Option<OwnedEventId>, CommandError> {
+        let Some(key) = txn else { return Ok(None) };
+        if let Some(id) = room.txns.lock().get(key) {
+            return Ok(Some(id.clone()));
+        }
+        let row = (key.user.as_str(), key.device.as_str(), key.request.as_str(), key.id.as_str());
+        let id = self.core.shard.get(&TXN, self.core.domain(), &row)?;
+        id.map(|id| OwnedEventId::try_from(id).map_err(|_| CommandError::Damaged("a transaction without event".into())))
+            .transpose()
+    }
+
+    /// Each alias named must lead here. [CS-API §mroomcanonical_alias]
+    fn check_canonical_alias(&self, room: &RoomId, content: &RawValue) -> Result<(), CommandError> {
+        let content: Value = serde_json::from_str(content.get()).unwrap_or_default();
+        let old = self.room(room)?.current("m.room.canonical_alias", "")?;
+        let old: Value =
+            old.and_then(|old| serde_json::from_str(old.event.content().get()).ok()).unwrap_or_default();
+        let named = |content: &Value| -> Vec<String> {
+            let main = content["alias"].as_str();
+            let others = content["alt_aliases"].as_array().into_iter().flatten().filter_map(Value::as_str);
+            main.into_iter().chain(others).map(ToOwned::to_owned).collect()
+        };
+        let before = named(&old);
+        for alias in named(&content).into_iter().filter(|alias| !before.contains(alias)) {
+            let alias = <&ruma_common::RoomAliasId>::try_from(alias.as_str())
+                .map_err(|_| CommandError::InvalidParam(format!("{alias:?} is no alias")))?;
+            match self.resolve_alias(alias) {
+                Ok(id) if id == room => {}
+                _ => return Err(CommandError::BadAlias(alias.to_string())),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Room {
+    /// Stages and commits one event.
+    fn add(
+        self: &std::sync::Arc<Self>,
+        head: &mut Head,
+        new: NewEvent<'_>,
+    ) -> Result<(Commit, OwnedEventId), CommandError> {
+        if self.head_membership(head, new.sender)? != Some(Membership::Join) && new.kind != "m.room.member" {
+            return Err(CommandError::NotJoined);
+        }
+        let txn = new.txn.clone();
+        let staged = self.stage(head, new)?;
+        let id = staged.event.event_id().to_owned();
+        if let Some(txn) = txn.clone() {
+            self.txns.lock().insert(txn, id.clone());
+        }
+        let room = self.clone();
+        let commit = self.commit(head, vec![staged], move |ctx| {
+            if let Some(txn) = txn {
+                // From here on the row in the store answers.
+                ctx.on_durable(move |_| {
+                    room.txns.lock().remove(&txn);
+                });
+            }
+        });
+        Ok((commit, id))
+    }
+
+    /// Whether `user` may empty `target`. The rules of versions 3 and up leave this to the server that applies the
+    /// redaction. [RV3 §handling-redactions]
+    fn may_redact(&self, head: &Head, user: &UserId, target: &EventId) -> Result<(), CommandError> {
+        let Some(target) = self.event(target)? else { return Err(CommandError::NoSuchEvent) };
+        if self.head_membership(head, user)? != Some(Membership::Join) {
+            return Err(CommandError::NotJoined);
+        }
+        let levels = self.power_levels(head)?;
+        if target.event.sender() == user || levels.user_level(user).reaches(levels.redact()) {
+            return Ok(());
+        }
+        Err(CommandError::Forbidden(format!("{user} may redact only their own events in this room")))
+    }
+}
+
+/// Whether two pieces of JSON say the same.
+fn same_json(a: &RawValue, b: &RawValue) -> bool {
+    a.get() == b.get()
+        || matches!((serde_json::from_str::<Value>(a.get()), serde_json::from_str::<Value>(b.get())), (Ok(a), Ok(b)) if a == b)
+}

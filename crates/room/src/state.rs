@@ -1,0 +1,162 @@
+//! States of rooms as they are kept: nodes of the persistent map, in the store, with a cache in front.
+//!
+//! A node that a staged event made is needed at once, by the next event, while its bytes are on their way to the disk.
+//! Until they are there it is held in `under_way`, which no budget empties.
+
+use std::{collections::HashMap, sync::Arc};
+
+use koine_graph::{
+    Event, NodeId, StateMap,
+    state::{Edit, NewNode, Node, NodeSource},
+};
+use koine_store::{DomainId, Shard};
+use parking_lot::RwLock;
+use quick_cache::{Weighter, sync::Cache};
+use ruma_common::OwnedEventId;
+
+use crate::{
+    core::Core,
+    error::ReadError,
+    room::{Placed, Room, missing},
+    tables::STATE_NODE,
+};
+
+/// The state of a room at some event: the name of a persistent map's root.
+pub type Root = StateMap;
+
+/// The root as it is stored.
+pub(crate) fn root_bytes(root: Root) -> [u8; 16] {
+    root.root().to_bytes()
+}
+
+/// A stored root.
+pub(crate) fn root_of(bytes: [u8; 16]) -> Root {
+    Root::from_root(NodeId::from_bytes(bytes))
+}
+
+/// New nodes of one change of state, to be stored with it.
+pub(crate) type NewNodes = Vec<NewNode>;
+
+pub(crate) struct NodeCache {
+    decoded: Cache<NodeId, Arc<Node>, NodeWeight>,
+    /// Nodes whose commit is under way, with the number of commits that bring them.
+    under_way: RwLock<HashMap<NodeId, (Arc<Node>, usize)>>,
+}
+
+#[derive(Clone)]
+struct NodeWeight;
+
+impl Weighter<NodeId, Arc<Node>> for NodeWeight {
+    fn weight(&self, _: &NodeId, node: &Arc<Node>) -> u64 {
+        node.memory_bytes() as u64
+    }
+}
+
+impl NodeCache {
+    pub(crate) fn new(bytes: u64) -> Self {
+        let expected = usize::try_from(bytes / 1000).unwrap_or(usize::MAX).max(16);
+        Self { decoded: Cache::with_weighter(expected, bytes, NodeWeight), under_way: RwLock::default() }
+    }
+
+    /// Bytes of decoded nodes in memory, roughly.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.decoded.weight()
+    }
+}
+
+/// Nodes of one domain.
+struct Nodes<'a> {
+    cache: &'a NodeCache,
+    shard: &'a Shard,
+    domain: DomainId,
+}
+
+impl NodeSource for Nodes<'_> {
+    type Error = ReadError;
+
+    fn node(&self, id: &NodeId) -> Result<Arc<Node>, ReadError> {
+        if let Some(node) = self.cache.decoded.get(id) {
+            return Ok(node);
+        }
+        if let Some((node, _)) = self.cache.under_way.read().get(id) {
+            return Ok(node.clone());
+        }
+        let bytes = self.shard.get(&STATE_NODE, self.domain, &id.to_bytes())?;
+        let bytes = bytes.ok_or_else(|| ReadError::Damaged(format!("state node {id:?} is not stored")))?;
+        let node = Node::decode(&bytes).map_err(|error| ReadError::Damaged(format!("state node {id:?}: {error}")))?;
+        let node = Arc::new(node);
+        self.cache.decoded.insert(*id, node.clone());
+        Ok(node)
+    }
+}
+
+impl Core {
+    fn nodes(&self) -> Nodes<'_> {
+        Nodes { cache: &self.nodes, shard: &self.shard, domain: self.domain() }
+    }
+
+    /// The event that holds in `state` for this type and state key.
+    pub(crate) fn state_get(&self, state: Root, kind: &str, key: &str) -> Result<Option<OwnedEventId>, ReadError> {
+        state.get(&self.nodes(), kind, key)
+    }
+
+    /// The state after `event`, a state event, and the nodes to store. The nodes can be read from now on;
+    /// [`nodes_stored`](Self::nodes_stored) ends their being held.
+    pub(crate) fn state_after(&self, state: Root, event: &Event) -> Result<(Root, NewNodes), ReadError> {
+        let key = event.state_key().unwrap_or_default();
+        let edit = Edit::set(event.kind(), key, event.event_id().to_owned());
+        let change = state.apply(&self.nodes(), [edit])?;
+        let mut under_way = self.nodes.under_way.write();
+        for new in &change.nodes {
+            under_way.entry(new.id).or_insert_with(|| (new.node.clone(), 0)).1 += 1;
+        }
+        Ok((change.map, change.nodes))
+    }
+
+    /// The nodes of a change are on disk.
+    pub(crate) fn nodes_stored(&self, nodes: &[NewNode]) {
+        let mut under_way = self.nodes.under_way.write();
+        for new in nodes {
+            if let Some((node, commits)) = under_way.get_mut(&new.id) {
+                *commits -= 1;
+                if *commits == 0 {
+                    self.nodes.decoded.insert(new.id, node.clone());
+                    under_way.remove(&new.id);
+                }
+            }
+        }
+    }
+}
+
+impl Room {
+    /// What holds in `to` and not in `from`, for those types and state keys that `wanted` says yes to. Costs what
+    /// differs.
+    pub fn state_changes(
+        &self,
+        from: Root,
+        to: Root,
+        wanted: impl Fn(&str, &str) -> bool,
+    ) -> Result<Vec<Arc<Placed>>, ReadError> {
+        let differences = from.diff(&self.core.nodes(), to)?;
+        let changed = differences.into_iter().filter(|difference| wanted(&difference.kind, &difference.state_key));
+        changed
+            .filter_map(|difference| difference.after)
+            .map(|id| self.core.event(&id)?.ok_or_else(|| missing(&id)))
+            .collect()
+    }
+
+    /// All events of a state, or those of one type. Costs what it finds.
+    pub fn state_events(&self, state: Root, kind: Option<&str>) -> Result<Vec<Arc<Placed>>, ReadError> {
+        let nodes = self.core.nodes();
+        let entries = match kind {
+            Some(kind) => state.iter_type(&nodes, kind),
+            None => state.iter(&nodes),
+        };
+        entries
+            .map(|entry| {
+                let id = entry?.event_id;
+                self.core.event(&id)?.ok_or_else(|| missing(&id))
+            })
+            .collect()
+    }
+}

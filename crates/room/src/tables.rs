@@ -1,0 +1,290 @@
+//! The tables of rooms: only this crate names them (invariant 2 of ARCHITECTURE.md).
+//!
+//! A room is known inside the store by a short number, its [`RoomNo`]: ids of rooms are up to 255 bytes and would
+//! stand in every key. An event stands at an [`Order`] in its room: the position of the log entry that told of it
+//! for everything that happened while we were in the room, negative for history fetched afterwards (older = smaller).
+
+use koine_store::{Space, Table};
+use serde::{Deserialize, Serialize};
+
+/// A room's short number in this domain; numbers are given once and never again.
+pub type RoomNo = u64;
+
+/// Where an event stands in its room's timeline; see the module's text.
+pub type Order = i64;
+
+/// room id → what never changes about it.
+pub(crate) const ROOM: Table<String, RoomRecord> = Table::new("room.room", Space::Index, 0x10);
+/// room number → room id.
+pub(crate) const ROOM_ID: Table<RoomNo, String> = Table::new("room.room_id", Space::Index, 0x11);
+/// room number → the newest durable head.
+pub(crate) const HEAD: Table<RoomNo, HeadRecord> = Table::new("room.head", Space::Index, 0x12);
+/// (room, order) → the event itself.
+pub(crate) const TIMELINE: Table<(RoomNo, Order), EventRecord> = Table::new("room.timeline", Space::Events, 0x13);
+/// event id → where it stands.
+pub(crate) const EVENT: Table<String, Place> = Table::new("room.event", Space::Index, 0x14);
+/// node id → one node of a persistent state map. Content-addressed, so writing one twice is harmless.
+pub(crate) const STATE_NODE: Table<[u8; 16], koine_store::bytes::Bytes> =
+    Table::new("room.state_node", Space::State, 0x15);
+/// (room, is remote, user) → membership; local people first, so that they can be listed alone.
+pub(crate) const MEMBER: Table<(RoomNo, bool, String), MemberRecord> = Table::new("room.member", Space::Index, 0x16);
+/// (local user, room) → the account's own view of its membership.
+pub(crate) const MEMBERSHIP: Table<(String, RoomNo), MembershipRecord> =
+    Table::new("room.membership", Space::Index, 0x17);
+/// (user, device, request, transaction id) → the event that this request made. Bounded by the reaper, see `txn.rs`.
+pub(crate) const TXN: Table<(String, String, String, String), String> = Table::new("room.txn", Space::Ephemeral, 0x18);
+/// alias → room.
+pub(crate) const ALIAS: Table<String, AliasRecord> = Table::new("room.alias", Space::Index, 0x19);
+/// (room, alias) → nothing: the aliases of a room.
+pub(crate) const ROOM_ALIAS: Table<(RoomNo, String), ()> = Table::new("room.room_alias", Space::Index, 0x1a);
+/// room → nothing: rooms listed in the public directory.
+pub(crate) const PUBLIC: Table<RoomNo, ()> = Table::new("room.public", Space::Index, 0x1b);
+/// (room, related-to event id, order) → how it is related.
+pub(crate) const RELATION: Table<(RoomNo, String, Order), RelationRecord> =
+    Table::new("room.relation", Space::Index, 0x1c);
+/// (room, user, receipt type, thread or "") → receipt.
+pub(crate) const RECEIPT: Table<(RoomNo, String, String, String), ReceiptRecord> =
+    Table::new("room.receipt", Space::Ephemeral, 0x1d);
+/// (room, log position) → the receipt that changed there, as the key of [`RECEIPT`].
+pub(crate) const RECEIPT_AT: Table<(RoomNo, u64), ReceiptKey> =
+    Table::new("room.receipt_at", Space::Ephemeral, 0x1e);
+/// (room, user) → unread counts up to an order; a cache that can be made again from the timeline.
+pub(crate) const UNREAD: Table<(RoomNo, String), UnreadRecord> = Table::new("room.unread", Space::Ephemeral, 0x1f);
+
+/// Where an event stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// The room.
+    pub room: RoomNo,
+    /// Where in its timeline.
+    pub order: Order,
+}
+
+/// The parts of a key of the receipts' table behind the room.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReceiptKey {
+    /// The reader.
+    pub user: String,
+    /// `m.read` or `m.read.private`.
+    pub kind: String,
+    /// The thread, or empty.
+    pub thread: String,
+}
+
+/// What never changes about a room.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RoomRecord {
+    /// Its short number.
+    pub no: RoomNo,
+    /// The room version, as its id.
+    pub version: String,
+}
+
+/// The newest state of affairs of a room.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct HeadRecord {
+    /// Current state: root of the persistent map.
+    pub state: [u8; 16],
+    /// Forward extremities: event ids that nothing refers to yet.
+    pub extremities: Vec<String>,
+    /// Greatest depth among them.
+    pub depth: u64,
+    /// Order of the newest event.
+    pub order: Order,
+    /// Members joined.
+    pub joined: u64,
+    /// Members invited.
+    pub invited: u64,
+}
+
+/// An event as we keep it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct EventRecord {
+    /// Its id (not part of its JSON since room version 3).
+    pub event_id: String,
+    /// State before the event.
+    pub state_before: [u8; 16],
+    /// State after it; the same as before for everything but accepted state events.
+    pub state_after: [u8; 16],
+    /// The redaction that emptied it.
+    pub redacted_by: Option<String>,
+    /// For a state event: the one it replaced.
+    pub replaces: Option<String>,
+    /// Device and transaction id of the request that made it, for its sender's eyes.
+    pub txn: Option<(String, String)>,
+    /// The event in federation format.
+    #[serde(with = "bytes_as_slice")]
+    pub json: koine_store::bytes::Bytes,
+}
+
+/// One member as the room sees it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct MemberRecord {
+    /// Membership.
+    pub membership: Membership,
+    /// Order of the newest membership event.
+    pub order: Order,
+}
+
+/// One room as a local account sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MembershipRecord {
+    /// Membership.
+    pub membership: Membership,
+    /// Order of the newest membership event.
+    pub order: Order,
+    /// Order at which `membership` took its present value (profile changes do not move it).
+    pub since: Order,
+    /// The newest membership event.
+    pub event_id: String,
+    /// The member forgot the room after leaving it.
+    pub forgotten: bool,
+    /// Order at which the member last came in; `None` for who never was joined.
+    pub joined_at: Option<Order>,
+    /// Order at which the member last went after having been joined.
+    pub left_at: Option<Order>,
+}
+
+/// Membership of a room. [CS-API §room-membership]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Membership {
+    /// In the room.
+    Join,
+    /// Asked to come.
+    Invite,
+    /// Asks to come.
+    Knock,
+    /// Went, was removed, or never was there.
+    Leave,
+    /// Shut out.
+    Ban,
+}
+
+impl Membership {
+    /// The word for it in an `m.room.member` event.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Join => "join",
+            Self::Invite => "invite",
+            Self::Knock => "knock",
+            Self::Leave => "leave",
+            Self::Ban => "ban",
+        }
+    }
+}
+
+impl From<koine_graph::Membership> for Membership {
+    fn from(membership: koine_graph::Membership) -> Self {
+        match membership {
+            koine_graph::Membership::Join => Self::Join,
+            koine_graph::Membership::Invite => Self::Invite,
+            koine_graph::Membership::Knock => Self::Knock,
+            koine_graph::Membership::Leave => Self::Leave,
+            koine_graph::Membership::Ban => Self::Ban,
+        }
+    }
+}
+
+/// Where an alias leads.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AliasRecord {
+    /// The room.
+    pub room: RoomNo,
+    /// Who made the alias and may delete it.
+    pub creator: String,
+}
+
+/// One event that refers to another. [CS-API §forming-relationships-between-events]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RelationRecord {
+    /// `rel_type`.
+    pub rel_type: String,
+    /// Event type of the referring event.
+    pub kind: String,
+    /// Its sender.
+    pub sender: String,
+    /// Its id.
+    pub event_id: String,
+    /// `key` of an annotation.
+    pub key: Option<String>,
+}
+
+/// How far somebody read. [CS-API §receipts]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReceiptRecord {
+    /// The event read up to.
+    pub event_id: String,
+    /// Where it stands.
+    pub order: Order,
+    /// When, in milliseconds since the epoch.
+    pub ts: u64,
+    /// Log position of the receipt.
+    pub position: u64,
+}
+
+/// Unread counts of one member of one room. An event counts when it is newer than `read_up_to` and than the mark of
+/// its thread.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnreadRecord {
+    /// Order of the member's joining: older events never count.
+    pub joined_at: Order,
+    /// Events up to this order are read, threads or not.
+    pub read_up_to: Order,
+    /// Events up to this order have been counted.
+    pub counted_up_to: Order,
+    /// Counts of each thread, `main` being what is in none.
+    pub threads: Vec<ThreadUnread>,
+}
+
+/// Unread counts of one thread.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ThreadUnread {
+    /// Its root, or `main`.
+    pub id: String,
+    /// Events of the thread up to this order are read.
+    pub read_up_to: Order,
+    /// Unread events that notify.
+    pub notify: u64,
+    /// Unread events that highlight.
+    pub highlight: u64,
+}
+
+koine_store::stored!(
+    RoomRecord,
+    HeadRecord,
+    EventRecord,
+    MemberRecord,
+    MembershipRecord,
+    AliasRecord,
+    RelationRecord,
+    ReceiptRecord,
+    UnreadRecord,
+    Place,
+    ReceiptKey,
+);
+
+mod bytes_as_slice {
+    use koine_store::bytes::Bytes;
+    use serde::{Deserializer, Serializer, de};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(bytes)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
+        struct Slice;
+        impl de::Visitor<'_> for Slice {
+            type Value = Bytes;
+            fn expecting(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                out.write_str("bytes")
+            }
+            fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Bytes, E> {
+                Ok(Bytes::copy_from_slice(bytes))
+            }
+            fn visit_byte_buf<E: de::Error>(self, bytes: Vec<u8>) -> Result<Bytes, E> {
+                Ok(bytes.into())
+            }
+        }
+        deserializer.deserialize_bytes(Slice)
+    }
+}

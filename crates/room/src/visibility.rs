@@ -1,0 +1,240 @@
+//! Who may see which event, and which state of a room. [CS-API §room-history-visibility]
+//!
+//! What decides is the state *at the event*: the history visibility and the viewer's membership there. A page of
+//! messages mostly shares one state, and states differ little, so a [`Viewer`] remembers its verdict for each state
+//! and what each of the few deciding events says.
+
+use std::{collections::HashMap, sync::Arc};
+
+use ruma_common::{OwnedEventId, UserId};
+use serde::Deserialize;
+
+use crate::{
+    error::ReadError,
+    room::{Placed, Room},
+    state::Root,
+    tables::{MEMBERSHIP, Membership, MembershipRecord, Order},
+};
+
+/// Most states a viewer remembers; past it, it begins anew.
+const SIGHTS_MAX: usize = 4_096;
+
+/// Who may see the history of a room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HistoryVisibility {
+    /// Anyone.
+    WorldReadable,
+    /// Members, with everything that was before they came.
+    Shared,
+    /// Members, from their invitation on.
+    Invited,
+    /// Members, from their joining on.
+    Joined,
+}
+
+impl HistoryVisibility {
+    /// The visibility that a word in the state means; what is not understood is `shared`.
+    pub fn parse(word: &str) -> Self {
+        match word {
+            "world_readable" => Self::WorldReadable,
+            "invited" => Self::Invited,
+            "joined" => Self::Joined,
+            _ => Self::Shared,
+        }
+    }
+}
+
+/// The two things about a state that decide.
+#[derive(Clone, Copy, Debug)]
+struct Sight {
+    visibility: HistoryVisibility,
+    membership: Option<Membership>,
+}
+
+/// One person looking at one room.
+pub struct Viewer<'a> {
+    room: &'a Room,
+    user: &'a UserId,
+    record: Option<MembershipRecord>,
+    sights: HashMap<Root, Sight>,
+    visibilities: HashMap<OwnedEventId, HistoryVisibility>,
+    memberships: HashMap<OwnedEventId, Option<Membership>>,
+}
+
+impl<'a> Viewer<'a> {
+    /// `user` looking at `room`.
+    pub fn new(room: &'a Room, user: &'a UserId) -> Result<Self, ReadError> {
+        let record = room.core.shard.get(&MEMBERSHIP, room.core.domain(), &(user.as_str(), room.no()))?;
+        Ok(Self::with_record(room, user, record))
+    }
+
+    /// The same, for who has read the membership already.
+    pub fn with_record(room: &'a Room, user: &'a UserId, record: Option<MembershipRecord>) -> Self {
+        Self { room, user, record, sights: HashMap::new(), visibilities: HashMap::new(), memberships: HashMap::new() }
+    }
+
+    /// The viewer's membership now.
+    pub fn membership(&self) -> Option<Membership> {
+        self.record.as_ref().map(|record| record.membership)
+    }
+
+    /// What is written about the viewer's membership.
+    pub fn record(&self) -> Option<&MembershipRecord> {
+        self.record.as_ref()
+    }
+
+    /// Who looks.
+    pub fn user(&self) -> &UserId {
+        self.user
+    }
+
+    /// Is joined to the room.
+    pub fn is_joined(&self) -> bool {
+        self.membership() == Some(Membership::Join)
+    }
+
+    /// Whether anyone may read the room as it is now.
+    pub fn is_world_readable(&mut self) -> Result<bool, ReadError> {
+        let now = self.room.published().state;
+        Ok(self.sight(now)?.visibility == HistoryVisibility::WorldReadable)
+    }
+
+    /// The newest place the viewer may look at: for who left, the place just after their leaving.
+    ///
+    /// # Errors
+    /// `NotJoined` for who never was in the room (or forgot it), unless anyone may read it.
+    pub fn newest(&mut self) -> Result<Order, ReadError> {
+        if self.is_joined() {
+            return Ok(self.room.published().order);
+        }
+        if self.is_world_readable()? {
+            return Ok(self.room.published().order);
+        }
+        match &self.record {
+            Some(record) if !record.forgotten => record.left_at.ok_or(ReadError::NotJoined),
+            _ => Err(ReadError::NotJoined),
+        }
+    }
+
+    /// The state the viewer may look at: the present one for members, the one at their leaving for who left.
+    ///
+    /// # Errors
+    /// `NotJoined`, as for [`newest`](Self::newest).
+    pub fn state(&mut self) -> Result<Root, ReadError> {
+        let newest = self.newest()?;
+        let published = self.room.published();
+        if newest >= published.order {
+            return Ok(published.state);
+        }
+        Ok(self.room.event_at(newest)?.map_or(Root::EMPTY, |placed| placed.state_after))
+    }
+
+    /// Whether the viewer may see the event. [CS-API §room-history-visibility, server behaviour]
+    pub fn may_see(&mut self, placed: &Placed) -> Result<bool, ReadError> {
+        let before = self.sight(placed.state_before)?;
+        if self.allows(before, placed.order) {
+            return Ok(true);
+        }
+        let event = &placed.event;
+        match (event.kind(), event.state_key()) {
+            // Seen if the visibility before *or* after it would allow.
+            ("m.room.history_visibility", Some("")) => {
+                let after = self.sight(placed.state_after)?;
+                Ok(self.allows(Sight { visibility: after.visibility, ..before }, placed.order))
+            }
+            // Likewise for the viewer's own membership.
+            ("m.room.member", Some(user)) if user == self.user.as_str() => {
+                let after = self.sight(placed.state_after)?;
+                Ok(self.allows(Sight { membership: after.membership, ..before }, placed.order))
+            }
+            _ => Ok(false),
+        }
+    }
+
+    fn allows(&self, sight: Sight, order: Order) -> bool {
+        match sight.visibility {
+            // 1. If the history_visibility was set to world_readable, allow.
+            HistoryVisibility::WorldReadable => true,
+            // 2. If the user's membership was join, allow.
+            _ if sight.membership == Some(Membership::Join) => true,
+            // 3. If history_visibility was set to shared, and the user joined the room at any point after the event
+            //    was sent, allow.
+            HistoryVisibility::Shared => {
+                self.record.as_ref().and_then(|record| record.joined_at).is_some_and(|joined| joined > order)
+            }
+            // 4. If the user's membership was invite, and the history_visibility was set to invited, allow.
+            HistoryVisibility::Invited => sight.membership == Some(Membership::Invite),
+            // 5. Otherwise, deny.
+            HistoryVisibility::Joined => false,
+        }
+    }
+
+    /// The viewer's membership at an event, its own effect included. [CS-API §room-event-format] `unsigned.membership`
+    pub fn membership_at(&mut self, placed: &Placed) -> Result<Membership, ReadError> {
+        Ok(self.sight(placed.state_after)?.membership.unwrap_or(Membership::Leave))
+    }
+
+    fn sight(&mut self, state: Root) -> Result<Sight, ReadError> {
+        if let Some(sight) = self.sights.get(&state) {
+            return Ok(*sight);
+        }
+        if self.sights.len() >= SIGHTS_MAX {
+            self.sights.clear();
+        }
+        let core = &self.room.core;
+        let visibility = match core.state_get(state, "m.room.history_visibility", "")? {
+            Some(id) => match self.visibilities.get(&id) {
+                Some(known) => *known,
+                None => {
+                    let found = visibility_in(&*self.event(&id)?);
+                    self.visibilities.insert(id, found);
+                    found
+                }
+            },
+            None => HistoryVisibility::Shared,
+        };
+        let membership = match core.state_get(state, "m.room.member", self.user.as_str())? {
+            Some(id) => match self.memberships.get(&id) {
+                Some(known) => *known,
+                None => {
+                    let found = self.event(&id)?.event.membership().map(Membership::from);
+                    self.memberships.insert(id, found);
+                    found
+                }
+            },
+            None => None,
+        };
+        let sight = Sight { visibility, membership };
+        self.sights.insert(state, sight);
+        Ok(sight)
+    }
+
+    fn event(&self, id: &ruma_common::EventId) -> Result<Arc<Placed>, ReadError> {
+        self.room.core.event(id)?.ok_or_else(|| crate::room::missing(id))
+    }
+}
+
+/// What an `m.room.history_visibility` event says.
+fn visibility_in(placed: &Placed) -> HistoryVisibility {
+    #[derive(Deserialize)]
+    struct Content {
+        history_visibility: String,
+    }
+    serde_json::from_str::<Content>(placed.event.content().get())
+        .map_or(HistoryVisibility::Shared, |content| HistoryVisibility::parse(&content.history_visibility))
+}
+
+impl Room {
+    /// An event, if `user` may see it.
+    ///
+    /// # Errors
+    /// `NoSuchEvent` when it is not there, or not to be seen: both look the same to who asks.
+    pub fn visible_event(&self, user: &UserId, id: &ruma_common::EventId) -> Result<Arc<Placed>, ReadError> {
+        let placed = self.event(id)?.ok_or(ReadError::NoSuchEvent)?;
+        let mut viewer = Viewer::new(self, user)?;
+        match viewer.may_see(&placed)? {
+            true => Ok(placed),
+            false => Err(ReadError::NoSuchEvent),
+        }
+    }
+}

@@ -1,0 +1,386 @@
+//! The one way into a room: stage an event against the writer's head, then commit what was staged.
+//!
+//! Staging is pure computation under the room's head lock: select auth events, hash, sign, check the rules, work out
+//! the next state. Committing hands the rows to the shard's writer and lets go of the lock at once, so that the next
+//! command builds on this one while the disk is still busy; nothing is acknowledged or shown before the sync.
+//! [SS-API §pdus] [RV11 §authorization-rules]
+
+use std::sync::Arc;
+
+use koine_graph::{Draft, Event, auth};
+use koine_store::{Commit, LogEntry, Txn, bytes::Bytes};
+use ruma_common::{OwnedEventId, OwnedUserId, UserId};
+use serde_json::value::RawValue;
+
+use crate::{
+    error::{CommandError, ReadError},
+    log::{self, Kind},
+    relations,
+    room::{Head, Placed, Published, Room},
+    state::{NewNodes, Root, root_bytes},
+    tables::{
+        EVENT, HEAD, HeadRecord, MEMBER, MEMBERSHIP, MemberRecord, Membership, MembershipRecord, Order, Place, RELATION,
+        STATE_NODE, TIMELINE, TXN,
+    },
+};
+
+/// Most events that a new event refers to; further extremities wait for the next one. [SS-API §pdus]
+const PREV_EVENTS_MAX: usize = 20;
+
+/// An event that somebody here wants to add.
+pub(crate) struct NewEvent<'a> {
+    pub(crate) sender: &'a UserId,
+    pub(crate) kind: &'a str,
+    pub(crate) state_key: Option<&'a str>,
+    pub(crate) content: &'a RawValue,
+    pub(crate) redacts: Option<OwnedEventId>,
+    pub(crate) txn: Option<TxnKey>,
+}
+
+impl<'a> NewEvent<'a> {
+    pub(crate) fn state(sender: &'a UserId, kind: &'a str, state_key: &'a str, content: &'a RawValue) -> Self {
+        Self { sender, kind, state_key: Some(state_key), content, redacts: None, txn: None }
+    }
+}
+
+/// Which request of which device an event comes from. [CS-API §transaction-identifiers]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct TxnKey {
+    pub(crate) user: String,
+    pub(crate) device: String,
+    /// What the transaction id is unique within: the request's kind, room and event type.
+    pub(crate) request: String,
+    pub(crate) id: String,
+}
+
+/// An event ready to be committed.
+pub(crate) struct Staged {
+    pub(crate) event: Event,
+    state_before: Root,
+    state_after: Root,
+    nodes: NewNodes,
+    replaces: Option<OwnedEventId>,
+    member: Option<(OwnedUserId, Membership)>,
+    /// The event that this one empties, in its new form.
+    redacted: Option<Redacted>,
+    txn: Option<TxnKey>,
+}
+
+struct Redacted {
+    placed: Arc<Placed>,
+    /// The relation that goes with the content.
+    relation: Option<OwnedEventId>,
+}
+
+impl Room {
+    /// Checks `new` against the room as the writer sees it and moves `head` past it. On an error `head` is as it was.
+    pub(crate) fn stage(&self, head: &mut Head, new: NewEvent<'_>) -> Result<Staged, CommandError> {
+        if self.is_broken() {
+            return Err(CommandError::Unsettled);
+        }
+        let rules = self.rules();
+        let mut auth_events = Vec::with_capacity(4);
+        for (kind, state_key) in auth::needed(rules, new.kind, new.sender, new.state_key, new.content) {
+            if let Some(id) = self.core.state_get(head.state, &kind, &state_key)? {
+                auth_events.push(id);
+            }
+        }
+        let newest = head.extremities.len().saturating_sub(PREV_EVENTS_MAX);
+        let is_create = new.kind == "m.room.create" && head.extremities.is_empty();
+        let draft = Draft {
+            room_id: (!(is_create && rules.authorization.room_create_event_id_as_room_id)).then(|| self.id().to_owned()),
+            sender: new.sender.to_owned(),
+            kind: new.kind.to_owned(),
+            state_key: new.state_key.map(ToOwned::to_owned),
+            content: new.content.to_owned(),
+            redacts: new.redacts.clone(),
+            prev_events: head.extremities.get(newest..).unwrap_or_default().to_vec(),
+            auth_events,
+            depth: head.depth + 1,
+            origin_server_ts: (self.core.config.now)(),
+        };
+        let event = self.core.seal(draft, rules, self)?;
+        auth::check(rules, &event, &RoomAt { room: self, state: head.state })
+            .map_err(|error| error.into_refusal().map_or_else(CommandError::from, CommandError::from))?;
+
+        let mut staged = self.place(head, event)?;
+        staged.txn = new.txn;
+        if new.kind == "m.room.redaction"
+            && let Some(target) = &new.redacts
+        {
+            staged.redacted = self.redact_target(&staged.event, target)?;
+        }
+        Ok(staged)
+    }
+
+    /// Works out what the accepted event `event` does to the head, and moves the head.
+    pub(crate) fn place(&self, head: &mut Head, event: Event) -> Result<Staged, CommandError> {
+        let state_before = head.state;
+        let mut staged = Staged {
+            state_before,
+            state_after: state_before,
+            nodes: NewNodes::default(),
+            replaces: None,
+            member: None,
+            redacted: None,
+            txn: None,
+            event,
+        };
+        let event = &staged.event;
+        if let Some(state_key) = event.state_key() {
+            staged.replaces = self.core.state_get(state_before, event.kind(), state_key)?;
+            if event.kind() == "m.room.member" {
+                staged.member = self.member_change(event, state_key)?;
+            }
+            let old = match (&staged.member, &staged.replaces) {
+                (Some(_), Some(replaced)) => self.membership_of(replaced)?,
+                _ => None,
+            };
+            let (root, nodes) = self.core.state_after(state_before, event)?;
+            staged.state_after = root;
+            staged.nodes = nodes;
+            if let Some((_, new)) = &staged.member {
+                head.count(old, *new);
+            }
+        }
+        head.state = staged.state_after;
+        head.extremities.retain(|id| !event.prev_events().iter().any(|prev| prev == id));
+        head.extremities.push(event.event_id().to_owned());
+        head.depth = head.depth.max(event.depth());
+        self.pending.lock().insert(event.event_id().to_owned(), event.clone());
+        Ok(staged)
+    }
+
+    fn member_change(&self, event: &Event, state_key: &str) -> Result<Option<(OwnedUserId, Membership)>, CommandError> {
+        let (Ok(user), Some(membership)) = (OwnedUserId::try_from(state_key), event.membership()) else {
+            return Err(CommandError::BadContent(format!("no membership, or {state_key:?} is no user")));
+        };
+        Ok(Some((user, membership.into())))
+    }
+
+    fn membership_of(&self, id: &OwnedEventId) -> Result<Option<Membership>, ReadError> {
+        let event = self.pending_or_stored(id)?;
+        Ok(event.and_then(|event| event.membership()).map(Membership::from))
+    }
+
+    /// An event of this room, also one whose commit is under way.
+    pub(crate) fn pending_or_stored(&self, id: &ruma_common::EventId) -> Result<Option<Event>, ReadError> {
+        if let Some(event) = self.pending.lock().get(id) {
+            return Ok(Some(event.clone()));
+        }
+        Ok(self.core.event(id)?.map(|placed| placed.event.clone()))
+    }
+
+    /// The event of the writer's state with this type and state key.
+    pub(crate) fn head_state(&self, head: &Head, kind: &str, state_key: &str) -> Result<Option<Event>, ReadError> {
+        match self.core.state_get(head.state, kind, state_key)? {
+            Some(id) => self.pending_or_stored(&id),
+            None => Ok(None),
+        }
+    }
+
+    /// What `target` becomes when `redaction` is applied; `None` when it is not here or was emptied before.
+    /// [CS-API §redactions]
+    fn redact_target(
+        &self,
+        redaction: &Event,
+        target: &ruma_common::EventId,
+    ) -> Result<Option<Redacted>, CommandError> {
+        let Some(old) = self.event(target)? else { return Ok(None) };
+        if old.redacted_by.is_some() {
+            return Ok(None);
+        }
+        let event = koine_graph::redact(self.rules(), &old.event)
+            .map_err(|error| CommandError::Damaged(format!("{target} cannot be redacted: {error}")))?;
+        let relation = relations::of(&old.event).map(|(parent, _)| parent);
+        let placed =
+            Placed { event, redacted_by: Some(redaction.event_id().to_owned()), ..Placed::clone(&old) };
+        Ok(Some(Redacted { placed: Arc::new(placed), relation }))
+    }
+
+    /// Hands staged events to the shard's writer. `head` is the state of affairs after the last of them; `extra`
+    /// writes what belongs into the same commit. Call it with the head still locked, so that commits keep its order.
+    pub(crate) fn commit(
+        self: &Arc<Self>,
+        head: &Head,
+        staged: Vec<Staged>,
+        extra: impl FnOnce(&mut Txn) + Send + 'static,
+    ) -> Commit {
+        let head = head.clone();
+        let unsettled = Unsettled(Some(self.clone()));
+        let this = self.clone();
+        self.core.shard.submit(move |txn| {
+            let room = this;
+            if room.is_broken() {
+                // It builds on something that did not become durable.
+                txn.refuse("an earlier change of the room could not be kept");
+                return;
+            }
+            let mut placed = Vec::with_capacity(staged.len());
+            let mut nodes = Vec::new();
+            let mut replaced = Vec::new();
+            let mut locals = Vec::new();
+            let mut order = 0;
+            for staged in staged {
+                order = room.write(txn, &staged, &mut locals);
+                if let Some(redacted) = staged.redacted {
+                    replaced.push(redacted.placed);
+                }
+                placed.push(Arc::new(Placed {
+                    order,
+                    event: staged.event,
+                    state_before: staged.state_before,
+                    state_after: staged.state_after,
+                    redacted_by: None,
+                    replaces: staged.replaces,
+                    txn: staged.txn.map(|txn| (txn.device, txn.id)),
+                }));
+                nodes.extend(staged.nodes);
+            }
+            txn.put(&HEAD, room.core.domain(), &room.no(), &head.record(order));
+            extra(txn);
+            let published =
+                Published { state: head.state, order, joined: head.joined, invited: head.invited };
+            txn.on_durable(move |_| {
+                unsettled.settle();
+                for event in &replaced {
+                    room.replace(event);
+                }
+                room.core.nodes_stored(&nodes);
+                room.publish(published, placed, locals);
+            });
+        })
+    }
+
+    /// The rows of one event; its order.
+    fn write(&self, txn: &mut Txn, staged: &Staged, locals: &mut Vec<(OwnedUserId, Membership)>) -> Order {
+        let (domain, no, event) = (self.core.domain(), self.no(), &staged.event);
+        let body = match &staged.member {
+            Some((user, _)) => Bytes::copy_from_slice(user.as_bytes()),
+            None => Bytes::new(),
+        };
+        let position =
+            txn.append(LogEntry { domain, subject: log::room_subject(no), kind: Kind::Event as u8, body });
+        let order = Order::try_from(position.0).expect("positions stay far below 2^63");
+        let placed = Placed {
+            order,
+            event: event.clone(),
+            state_before: staged.state_before,
+            state_after: staged.state_after,
+            redacted_by: None,
+            replaces: staged.replaces.clone(),
+            txn: staged.txn.as_ref().map(|txn| (txn.device.clone(), txn.id.clone())),
+        };
+        txn.put(&TIMELINE, domain, &(no, order), &placed.record());
+        txn.put(&EVENT, domain, event.event_id().as_str(), &Place { room: no, order });
+        for new in &staged.nodes {
+            txn.put(&STATE_NODE, domain, &new.id.to_bytes(), &Bytes::from(new.bytes.clone()));
+        }
+        if let Some((parent, relation)) = relations::of(event) {
+            txn.put(&RELATION, domain, &(no, parent.to_string(), order), &relation);
+        }
+        if let Some(key) = &staged.txn {
+            let TxnKey { user, device, request, id } = key.clone();
+            txn.put(&TXN, domain, &(user, device, request, id), &event.event_id().to_string());
+        }
+        if let Some(redacted) = &staged.redacted {
+            let target = &redacted.placed;
+            txn.put(&TIMELINE, domain, &(no, target.order), &target.record());
+            if let Some(parent) = &redacted.relation {
+                txn.delete(&RELATION, domain, &(no, parent.to_string(), target.order));
+            }
+        }
+        if let Some((user, membership)) = &staged.member {
+            let is_local = user.server_name() == self.core.config.server_name;
+            let record = MemberRecord { membership: *membership, order };
+            txn.put(&MEMBER, domain, &(no, !is_local, user.to_string()), &record);
+            if is_local {
+                self.write_membership(txn, user, *membership, order, event);
+                locals.push((user.clone(), *membership));
+            }
+        }
+        order
+    }
+
+    fn write_membership(&self, txn: &mut Txn, user: &UserId, membership: Membership, order: Order, event: &Event) {
+        let key = (user.to_string(), self.no());
+        let old = txn.get(&MEMBERSHIP, self.core.domain(), &key).ok().flatten();
+        let same = old.as_ref().filter(|old| old.membership == membership);
+        let was_joined = old.as_ref().is_some_and(|old| old.membership == Membership::Join);
+        let is_joined = membership == Membership::Join;
+        let joined_at = old.as_ref().and_then(|old| old.joined_at);
+        let left_at = old.as_ref().and_then(|old| old.left_at);
+        let record = MembershipRecord {
+            membership,
+            order,
+            since: same.map_or(order, |old| old.since),
+            event_id: event.event_id().to_string(),
+            forgotten: false,
+            joined_at: if is_joined && !was_joined { Some(order) } else { joined_at },
+            left_at: if was_joined && !is_joined { Some(order) } else { left_at },
+        };
+        txn.put(&MEMBERSHIP, self.core.domain(), &key, &record);
+    }
+}
+
+/// Travels with a commit. If it is dropped before the commit is durable (the disk is full, the queue is), the writer's
+/// head is ahead of what will ever be: the room is broken, what was queued behind refuses itself, and the registry
+/// loads the room anew.
+struct Unsettled(Option<Arc<Room>>);
+
+impl Unsettled {
+    fn settle(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Unsettled {
+    fn drop(&mut self) {
+        if let Some(room) = &self.0 {
+            room.break_off();
+        }
+    }
+}
+
+impl Head {
+    fn count(&mut self, old: Option<Membership>, new: Membership) {
+        match old {
+            Some(Membership::Join) => self.joined -= 1,
+            Some(Membership::Invite) => self.invited -= 1,
+            _ => {}
+        }
+        match new {
+            Membership::Join => self.joined += 1,
+            Membership::Invite => self.invited += 1,
+            _ => {}
+        }
+    }
+
+    fn record(&self, order: Order) -> HeadRecord {
+        HeadRecord {
+            state: root_bytes(self.state),
+            extremities: self.extremities.iter().map(ToString::to_string).collect(),
+            depth: self.depth,
+            order,
+            joined: self.joined,
+            invited: self.invited,
+        }
+    }
+}
+
+/// A room's state as the auth rules look at it, with events whose commit is under way.
+struct RoomAt<'a> {
+    room: &'a Room,
+    state: Root,
+}
+
+impl auth::AuthState for RoomAt<'_> {
+    type Error = ReadError;
+
+    fn get(&self, kind: &str, state_key: &str) -> Result<Option<Event>, ReadError> {
+        match self.room.core.state_get(self.state, kind, state_key)? {
+            Some(id) => self.room.pending_or_stored(&id),
+            None => Ok(None),
+        }
+    }
+}
