@@ -3,6 +3,7 @@
 use std::{ops::Deref, sync::Arc, time::Duration};
 
 use koine_account::{Accounts, Class, LimitKey};
+use ruma_common::RoomVersionId;
 
 use crate::{Error, Result};
 
@@ -21,7 +22,7 @@ pub struct Cores {
 }
 
 /// The settings of the client-server API.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct ApiConfig {
     /// Where clients reach this server, for example `https://matrix.example.org`, as told at
     /// `/.well-known/matrix/client`. Without it that path answers 404, and clients use the server name.
@@ -29,6 +30,14 @@ pub struct ApiConfig {
     /// Believe the last address in `X-Forwarded-For`. Only right behind a proxy that sets it: anyone else could choose
     /// an address for every request, and so escape the limits by address.
     pub trust_forwarded_for: bool,
+    /// The version of rooms that clients ask for without naming one.
+    pub default_room_version: RoomVersionId,
+}
+
+impl Default for ApiConfig {
+    fn default() -> Self {
+        Self { public_base_url: None, trust_forwarded_for: false, default_room_version: RoomVersionId::V12 }
+    }
 }
 
 /// Told of every answered request, for metrics. Called on the request's task, so it must be quick.

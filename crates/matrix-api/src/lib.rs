@@ -6,7 +6,7 @@
 //!
 //! # How to add an endpoint
 //!
-//! 1. Write `src/<area>/<verb_noun>.rs`, with [`account::whoami`] as the model: first what it is and where it is
+//! 1. Write `src/<area>/<verb_noun>.rs`, with `account/whoami.rs` as the model: first what it is and where it is
 //!    specified, then the handler, then its tests.
 //! 2. The handler is a plain axum handler over [`State<Api>`](axum::extract::State) and one of the request extractors:
 //!    * [`Call<M>`](Call): ruma's request type `M`, parsed, with the proof of authentication that `M` asks for in
@@ -31,23 +31,33 @@ mod api;
 mod body;
 mod endpoints;
 mod error;
+mod follow;
 mod front;
+mod interactive;
 mod request;
 
-pub mod account;
-pub mod discovery;
+mod account;
+mod account_data;
+mod device;
+mod discovery;
+mod profile;
+mod session;
 
 pub use answer::{Empty, Json, Raw, Result, Ruma};
 pub use api::{Api, ApiConfig, Cores, Observer};
 pub use endpoints::Endpoints;
 pub use error::Error;
-pub use request::{Call, Checked, Loose, LooseBody, Peer, Proof, User};
+pub use request::{Call, Checked, Loose, LooseBody, Peer, Proof, User, UserEvenLocked};
 
 /// Every endpoint, behind the checks and headers that all of them share. Serve it with
 /// `into_make_service_with_connect_info::<SocketAddr>()`, so that addresses of callers are known.
 pub fn router(api: Api) -> axum::Router {
     let mut endpoints = Endpoints::new(api);
     discovery::endpoints(&mut endpoints);
+    session::endpoints(&mut endpoints);
     account::endpoints(&mut endpoints);
+    device::endpoints(&mut endpoints);
+    profile::endpoints(&mut endpoints);
+    account_data::endpoints(&mut endpoints);
     endpoints.into_router()
 }

@@ -63,6 +63,10 @@ where
 #[derive(Debug, Clone)]
 pub struct User(Arc<Session>);
 
+/// The same, or locked out: may do nothing but log out. [CS-API §account-locking]
+#[derive(Debug, Clone)]
+pub struct UserEvenLocked(pub User);
+
 /// The address a request came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peer(pub IpAddr);
@@ -80,9 +84,7 @@ impl Proof for AccessToken {
     type Who = User;
 
     fn prove(api: &Api, parts: &Parts, peer: Peer) -> Result<User> {
-        // [CS-API §using-access-tokens]
-        let token = access_token(parts)
-            .ok_or_else(|| Error::new(StatusCode::UNAUTHORIZED, "M_MISSING_TOKEN", "An access token is needed"))?;
+        let token = needed_token(parts)?;
         Ok(User(api.accounts.authenticate(&token, Some(peer.0))?))
     }
 }
@@ -131,6 +133,26 @@ impl Deref for User {
     }
 }
 
+impl User {
+    /// Refuses what the suspended may not do. [CS-API §account-suspension]
+    pub fn not_suspended(&self) -> Result<()> {
+        if !self.is_suspended {
+            return Ok(());
+        }
+        Err(Error::new(StatusCode::FORBIDDEN, "M_USER_SUSPENDED", "You cannot do this while suspended"))
+    }
+}
+
+impl FromRequestParts<Api> for UserEvenLocked {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self> {
+        let peer = Peer::of(parts, api);
+        let session = api.accounts.authenticate_even_locked(&needed_token(parts)?, Some(peer.0))?;
+        Ok(Self(User(session)))
+    }
+}
+
 impl FromRequestParts<Api> for User {
     type Rejection = Error;
 
@@ -164,6 +186,12 @@ impl Peer {
 fn forwarded_for(parts: &Parts) -> Option<IpAddr> {
     let last = parts.headers.get_all("x-forwarded-for").iter().next_back()?.to_str().ok()?;
     last.rsplit(',').next()?.trim().parse().ok()
+}
+
+/// [CS-API §using-access-tokens]
+fn needed_token(parts: &Parts) -> Result<std::borrow::Cow<'_, str>> {
+    access_token(parts)
+        .ok_or_else(|| Error::new(StatusCode::UNAUTHORIZED, "M_MISSING_TOKEN", "An access token is needed"))
 }
 
 /// The token in the header, or else in the query (deprecated, but still served).

@@ -1,5 +1,11 @@
-//! Accounts: who am I, registration, passwords.
+//! Accounts: who am I, registration, passwords, closing.
 
+mod change_password;
+mod check_registration_token;
+mod deactivate;
+mod get_threepids;
+mod get_username_availability;
+mod register;
 mod whoami;
 
 use ruma_client_api::account as ruma;
@@ -8,4 +14,19 @@ use crate::Endpoints;
 
 pub(crate) fn endpoints(endpoints: &mut Endpoints) {
     endpoints.add::<ruma::whoami::v3::Request, _, _>("matrix.account.whoami", whoami::whoami);
+    endpoints.add::<ruma::register::v3::Request, _, _>("matrix.account.register", register::register);
+    endpoints.add::<ruma::get_username_availability::v3::Request, _, _>(
+        "matrix.account.get_username_availability",
+        get_username_availability::get_username_availability,
+    );
+    endpoints.add::<ruma::check_registration_token_validity::v1::Request, _, _>(
+        "matrix.account.check_registration_token",
+        check_registration_token::check_registration_token,
+    );
+    endpoints.add::<ruma::change_password::v3::Request, _, _>(
+        "matrix.account.change_password",
+        change_password::change_password,
+    );
+    endpoints.add::<ruma::deactivate::v3::Request, _, _>("matrix.account.deactivate", deactivate::deactivate);
+    endpoints.add::<ruma::get_3pids::v3::Request, _, _>("matrix.account.get_threepids", get_threepids::get_threepids);
 }

@@ -1,6 +1,8 @@
 //! Finding out where the server is and what it can do.
 
+mod get_capabilities;
 mod get_versions;
+mod get_well_known;
 
 use ruma_client_api::discovery as ruma;
 
@@ -10,5 +12,13 @@ pub(crate) fn endpoints(endpoints: &mut Endpoints) {
     endpoints.add::<ruma::get_supported_versions::Request, _, _>(
         "matrix.discovery.get_versions",
         get_versions::get_versions,
+    );
+    endpoints.add::<ruma::discover_homeserver::Request, _, _>(
+        "matrix.discovery.get_well_known",
+        get_well_known::get_well_known,
+    );
+    endpoints.add::<ruma::get_capabilities::v3::Request, _, _>(
+        "matrix.discovery.get_capabilities",
+        get_capabilities::get_capabilities,
     );
 }

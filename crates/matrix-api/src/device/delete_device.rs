@@ -1,0 +1,25 @@
+//! `DELETE /devices/{deviceId}`: logs a device out.
+//!
+//! [CS-API §delete_matrixclientv3devicesdeviceid]
+
+use axum::extract::State;
+use ruma_client_api::device::delete_device::v3;
+use serde::Deserialize;
+
+use crate::{
+    Api, Empty, Loose, Result,
+    interactive::{self, Auth},
+};
+
+#[derive(Debug, Deserialize)]
+pub struct Body {
+    auth: Option<Auth>,
+}
+
+pub async fn delete_device(State(api): State<Api>, call: Loose<v3::Request, Body>) -> Result<Empty> {
+    let passed = interactive::prove_owner(&api, &call.who, "delete_device", call.body.auth).await?;
+    let devices = call.path.into_iter().take(1).map(Into::into).collect();
+    api.accounts.delete_devices(&call.who.user_id, devices).await?;
+    api.accounts.interaction_done(&passed);
+    Ok(Empty)
+}

@@ -1,0 +1,46 @@
+//! What `koine-room` refuses, in Matrix's words.
+
+use http::StatusCode;
+use koine_room::{CommandError, ReadError};
+
+use crate::Error;
+
+impl From<CommandError> for Error {
+    fn from(error: CommandError) -> Self {
+        let bad = |errcode: &'static str, message: String| Self::new(StatusCode::BAD_REQUEST, errcode, message);
+        let message = error.to_string();
+        match error {
+            CommandError::NoSuchRoom
+            | CommandError::NoSuchEvent
+            | CommandError::NoSuchAlias(_)
+            | CommandError::NotReachable => Self::not_found(message),
+            CommandError::Refused(_)
+            | CommandError::Forbidden(_)
+            | CommandError::NotJoined
+            | CommandError::Banned => Self::forbidden(message),
+            CommandError::TooLarge { .. } => Self::too_large(message),
+            CommandError::BadContent(_) => Self::bad_json(message),
+            CommandError::InvalidParam(_) => Self::invalid_param(message),
+            CommandError::UnsupportedVersion(_) => bad("M_UNSUPPORTED_ROOM_VERSION", message),
+            CommandError::AliasTaken(_) => bad("M_ROOM_IN_USE", message),
+            CommandError::BadAlias(_) => bad("M_BAD_ALIAS", message),
+            CommandError::InvalidRoomState(_) => bad("M_INVALID_ROOM_STATE", message),
+            CommandError::DuplicateAnnotation => bad("M_DUPLICATE_ANNOTATION", message),
+            CommandError::ThreadOnChild => bad("M_UNKNOWN", message),
+            other => Self::internal(other),
+        }
+    }
+}
+
+impl From<ReadError> for Error {
+    fn from(error: ReadError) -> Self {
+        let message = error.to_string();
+        match error {
+            // A room that is not there looks like one that the asker is not in.
+            ReadError::NoSuchRoom | ReadError::NotJoined => Self::forbidden("You are not in this room"),
+            ReadError::NoSuchEvent => Self::not_found(message),
+            ReadError::BadToken(_) => Self::invalid_param(message),
+            other => Self::internal(other),
+        }
+    }
+}

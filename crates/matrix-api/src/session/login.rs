@@ -1,0 +1,81 @@
+//! `POST /login`: a session for a password.
+//!
+//! [CS-API §post_matrixclientv3login]
+
+use axum::extract::State;
+use http::StatusCode;
+use koine_account::{AuthenticateError, Class, LimitKey, NewSession, Secret};
+use ruma_client_api::session::login::v3;
+use ruma_common::UserId;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::add_credentials;
+use crate::{Api, Error, Json, Loose, Result, interactive::Identifier};
+
+#[derive(Debug, Deserialize)]
+pub struct Body {
+    #[serde(rename = "type")]
+    kind: String,
+    identifier: Option<Identifier>,
+    /// COMPAT(clients from before r0.4): `user` instead of an identifier; still in the specification.
+    user: Option<String>,
+    medium: Option<String>,
+    address: Option<String>,
+    password: Option<Secret>,
+    device_id: Option<String>,
+    initial_device_display_name: Option<String>,
+    refresh_token: Option<bool>,
+}
+
+pub async fn login(State(api): State<Api>, call: Loose<v3::Request, Body>) -> Result<Json<Value>> {
+    let body = call.body;
+    if body.kind != "m.login.password" {
+        let message = "This way of logging in is not known here: GET /login tells those that are";
+        return Err(Error::new(StatusCode::BAD_REQUEST, "M_UNKNOWN", message));
+    }
+    let name = name(&body)?.to_owned();
+    let Some(password) = body.password else { return Err(Error::missing_param("`password` is missing")) };
+    api.permit(Class::Login, LimitKey::Address(call.peer.0))?;
+    // The account is protected too: guesses may come from many addresses.
+    if let Ok(aim) = UserId::parse_with_server_name(name.to_lowercase(), api.accounts.server_name()) {
+        api.permit(Class::Login, LimitKey::User(&aim))?;
+    }
+
+    let user_id = api.accounts.log_in(&name, password).await?;
+    // [CS-API §account-locking] Only told to who knows the password.
+    if api.accounts.user(&user_id)?.is_some_and(|user| user.is_locked) {
+        return Err(AuthenticateError::UserLocked.into());
+    }
+    let wanted = NewSession {
+        device_id: body.device_id,
+        device_name: body.initial_device_display_name,
+        refreshable: body.refresh_token.unwrap_or(false),
+        address: Some(call.peer.0),
+    };
+    let credentials = api.accounts.start_session(&user_id, wanted).await?;
+    let mut answer = json!({ "user_id": user_id, "home_server": api.accounts.server_name() });
+    add_credentials(&mut answer, &credentials);
+    if let Some(base_url) = &api.config.public_base_url {
+        answer["well_known"] = json!({ "m.homeserver": { "base_url": base_url } });
+    }
+    Ok(Json(answer))
+}
+
+/// [CS-API §identifier-types] Who wants to log in. Accounts here have no addresses besides their ids.
+fn name(body: &Body) -> Result<&str> {
+    let unknown_address = || Error::forbidden("No account has this address: log in with a user id");
+    if let Some(identifier) = &body.identifier {
+        return match (identifier.kind.as_deref(), &identifier.user) {
+            (Some("m.id.user") | None, Some(user)) => Ok(user),
+            (Some("m.id.user") | None, None) => Err(Error::missing_param("The identifier lacks its `user`")),
+            (Some("m.id.thirdparty" | "m.id.phone"), _) => Err(unknown_address()),
+            _ => Err(Error::new(StatusCode::BAD_REQUEST, "M_UNKNOWN", "This type of identifier is not known here")),
+        };
+    }
+    match &body.user {
+        Some(user) => Ok(user),
+        None if body.medium.is_some() && body.address.is_some() => Err(unknown_address()),
+        None => Err(Error::missing_param("`identifier` is missing")),
+    }
+}
