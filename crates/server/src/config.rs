@@ -1,0 +1,238 @@
+//! The configuration file: the sum of what each part of the program can be told.
+//!
+//! The comment on a field is its manual. `koine config example` and the reference in `docs/reference/koine.toml` are printed
+//! from these comments ([`example`]), and keys that do not exist are refused with the nearest one that does ([`check`]).
+//! Settings of a core crate are declared there (`koine_media::Config`) and only listed here.
+
+mod check;
+mod example;
+mod quantity;
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use ruma_common::OwnedServerName;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use self::{
+    check::{ConfigError, parse},
+    example::{annotate, example},
+    quantity::ByteSize,
+};
+
+/// Everything that `koine serve` reads from its file.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The domain of this server: the part behind the colon in `@alice:example.org`. It is in every id that is made here,
+    /// so it can never be changed later. Required.
+    #[schemars(with = "String")]
+    pub server_name: OwnedServerName,
+
+    /// Folder with everything that is kept: the database, uploaded files, keys, the socket of the admin commands.
+    /// Readable by the server's user alone. Default: "koine-data", beside the configuration file.
+    #[serde(default = "data_dir")]
+    pub data_dir: PathBuf,
+
+    /// How much memory all caches together may take, as "256 MiB". The program itself needs about 40 MiB more. Default:
+    /// "128 MiB", which serves some hundred people; give a large server a quarter of its memory. Needs a restart.
+    #[serde(default = "memory_budget")]
+    pub memory_budget: ByteSize,
+
+    /// Where clients reach this server, as "https://matrix.example.org". It is told to clients that look for it under
+    /// `https://<server_name>/.well-known/matrix/client`. Default: none, and that address answers 404. Needs a restart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = "https://matrix.example.org")]
+    pub public_base_url: Option<String>,
+
+    /// Turns on Synapse's `/_synapse/admin/v1/register`, by which a program that knows this secret makes accounts.
+    /// Default: none, and that address does not exist. Needs a restart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = "a long random text")]
+    pub registration_shared_secret: Option<String>,
+
+    /// Who may make an account, what passwords cost, and how often one may knock.
+    #[serde(default)]
+    pub accounts: koine_account::AccountConfig,
+
+    /// Uploaded files.
+    #[serde(default)]
+    pub media: koine_media::Config,
+
+    /// Certificate of the listeners with `tls = true`.
+    #[serde(default)]
+    pub tls: TlsConfig,
+
+    /// What is written to standard error, and how.
+    #[serde(default)]
+    pub log: LogConfig,
+
+    /// Numbers for Prometheus.
+    #[serde(default)]
+    pub metrics: MetricsConfig,
+
+    /// Addresses to listen on; one such section for each. Default: plain HTTP on 127.0.0.1:8008, for a reverse proxy on
+    /// the same machine, and TLS on all addresses, port 8448.
+    #[serde(default = "listeners")]
+    pub listeners: Vec<ListenerConfig>,
+}
+
+/// Certificate of the listeners with `tls = true`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct TlsConfig {
+    /// File with the certificate chain, in PEM form. Default: none, and the server makes a certificate of its own, which no
+    /// other server trusts. SIGHUP reads it again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(example = "/etc/letsencrypt/live/example.org/fullchain.pem")]
+    pub certificate: Option<PathBuf>,
+
+    /// File with the private key of that certificate, in PEM form. SIGHUP reads it again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(example = "/etc/letsencrypt/live/example.org/privkey.pem")]
+    pub key: Option<PathBuf>,
+}
+
+/// What is written to standard error, and how.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogConfig {
+    /// "text" for people, "json" for collectors: one object a line. Default: "text". Needs a restart.
+    pub format: LogFormat,
+
+    /// What is worth a line: "error", "warn", "info", "debug", or by part, as "info,koine_room=debug". Default: "info".
+    /// The environment variable KOINE_LOG overrides it. Needs a restart.
+    pub filter: String,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { format: LogFormat::Text, filter: "info".into() }
+    }
+}
+
+/// The form of a line in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For collectors: one object a line.
+    Json,
+}
+
+/// Numbers for Prometheus.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct MetricsConfig {
+    /// Whether `/metrics` and `/health` are served at all. Default: true. Needs a restart.
+    pub enabled: bool,
+
+    /// Where they are served. Keep it on loopback or in a private network: there is no password. Default:
+    /// "127.0.0.1:9008". Needs a restart.
+    pub address: SocketAddr,
+}
+
+impl Default for MetricsConfig {
+    fn default() -> Self {
+        Self { enabled: true, address: SocketAddr::from(([127, 0, 0, 1], 9008)) }
+    }
+}
+
+/// One address to listen on.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ListenerConfig {
+    /// Address and port, as "127.0.0.1:8008", or "[::]:8448" for every address of the machine. Required.
+    pub address: SocketAddr,
+
+    /// Whether this listener speaks TLS, with the certificate of `[tls]`. Default: false. Needs a restart.
+    #[serde(default)]
+    pub tls: bool,
+
+    /// Whether the address of a client is taken from the last entry of `X-Forwarded-For`. Only for a listener that nobody
+    /// but your reverse proxy can reach: otherwise strangers choose which address their attempts count for. Default:
+    /// false. Needs a restart.
+    #[serde(default)]
+    pub behind_proxy: bool,
+
+    /// How many connections may be open here at once; the next ones are closed at once. Default: 20000. Needs a restart.
+    #[serde(default = "connections_max")]
+    pub connections_max: usize,
+
+    /// How many of them may come from one address. Connections from loopback are not counted: that is your proxy.
+    /// Default: 500. Needs a restart.
+    #[serde(default = "connections_per_address_max")]
+    pub connections_per_address_max: usize,
+}
+
+impl ListenerConfig {
+    /// A listener with the usual limits.
+    pub fn new(address: SocketAddr, tls: bool) -> Self {
+        Self {
+            address,
+            tls,
+            behind_proxy: false,
+            connections_max: connections_max(),
+            connections_per_address_max: connections_per_address_max(),
+        }
+    }
+}
+
+impl Config {
+    /// The configuration of a server that was told nothing but its name.
+    pub fn new(server_name: OwnedServerName) -> Self {
+        Self {
+            server_name,
+            data_dir: data_dir(),
+            memory_budget: memory_budget(),
+            public_base_url: None,
+            registration_shared_secret: None,
+            accounts: koine_account::AccountConfig::default(),
+            media: koine_media::Config::default(),
+            tls: TlsConfig::default(),
+            log: LogConfig::default(),
+            metrics: MetricsConfig::default(),
+            listeners: listeners(),
+        }
+    }
+
+    /// Reads and checks a file. Relative paths in it count from the folder it lies in.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| ConfigError::Unreadable { path: path.to_owned(), reason: error.to_string() })?;
+        let mut config = parse(&text)?;
+        let base = path.parent().unwrap_or(Path::new("."));
+        let settle = |path: &mut PathBuf| *path = base.join(&*path);
+        settle(&mut config.data_dir);
+        config.tls.certificate.iter_mut().for_each(settle);
+        config.tls.key.iter_mut().for_each(settle);
+        Ok(config)
+    }
+}
+
+fn data_dir() -> PathBuf {
+    "koine-data".into()
+}
+
+fn memory_budget() -> ByteSize {
+    ByteSize::mebibytes(128)
+}
+
+fn connections_max() -> usize {
+    20_000
+}
+
+fn connections_per_address_max() -> usize {
+    500
+}
+
+fn listeners() -> Vec<ListenerConfig> {
+    vec![
+        ListenerConfig::new(SocketAddr::from(([127, 0, 0, 1], 8008)), false),
+        ListenerConfig::new(SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, 8448)), true),
+    ]
+}

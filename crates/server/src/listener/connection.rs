@@ -1,0 +1,157 @@
+//! One connection from its first byte to its last.
+
+use std::{
+    net::SocketAddr,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto::Builder,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    time::{Instant, timeout},
+};
+use tracing::debug;
+
+use super::{Shared, request::Requests};
+
+/// A connection that has said nothing after this is closed.
+const FIRST_BYTE_MAX: Duration = Duration::from_secs(30);
+/// From the first byte to the end of the TLS handshake.
+const HANDSHAKE_MAX: Duration = Duration::from_secs(15);
+/// From the end of one request to the end of the headers of the next. Clients poll for 30 seconds and go on.
+const HEADERS_MAX: Duration = Duration::from_secs(60);
+/// An HTTP/2 connection without requests for this long is closed.
+const IDLE_MAX: Duration = Duration::from_secs(120);
+/// Bytes of one request's line and headers together.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Headers of one request.
+const HEADERS_COUNT_MAX: usize = 100;
+/// Requests at the same time on one HTTP/2 connection.
+const STREAMS_MAX: u32 = 100;
+/// Streams reset by the peer that may wait for our side to notice (CVE-2023-44487, rapid reset).
+const PENDING_RESETS_MAX: usize = 20;
+
+/// Serves a connection until it ends.
+pub async fn serve(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr) {
+    // Before this, the connection has no buffers: ten thousand silent ones cost next to nothing.
+    let spoke = tokio::select! {
+        spoke = timeout(FIRST_BYTE_MAX, stream.readable()) => matches!(spoke, Ok(Ok(()))),
+        () = shared.shutdown.announced() => false,
+    };
+    if !spoke {
+        return;
+    }
+    let gauge = &shared.metrics.connections_open;
+    gauge.inc();
+    match &shared.tls {
+        None => Box::pin(http(shared, stream, peer, false)).await,
+        Some(certificates) => Box::pin(tls(shared, certificates.acceptor(), stream, peer)).await,
+    }
+    gauge.dec();
+}
+
+async fn tls(shared: &Arc<Shared>, acceptor: tokio_rustls::TlsAcceptor, stream: TcpStream, peer: SocketAddr) {
+    match timeout(HANDSHAKE_MAX, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => {
+            let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+            http(shared, stream, peer, http2).await;
+        }
+        Ok(Err(error)) => debug!(peer = %peer.ip(), reason = %error, "TLS handshake failed"),
+        Err(_) => debug!(peer = %peer.ip(), "TLS handshake took too long"),
+    }
+}
+
+async fn http<S>(shared: &Arc<Shared>, stream: S, peer: SocketAddr, http2: bool)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let activity = Arc::new(Activity::default());
+    let requests = Requests::new(shared.clone(), peer, activity.clone());
+    let builder = builder(http2);
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), requests));
+    let mut ending = false;
+    loop {
+        tokio::select! {
+            ended = connection.as_mut() => {
+                if let Err(error) = ended {
+                    debug!(peer = %peer.ip(), reason = %error, "connection ended early");
+                }
+                return;
+            }
+            () = shared.shutdown.announced(), if !ending => {
+                ending = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            () = activity.idle_for(IDLE_MAX), if http2 && !ending => {
+                ending = true;
+                connection.as_mut().graceful_shutdown();
+            }
+        }
+    }
+}
+
+/// The protocol is settled before (plain connections speak HTTP/1.1, TLS says by ALPN), so that nothing is guessed from
+/// first bytes that may never come.
+fn builder(http2: bool) -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADERS_MAX)
+        .max_headers(HEADERS_COUNT_MAX)
+        .max_buf_size(HEAD_BYTES_MAX);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
+        .max_header_list_size(HEAD_BYTES_MAX as u32)
+        .keep_alive_interval(Duration::from_secs(60))
+        .keep_alive_timeout(Duration::from_secs(20));
+    if http2 { builder.http2_only() } else { builder.http1_only() }
+}
+
+/// How many requests of a connection run.
+#[derive(Default)]
+pub struct Activity {
+    running: AtomicUsize,
+    begun: AtomicUsize,
+}
+
+/// One request that runs.
+pub struct Active(Arc<Activity>);
+
+impl Activity {
+    /// A request begins; it ends when the result is dropped.
+    pub fn begin(self: &Arc<Self>) -> Active {
+        self.running.fetch_add(1, Ordering::Relaxed);
+        self.begun.fetch_add(1, Ordering::Relaxed);
+        Active(self.clone())
+    }
+
+    /// Returns when for this long no request has run.
+    async fn idle_for(&self, long: Duration) {
+        loop {
+            let begun = self.begun.load(Ordering::Relaxed);
+            tokio::time::sleep_until(Instant::now() + long).await;
+            if self.running.load(Ordering::Relaxed) == 0 && self.begun.load(Ordering::Relaxed) == begun {
+                return;
+            }
+        }
+    }
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        self.0.running.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,150 @@
+//! Certificates of the TLS listeners: from files, read again at SIGHUP, or made by the server itself.
+
+use std::{
+    fs, io,
+    io::Write as _,
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use parking_lot::RwLock;
+use rcgen::{CertificateParams, DnType, KeyPair};
+use rustls::{
+    ServerConfig,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+};
+use tokio_rustls::TlsAcceptor;
+
+use crate::config::TlsConfig;
+
+/// Names of the self-made certificate's files in the data folder.
+const CERTIFICATE_FILE: &str = "tls-certificate.pem";
+const KEY_FILE: &str = "tls-key.pem";
+
+/// Why there is no certificate to use.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file is not there, or is not what it should be.
+    #[error("cannot use {} for TLS: {reason}", path.display())]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Certificate and key do not belong together, or are of a kind that is not supported.
+    #[error("certificate and key cannot be used together: {0}")]
+    Mismatch(#[from] rustls::Error),
+    /// A certificate of our own could not be made.
+    #[error("cannot make a certificate: {0}")]
+    Make(#[from] rcgen::Error),
+}
+
+/// The certificate in use. Cheap to clone; all clones change together.
+#[derive(Clone)]
+pub struct Certificates(Arc<Files>);
+
+struct Files {
+    certificate: PathBuf,
+    key: PathBuf,
+    acceptor: RwLock<TlsAcceptor>,
+}
+
+impl Certificates {
+    /// The certificate of the configuration, or the server's own, which is made at the first start and kept in the data
+    /// folder, so that clients that were told to trust it go on doing so.
+    pub fn open(config: &TlsConfig, data_dir: &Path, names: &[String]) -> Result<Self, TlsError> {
+        let (certificate, key) = match (&config.certificate, &config.key) {
+            (Some(certificate), Some(key)) => (certificate.clone(), key.clone()),
+            _ => {
+                let own = (data_dir.join(CERTIFICATE_FILE), data_dir.join(KEY_FILE));
+                if !own.0.exists() || !own.1.exists() {
+                    make(&own.0, &own.1, names)?;
+                }
+                own
+            }
+        };
+        let acceptor = RwLock::new(load(&certificate, &key)?);
+        Ok(Self(Arc::new(Files { certificate, key, acceptor })))
+    }
+
+    /// Reads the files again. Connections that are open keep what they have; after an error, so do new ones.
+    pub fn reload(&self) -> Result<(), TlsError> {
+        let fresh = load(&self.0.certificate, &self.0.key)?;
+        *self.0.acceptor.write() = fresh;
+        Ok(())
+    }
+
+    /// For a new connection.
+    pub fn acceptor(&self) -> TlsAcceptor {
+        self.0.acceptor.read().clone()
+    }
+}
+
+fn load(certificate: &Path, key: &Path) -> Result<TlsAcceptor, TlsError> {
+    let wrong = |path: &Path, reason: &dyn std::fmt::Display| TlsError::File {
+        path: path.to_owned(),
+        reason: reason.to_string(),
+    };
+    let chain = CertificateDer::pem_file_iter(certificate)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|error| wrong(certificate, &error))?;
+    if chain.is_empty() {
+        return Err(wrong(certificate, &"it holds no certificate"));
+    }
+    let key = PrivateKeyDer::from_pem_file(key).map_err(|error| wrong(key, &error))?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+fn make(certificate: &Path, key: &Path, names: &[String]) -> Result<(), TlsError> {
+    let pair = KeyPair::generate()?;
+    let mut params = CertificateParams::new(names)?;
+    params.distinguished_name.push(DnType::CommonName, "Koine's own certificate");
+    let signed = params.self_signed(&pair)?;
+    let write = |path: &Path, text: &str| {
+        write_private(path, text.as_bytes())
+            .map_err(|error| TlsError::File { path: path.to_owned(), reason: error.to_string() })
+    };
+    write(certificate, &signed.pem())?;
+    write(key, &pair.serialize_pem())
+}
+
+/// Writes a file that only this user can read.
+pub fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.write_all(content)?;
+    file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_self_made_certificate_is_made_once() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
+        let open = || Certificates::open(&TlsConfig::default(), dir.path(), &names).expect("a certificate");
+        open();
+        let first = fs::read(dir.path().join(CERTIFICATE_FILE)).expect("it is kept");
+        open().reload().expect("it can be read again");
+        assert_eq!(fs::read(dir.path().join(CERTIFICATE_FILE)).expect("it is kept"), first);
+    }
+
+    #[test]
+    fn a_file_that_is_no_certificate_is_named() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let path = dir.path().join("note.txt");
+        fs::write(&path, "hello").expect("a writable folder");
+        let config = TlsConfig { certificate: Some(path.clone()), key: Some(path) };
+        let error = Certificates::open(&config, dir.path(), &[]).err().expect("this is no certificate");
+        assert!(error.to_string().contains("note.txt"), "{error}");
+    }
+}

@@ -1,0 +1,181 @@
+//! `koine local`: a server for this machine alone, without configuration; for trying things and for tests.
+
+use std::{
+    fmt, fs, io,
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use clap::Args;
+use koine_account::{LimitConfig, Registration};
+use rand::{Rng as _, distr::Alphanumeric};
+use ruma_common::OwnedServerName;
+
+use crate::{
+    config::{Config, ListenerConfig},
+    demo::{self, Demo},
+    program::{Program, Server, StartError},
+};
+
+/// Ports without `--port-base`.
+const PORTS: Ports = Ports { plain: 8008, tls: 8448, metrics: 9008 };
+
+/// Runs a server for this machine alone: no configuration, open registration, two accounts and a room to begin with
+#[derive(Debug, Args)]
+pub struct Local {
+    /// Keep the data in a temporary folder, which is removed in the end
+    #[arg(long)]
+    ephemeral: bool,
+    /// Where the data is kept
+    #[arg(long, value_name = "DIR", default_value = "koine-data", conflicts_with = "ephemeral")]
+    data_dir: PathBuf,
+    /// The name in ids. [default: localhost, with --port-base localhost:<TLS port>]
+    #[arg(long, value_name = "NAME")]
+    server_name: Option<OwnedServerName>,
+    /// Listen on N (plain), N+1 (TLS) and N+2 (metrics) instead of 8008, 8448 and 9008
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=65533))]
+    port_base: Option<u16>,
+    /// Make no accounts and no room
+    #[arg(long)]
+    no_demo: bool,
+    /// Certificate chain to use instead of a self-made one (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// Private key of that certificate (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// Let programs that know this secret make accounts at /_synapse/admin/v1/register. For tests
+    #[arg(long, value_name = "SECRET")]
+    registration_shared_secret: Option<String>,
+}
+
+#[derive(Clone, Copy)]
+struct Ports {
+    plain: u16,
+    tls: u16,
+    metrics: u16,
+}
+
+impl Ports {
+    fn from(base: u16) -> Self {
+        Self { plain: base, tls: base + 1, metrics: base + 2 }
+    }
+}
+
+impl Local {
+    /// What the log shows unless KOINE_LOG says otherwise: the screen belongs to the greeting.
+    pub const LOG_FILTER: &'static str = "warn";
+
+    /// Runs until asked to end. `started` is when the program was.
+    pub async fn run(self, started: Instant) -> Result<(), StartError> {
+        let folder = if self.ephemeral { Folder::temporary()? } else { Folder::Lasting(self.data_dir.clone()) };
+        let ports = self.port_base.map_or(PORTS, Ports::from);
+        let demo_wanted = !self.no_demo;
+        let program = Program::open(self.config(folder.path(), ports))?;
+        let server = program.server().clone();
+        let demo = match demo_wanted {
+            true => demo::prepare(&server).await.unwrap_or_else(|error| {
+                tracing::warn!(reason = %error, "no demo accounts");
+                None
+            }),
+            false => None,
+        };
+        print!(
+            "{}",
+            Greeting { server: &server, ports, folder: &folder, demo, elapsed: started.elapsed().as_secs_f64() }
+        );
+        drop(server);
+        program.run().await?;
+        folder.remove();
+        Ok(())
+    }
+
+    fn config(self, data_dir: &Path, ports: Ports) -> Config {
+        let name = self.server_name.unwrap_or_else(|| match self.port_base {
+            Some(_) => {
+                OwnedServerName::try_from(format!("localhost:{}", ports.tls)).expect("a name with a port is a name")
+            }
+            None => OwnedServerName::try_from("localhost").expect("localhost is a name"),
+        });
+        let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let mut config = Config::new(name);
+        config.data_dir = data_dir.to_owned();
+        config.public_base_url = Some(format!("http://localhost:{}", ports.plain));
+        config.listeners = vec![ListenerConfig::new(at(ports.plain), false), ListenerConfig::new(at(ports.tls), true)];
+        config.metrics.address = at(ports.metrics);
+        config.accounts.registration = Registration::Open;
+        config.accounts.limits = LimitConfig::unlimited();
+        config.registration_shared_secret = self.registration_shared_secret;
+        config.tls.certificate = self.tls_cert;
+        config.tls.key = self.tls_key;
+        config
+    }
+}
+
+/// Where the data is.
+enum Folder {
+    /// Kept.
+    Lasting(PathBuf),
+    /// Removed in the end.
+    Temporary(PathBuf),
+}
+
+impl Folder {
+    fn temporary() -> io::Result<Self> {
+        let name: String = rand::rng().sample_iter(Alphanumeric).take(8).map(char::from).collect();
+        let path = std::env::temp_dir().join(format!("koine-{name}"));
+        fs::create_dir(&path)?;
+        Ok(Self::Temporary(path))
+    }
+
+    fn path(&self) -> &Path {
+        match self {
+            Self::Lasting(path) | Self::Temporary(path) => path,
+        }
+    }
+
+    fn remove(self) {
+        if let Self::Temporary(path) = self
+            && let Err(error) = fs::remove_dir_all(&path)
+        {
+            tracing::warn!(path = %path.display(), reason = %error, "the temporary folder could not be removed");
+        }
+    }
+}
+
+/// What a person sees first.
+struct Greeting<'a> {
+    server: &'a Server,
+    ports: Ports,
+    folder: &'a Folder,
+    demo: Option<Demo>,
+    elapsed: f64,
+}
+
+impl fmt::Display for Greeting<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { server, ports, folder, demo, elapsed } = self;
+        let name = &server.config.server_name;
+        let kept = match folder {
+            Folder::Lasting(path) => path.display().to_string(),
+            Folder::Temporary(path) => format!("{} (removed in the end)", path.display()),
+        };
+        writeln!(f, "\n  Koine is ready: {name}, after {elapsed:.2} s\n")?;
+        writeln!(f, "  In a client    http://localhost:{}     as the address of the homeserver", ports.plain)?;
+        writeln!(f, "  TLS            https://localhost:{}    with a certificate of its own making", ports.tls)?;
+        writeln!(f, "  Numbers        http://127.0.0.1:{}/metrics", ports.metrics)?;
+        writeln!(f, "  Data           {kept}\n")?;
+        if let Some(demo) = demo {
+            for person in &demo.people {
+                writeln!(f, "  Account        {:<22} password: {}", person.user_id, person.password)?;
+            }
+            writeln!(f, "  Room           {:<22} both are in it", demo.room)?;
+            if !demo.is_new {
+                writeln!(f, "                 (as they were made; you may have changed them since)")?;
+            }
+            writeln!(f)?;
+        }
+        writeln!(f, "  Everybody on this machine may register. Ctrl-C ends the server.\n")
+    }
+}

@@ -1,0 +1,262 @@
+//! The running program: everything opened in order, wired together, and closed in the opposite order.
+
+use std::{fs, io, os::unix::fs::DirBuilderExt as _, path::PathBuf, sync::Arc};
+
+use koine_account::Accounts;
+use koine_matrix_api::{Api, ApiConfig, Cores};
+use koine_media::Media;
+use koine_room::{Rooms, RoomsConfig};
+use koine_store::{DomainId, Shard};
+use koine_store_embedded::{EmbeddedConfig, EmbeddedEngine};
+use ruma_common::{MilliSecondsSinceUnixEpoch, OwnedServerName};
+use tokio::{sync::mpsc, time::timeout};
+use tracing::{info, warn};
+
+use crate::{
+    admin::Socket,
+    config::{Config, ListenerConfig},
+    listener::{
+        ListenError, Listener,
+        tls::{Certificates, TlsError},
+    },
+    metrics::Metrics,
+    process, shared_secret,
+    shutdown::{self, GRACE, Shutdown},
+    signing_key::{self, KeyFileError},
+};
+
+/// The tenant of the only domain, so far.
+const DOMAIN: DomainId = DomainId(1);
+/// Holds the server's name, so that a data folder is not opened under another one.
+const NAME_FILE: &str = "server-name";
+const STORE_FOLDER: &str = "store";
+const MEDIA_FOLDER: &str = "media";
+
+/// Why the program cannot start. Each is one sentence that says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data folder cannot be made or written to.
+    #[error("cannot use the data folder {}: {reason}; it must be writable for the user that runs koine", path.display())]
+    DataDir {
+        /// The folder.
+        path: PathBuf,
+        /// What the operating system says.
+        reason: io::Error,
+    },
+    /// The data belongs to another name.
+    #[error("the data folder {} belongs to {there}, not to {wanted}; start it with that name, or choose another folder", path.display())]
+    OtherName {
+        /// The folder.
+        path: PathBuf,
+        /// Whose it is.
+        there: String,
+        /// Who wants it.
+        wanted: OwnedServerName,
+    },
+    /// The database.
+    #[error("{0}")]
+    Engine(#[from] koine_store_embedded::OpenError),
+    /// What is in the database.
+    #[error("cannot open the store in {}: {reason}", path.display())]
+    Store {
+        /// The folder.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: koine_store::OpenError,
+    },
+    /// The rooms.
+    #[error("cannot open the rooms: {0}")]
+    Rooms(#[from] koine_room::ReadError),
+    /// The media.
+    #[error("{0}")]
+    Media(#[from] koine_media::OpenError),
+    /// The signing key.
+    #[error("{0}")]
+    Key(#[from] KeyFileError),
+    /// The certificate.
+    #[error("{0}")]
+    Tls(#[from] TlsError),
+    /// A listener.
+    #[error("{0}")]
+    Listen(#[from] ListenError),
+    /// Signals, the admin socket.
+    #[error("{0}")]
+    System(#[from] io::Error),
+}
+
+/// What admin commands and the first start work with.
+pub struct Server {
+    /// The configuration in force.
+    pub config: Config,
+    /// People.
+    pub accounts: Arc<Accounts>,
+    /// Rooms.
+    pub rooms: Arc<Rooms>,
+    /// What they are kept in.
+    pub shard: Shard,
+}
+
+/// A program that is open and reachable, but takes no requests before [`Program::run`].
+pub struct Program {
+    server: Arc<Server>,
+    listeners: Vec<Listener>,
+    certificates: Option<Certificates>,
+    admin: Option<Socket>,
+    announcer: shutdown::Announcer,
+    shutdown: Shutdown,
+    /// Closes when the last connection has ended.
+    all_ended: mpsc::Receiver<()>,
+}
+
+impl Program {
+    /// Opens everything. Needs the runtime; blocks for as long as the store takes to open.
+    pub fn open(config: Config) -> Result<Self, StartError> {
+        let files = process::raise_open_files();
+        prepare_folder(&config)?;
+        let data_dir = config.data_dir.clone();
+        let shard = open_shard(&config)?;
+        let server = open_cores(config, shard)?;
+        let config = &server.config;
+        let metrics = Metrics::new();
+        metrics.watch_store(server.shard.clone());
+        let (announcer, shutdown) = shutdown::channel();
+        let media = open_media(&server)?;
+        let router = router(&server, media, &metrics, &shutdown);
+        let tls_wanted = config.listeners.iter().any(|listener| listener.tls);
+        let certificates = match tls_wanted {
+            true => Some(Certificates::open(&config.tls, &data_dir, &certificate_names(config))?),
+            false => None,
+        };
+        let (alive, all_ended) = mpsc::channel(1);
+        let open = |listener: &ListenerConfig, router: axum::Router| {
+            let (certificates, metrics) = (certificates.clone(), metrics.clone());
+            Listener::open(listener.clone(), router, certificates, metrics, shutdown.clone(), alive.clone())
+        };
+        let mut listeners = Vec::new();
+        for listener in &config.listeners {
+            listeners.push(open(listener, router.clone())?);
+        }
+        if config.metrics.enabled {
+            listeners.push(open(&ListenerConfig::new(config.metrics.address, false), metrics.clone().router())?);
+        }
+        let admin = Socket::open(&data_dir)?;
+        info!(server_name = %config.server_name, data_dir = %data_dir.display(), open_files_max = files, "open");
+        Ok(Self { server, listeners, certificates, admin, announcer, shutdown, all_ended })
+    }
+
+    /// What it works with.
+    pub fn server(&self) -> &Arc<Server> {
+        &self.server
+    }
+
+    /// Serves until asked to end; requests that run by then are finished.
+    pub async fn run(self) -> io::Result<()> {
+        let Self { server, listeners, certificates, admin, announcer, shutdown, mut all_ended } = self;
+        let listening: Vec<_> = listeners.into_iter().map(|listener| tokio::spawn(listener.run())).collect();
+        let admin = admin.map(|socket| tokio::spawn(socket.run(server.clone())));
+        if let Some(certificates) = certificates {
+            tokio::spawn(reload_at_hangup(certificates, shutdown.clone()));
+        }
+        shutdown::asked_to_end().await?;
+        info!("ending: no new requests, those that run are finished");
+        announcer.announce();
+        for task in listening {
+            // A listener that failed has logged why.
+            let _ = task.await;
+        }
+        if timeout(GRACE, all_ended.recv()).await.is_err() {
+            warn!("some requests did not end within {} seconds and are cut off", GRACE.as_secs());
+        }
+        if let Some(admin) = admin {
+            admin.abort();
+            let _ = admin.await;
+        }
+        server.shard.close();
+        info!("ended");
+        Ok(())
+    }
+}
+
+fn prepare_folder(config: &Config) -> Result<(), StartError> {
+    let path = &config.data_dir;
+    let refuse = |reason| StartError::DataDir { path: path.clone(), reason };
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(refuse)?;
+    let file = path.join(NAME_FILE);
+    let wanted = &config.server_name;
+    match fs::read_to_string(&file) {
+        Ok(there) if there.trim() == wanted.as_str() => Ok(()),
+        Ok(there) => {
+            Err(StartError::OtherName { path: path.clone(), there: there.trim().to_owned(), wanted: wanted.clone() })
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => fs::write(file, format!("{wanted}\n")).map_err(refuse),
+        Err(error) => Err(refuse(error)),
+    }
+}
+
+fn open_shard(config: &Config) -> Result<Shard, StartError> {
+    let path = config.data_dir.join(STORE_FOLDER);
+    // Of the memory budget, a quarter is for blocks of the database; the rest is for what was read from them.
+    let config = EmbeddedConfig { cache_bytes: config.memory_budget.bytes() / 4, ..EmbeddedConfig::new(&path) };
+    let engine = EmbeddedEngine::open(&config)?;
+    Shard::open(Arc::new(engine)).map_err(|reason| StartError::Store { path, reason })
+}
+
+fn open_cores(config: Config, shard: Shard) -> Result<Arc<Server>, StartError> {
+    let signing_key = signing_key::open(&config.data_dir, &mut rand::rng())?;
+    let server_name = config.server_name.clone();
+    let clock = Arc::new(MilliSecondsSinceUnixEpoch::now);
+    let accounts = Accounts::new(shard.clone(), DOMAIN, server_name.clone(), config.accounts.clone(), clock);
+    let rooms = RoomsConfig {
+        domain: DOMAIN,
+        server_name,
+        signing_key,
+        cache_bytes: config.memory_budget.bytes() / 2,
+        now: MilliSecondsSinceUnixEpoch::now,
+    };
+    let rooms = Rooms::open(shard.clone(), rooms)?;
+    Ok(Arc::new(Server { config, accounts, rooms, shard }))
+}
+
+fn open_media(server: &Server) -> Result<Media, StartError> {
+    let place = koine_media::Place {
+        domain: DOMAIN,
+        server_name: server.config.server_name.clone(),
+        folder: server.config.data_dir.join(MEDIA_FOLDER),
+    };
+    Ok(Media::open(server.shard.clone(), place, server.config.media.clone())?)
+}
+
+fn router(server: &Arc<Server>, media: Media, metrics: &Arc<Metrics>, shutdown: &Shutdown) -> axum::Router {
+    let config = ApiConfig { public_base_url: server.config.public_base_url.clone(), ..ApiConfig::default() };
+    let cores = Cores { accounts: server.accounts.clone(), config, observer: metrics.clone() };
+    let router = koine_matrix_api::router(Api::new(cores));
+    match &server.config.registration_shared_secret {
+        Some(secret) => router.merge(shared_secret::router(server.accounts.clone(), secret.as_str().into())),
+        None => router,
+    }
+}
+
+/// Whom the self-made certificate is for.
+fn certificate_names(config: &Config) -> Vec<String> {
+    let mut names: Vec<String> = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).into();
+    let own = config.server_name.host().trim_matches(['[', ']']).to_owned();
+    if !names.contains(&own) {
+        names.push(own);
+    }
+    names
+}
+
+async fn reload_at_hangup(certificates: Certificates, shutdown: Shutdown) {
+    let hangup = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup());
+    let Ok(mut hangup) = hangup else { return };
+    loop {
+        tokio::select! {
+            _ = hangup.recv() => {}
+            () = shutdown.announced() => return,
+        }
+        match certificates.reload() {
+            Ok(()) => info!("the certificate was read again"),
+            Err(error) => warn!(reason = %error, "the certificate could not be read again; the old one stays in use"),
+        }
+    }
+}
