@@ -1,0 +1,25 @@
+//! `POST /rooms/{roomId}/ban`: shutting somebody out of a room.
+//!
+//! [CS-API §post_matrixclientv3roomsroomidban]
+
+use axum::extract::State;
+use ruma_client_api::membership::ban_user::v3;
+use ruma_common::{OwnedRoomId, OwnedUserId};
+use serde::Deserialize;
+
+use super::{path, permit};
+use crate::{Api, Empty, Loose, Result};
+
+#[derive(Debug, Deserialize)]
+pub struct Body {
+    user_id: OwnedUserId,
+    #[serde(default)]
+    reason: Option<String>,
+}
+
+pub async fn ban_user(State(api): State<Api>, call: Loose<v3::Request, Body>) -> Result<Empty> {
+    let room: OwnedRoomId = path(&call.path, 0)?;
+    permit(&api, &call.who)?;
+    api.rooms.ban(&call.who.user_id, &room, &call.body.user_id, call.body.reason.as_deref()).await?;
+    Ok(Empty)
+}

@@ -1,0 +1,13 @@
+//! `GET /directory/room/{roomAlias}`: the room that an alias leads to.
+//!
+//! [CS-API §get_matrixclientv3directoryroomroomalias]
+
+use axum::extract::State;
+use ruma_client_api::alias::get_alias::v3;
+
+use crate::{Api, Call, Result, Ruma};
+
+pub async fn get_alias(State(api): State<Api>, call: Call<v3::Request>) -> Result<Ruma<v3::Response>> {
+    let room = api.rooms.resolve_alias(&call.request.room_alias)?;
+    Ok(Ruma(v3::Response::new(room, vec![api.rooms.server_name().to_owned()])))
+}

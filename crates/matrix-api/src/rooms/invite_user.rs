@@ -1,0 +1,42 @@
+//! `POST /rooms/{roomId}/invite`: asking somebody into a room.
+//!
+//! [CS-API §post_matrixclientv3roomsroomidinvite]
+
+use axum::extract::State;
+use http::StatusCode;
+use ruma_client_api::membership::invite_user::v3;
+use ruma_common::{OwnedRoomId, OwnedUserId};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::{path, permit, profile};
+use crate::{Api, Empty, Error, Loose, Result};
+
+#[derive(Debug, Deserialize)]
+pub struct Body {
+    user_id: Option<OwnedUserId>,
+    #[serde(default)]
+    reason: Option<String>,
+    /// Present in the form of the request that invites by e-mail address or telephone number.
+    #[serde(default)]
+    id_server: Option<Value>,
+}
+
+pub async fn invite_user(State(api): State<Api>, call: Loose<v3::Request, Body>) -> Result<Empty> {
+    let room: OwnedRoomId = path(&call.path, 0)?;
+    let Some(target) = call.body.user_id else {
+        return Err(match call.body.id_server {
+            Some(_) => Error::new(
+                StatusCode::FORBIDDEN,
+                "M_THREEPID_DENIED",
+                "This server invites by user id only: it asks no identity server",
+            ),
+            None => Error::missing_param("`user_id` is missing"),
+        });
+    };
+    permit(&api, &call.who)?;
+    let profile = profile(&api, &target)?;
+    let reason = call.body.reason.as_deref();
+    api.rooms.invite(&call.who.user_id, &room, (&target, &profile), reason, Map::new()).await?;
+    Ok(Empty)
+}

@@ -1,0 +1,25 @@
+//! `POST /knock/{roomIdOrAlias}`: asking to be let into a room.
+//!
+//! [CS-API §post_matrixclientv3knockroomidoralias]
+
+use axum::extract::State;
+use ruma_client_api::knock::knock_room::v3;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{permit, profile, resolve};
+use crate::{Api, Json, Loose, Result};
+
+#[derive(Debug, Deserialize)]
+pub struct Body {
+    #[serde(default)]
+    reason: Option<String>,
+}
+
+pub async fn knock_room(State(api): State<Api>, call: Loose<v3::Request, Body>) -> Result<Json<Value>> {
+    let room = resolve(&api, call.path.first().map(String::as_str).unwrap_or_default())?;
+    permit(&api, &call.who)?;
+    let profile = profile(&api, &call.who.user_id)?;
+    api.rooms.knock(&call.who.user_id, &room, &profile, call.body.reason.as_deref()).await?;
+    Ok(Json(json!({ "room_id": room })))
+}

@@ -1,0 +1,192 @@
+//! Rooms: making them, coming and going, speaking, reading. [CS-API §rooms-1] [CS-API §room-membership]
+
+mod ban_user;
+mod create_room;
+mod delete_alias;
+mod forget_room;
+mod get_alias;
+mod get_context;
+mod get_event;
+mod get_members;
+mod get_messages;
+mod get_public_rooms;
+mod get_relations;
+mod get_state;
+mod get_state_event;
+mod get_visibility;
+mod invite_user;
+mod join_room;
+mod joined_members;
+mod joined_rooms;
+mod kick_user;
+mod knock_room;
+mod leave_room;
+mod list_aliases;
+mod redact_event;
+mod search_public_rooms;
+mod send_event;
+mod set_alias;
+mod set_read_markers;
+mod set_receipt;
+mod set_state_event;
+mod set_typing;
+mod set_visibility;
+mod unban_user;
+
+use std::sync::Arc;
+
+use http::Uri;
+use koine_account::{Class, LimitKey};
+use koine_room::{Profile, ReadError, Room, Sender};
+use ruma_client_api::{
+    alias, context, directory, knock, membership, message, read_marker, receipt, redact, relations, room, state, typing,
+};
+use ruma_common::{OwnedRoomId, RoomAliasId, RoomId, RoomOrAliasId, UserId};
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
+
+use crate::{Api, Endpoints, Error, Result, User};
+
+pub(crate) fn endpoints(endpoints: &mut Endpoints) {
+    type ByRelType = relations::get_relating_events_with_rel_type::v1::Request;
+    type ByEventType = relations::get_relating_events_with_rel_type_and_event_type::v1::Request;
+
+    endpoints.add::<room::create_room::v3::Request, _, _>("matrix.rooms.create_room", create_room::create_room);
+    endpoints.add::<membership::join_room_by_id::v3::Request, _, _>("matrix.rooms.join_room", join_room::join_room);
+    endpoints.add::<membership::join_room_by_id_or_alias::v3::Request, _, _>("matrix.rooms.join", join_room::join);
+    endpoints.add::<membership::leave_room::v3::Request, _, _>("matrix.rooms.leave_room", leave_room::leave_room);
+    endpoints.add::<membership::invite_user::v3::Request, _, _>("matrix.rooms.invite_user", invite_user::invite_user);
+    endpoints.add::<membership::kick_user::v3::Request, _, _>("matrix.rooms.kick_user", kick_user::kick_user);
+    endpoints.add::<membership::ban_user::v3::Request, _, _>("matrix.rooms.ban_user", ban_user::ban_user);
+    endpoints.add::<membership::unban_user::v3::Request, _, _>("matrix.rooms.unban_user", unban_user::unban_user);
+    endpoints.add::<knock::knock_room::v3::Request, _, _>("matrix.rooms.knock_room", knock_room::knock_room);
+    endpoints.add::<membership::forget_room::v3::Request, _, _>("matrix.rooms.forget_room", forget_room::forget_room);
+    endpoints
+        .add::<membership::joined_rooms::v3::Request, _, _>("matrix.rooms.joined_rooms", joined_rooms::joined_rooms);
+
+    endpoints.add::<message::send_message_event::v3::Request, _, _>("matrix.rooms.send_event", send_event::send_event);
+    endpoints.add::<redact::redact_event::v3::Request, _, _>("matrix.rooms.redact_event", redact_event::redact_event);
+    endpoints.add::<state::send_state_event::v3::Request, _, _>(
+        "matrix.rooms.set_state_event",
+        set_state_event::set_state_event,
+    );
+    endpoints.add::<state::get_state_event_for_key::v3::Request, _, _>(
+        "matrix.rooms.get_state_event",
+        get_state_event::get_state_event,
+    );
+    endpoints.add::<state::get_state_events::v3::Request, _, _>("matrix.rooms.get_state", get_state::get_state);
+    endpoints
+        .add::<membership::get_member_events::v3::Request, _, _>("matrix.rooms.get_members", get_members::get_members);
+    endpoints.add::<membership::joined_members::v3::Request, _, _>(
+        "matrix.rooms.joined_members",
+        joined_members::joined_members,
+    );
+
+    endpoints.add::<room::get_room_event::v3::Request, _, _>("matrix.rooms.get_event", get_event::get_event);
+    endpoints
+        .add::<message::get_message_events::v3::Request, _, _>("matrix.rooms.get_messages", get_messages::get_messages);
+    endpoints.add::<context::get_context::v3::Request, _, _>("matrix.rooms.get_context", get_context::get_context);
+    endpoints.add::<relations::get_relating_events::v1::Request, _, _>(
+        "matrix.rooms.get_relations",
+        get_relations::get_relations::<relations::get_relating_events::v1::Request>,
+    );
+    endpoints.add::<ByRelType, _, _>("matrix.rooms.get_relations", get_relations::get_relations::<ByRelType>);
+    endpoints.add::<ByEventType, _, _>("matrix.rooms.get_relations", get_relations::get_relations::<ByEventType>);
+
+    endpoints.add::<alias::get_alias::v3::Request, _, _>("matrix.rooms.get_alias", get_alias::get_alias);
+    endpoints.add::<alias::create_alias::v3::Request, _, _>("matrix.rooms.set_alias", set_alias::set_alias);
+    endpoints.add::<alias::delete_alias::v3::Request, _, _>("matrix.rooms.delete_alias", delete_alias::delete_alias);
+    endpoints.add::<room::aliases::v3::Request, _, _>("matrix.rooms.list_aliases", list_aliases::list_aliases);
+    endpoints.add::<directory::get_public_rooms::v3::Request, _, _>(
+        "matrix.rooms.get_public_rooms",
+        get_public_rooms::get_public_rooms,
+    );
+    endpoints.add::<directory::get_public_rooms_filtered::v3::Request, _, _>(
+        "matrix.rooms.search_public_rooms",
+        search_public_rooms::search_public_rooms,
+    );
+    endpoints.add::<directory::get_room_visibility::v3::Request, _, _>(
+        "matrix.rooms.get_visibility",
+        get_visibility::get_visibility,
+    );
+    endpoints.add::<directory::set_room_visibility::v3::Request, _, _>(
+        "matrix.rooms.set_visibility",
+        set_visibility::set_visibility,
+    );
+
+    endpoints.add::<typing::create_typing_event::v3::Request, _, _>("matrix.rooms.set_typing", set_typing::set_typing);
+    endpoints.add::<receipt::create_receipt::v3::Request, _, _>("matrix.rooms.set_receipt", set_receipt::set_receipt);
+    endpoints.add::<read_marker::set_read_marker::v3::Request, _, _>(
+        "matrix.rooms.set_read_markers",
+        set_read_markers::set_read_markers,
+    );
+}
+
+/// Who acts, as the core wants to know it.
+fn sender(who: &User) -> Sender<'_> {
+    Sender { user: &who.user_id, device: Some(who.device_id.as_str()) }
+}
+
+/// One more event of this user: refused when there were too many lately.
+fn permit(api: &Api, who: &User) -> Result<()> {
+    api.permit(Class::Message, LimitKey::User(&who.user_id))
+}
+
+/// How a user is called, as far as we know: people of other servers tell it themselves.
+fn profile(api: &Api, user: &UserId) -> Result<Profile> {
+    if !api.accounts.is_local(user) {
+        return Ok(Profile::default());
+    }
+    let (displayname, avatar_url) = api.accounts.display_profile(user)?;
+    Ok(Profile { displayname, avatar_url })
+}
+
+/// The variable part of a path at `index`, as an identifier.
+fn path<'p, T>(path: &'p [String], index: usize) -> Result<T>
+where
+    T: TryFrom<&'p str, Error: std::fmt::Display>,
+{
+    let text = path.get(index).map(String::as_str).unwrap_or_default();
+    T::try_from(text).map_err(|error| Error::invalid_param(format!("{text:?} is not a valid identifier: {error}")))
+}
+
+/// A room to look into.
+fn room(api: &Api, id: &RoomId) -> Result<Arc<Room>> {
+    Ok(api.rooms.room(id)?)
+}
+
+/// A room of which it is no secret whether it exists.
+fn known_room(api: &Api, id: &RoomId) -> Result<Arc<Room>> {
+    api.rooms.room(id).map_err(|error| match error {
+        ReadError::NoSuchRoom => Error::not_found("There is no such room"),
+        other => other.into(),
+    })
+}
+
+/// The room that an id or an alias leads to.
+fn resolve(api: &Api, text: &str) -> Result<OwnedRoomId> {
+    let id: &RoomOrAliasId = text
+        .try_into()
+        .map_err(|error| Error::invalid_param(format!("{text:?} is neither a room's id nor an alias: {error}")))?;
+    match <&RoomAliasId>::try_from(id) {
+        Ok(alias) => Ok(api.rooms.resolve_alias(alias)?),
+        Err(id) => Ok(id.to_owned()),
+    }
+}
+
+/// The query string of a request.
+fn query<T: DeserializeOwned>(query: &str) -> Result<T> {
+    let uri: Uri = format!("/?{query}").parse().map_err(|_| Error::invalid_param("The query cannot be read"))?;
+    axum::extract::Query::try_from_uri(&uri)
+        .map(|axum::extract::Query(parsed)| parsed)
+        .map_err(|error| Error::invalid_param(format!("In the query: {error}")))
+}
+
+/// A checked body that is to become the content of an event: a JSON object, taken as it is.
+fn content(body: &[u8]) -> Result<&RawValue> {
+    let content: &RawValue = serde_json::from_slice(body).map_err(|error| crate::body::refuse_json(body, &error))?;
+    match content.get().starts_with('{') {
+        true => Ok(content),
+        false => Err(Error::bad_json("The content of an event is a JSON object")),
+    }
+}

@@ -1,0 +1,21 @@
+//! `PUT /rooms/{roomId}/send/{eventType}/{txnId}`: saying something.
+//!
+//! [CS-API §put_matrixclientv3roomsroomidsendeventtypetxnid] The path that is walked most: the content stays the bytes
+//! it came as, looked at once for being a JSON object.
+
+use axum::extract::State;
+use ruma_client_api::message::send_message_event::v3;
+use ruma_common::RoomId;
+use serde_json::{Value, json};
+
+use super::{content, path, permit, sender};
+use crate::{Api, Checked, Json, Loose, Result};
+
+pub async fn send_event(State(api): State<Api>, call: Loose<v3::Request, Checked>) -> Result<Json<Value>> {
+    let room: &RoomId = path(&call.path, 0)?;
+    let (kind, txn) = (call.path[1].as_str(), call.path[2].as_str());
+    permit(&api, &call.who)?;
+    let content = content(&call.body.0)?;
+    let event_id = api.rooms.send(sender(&call.who), room, kind, content, Some(txn)).await?;
+    Ok(Json(json!({ "event_id": event_id })))
+}

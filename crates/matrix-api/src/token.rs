@@ -1,0 +1,168 @@
+//! Places in time, as clients carry them: the tokens of `/sync` and of pages of history.
+//!
+//! `s<position>_<fleeting>_<boot>_<identity>` is what `/sync` gives out: a log position, a mark of things that are not
+//! in the log and live as long as the process (typing), and which process that was. `t<order>_<identity>` is a place
+//! between two events of a room. An event stands at the log position that told of it, so that each is understood
+//! where the other is expected. The identity is that of the data folder: a token of another server, or of a folder
+//! that was set up anew, would name a place that means nothing here. To clients all this is opaque.
+
+use std::fmt::Write as _;
+
+use http::StatusCode;
+use koine_room::Order;
+use koine_store::Position;
+
+use crate::{Error, Result};
+
+/// Longest token looked at.
+const TOKEN_BYTES_MAX: usize = 128;
+
+/// What `/sync` gives out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SyncToken {
+    /// Everything up to here is known to the client.
+    pub position: Position,
+    /// Things that are not in the log are known up to this mark.
+    pub fleeting: u64,
+}
+
+impl SyncToken {
+    /// The same place in the timeline of any room.
+    pub fn order(self) -> Order {
+        Order::try_from(self.position.0).unwrap_or(Order::MAX)
+    }
+}
+
+/// Reads and writes tokens.
+#[derive(Clone, Debug)]
+pub struct Tokens {
+    identity: String,
+    boot: String,
+}
+
+impl Tokens {
+    /// `identity` is that of the store, `boot` any number that differs each time the process starts.
+    pub fn new(identity: [u8; 8], boot: u32) -> Self {
+        let mut hex = String::with_capacity(16);
+        for byte in identity {
+            write!(hex, "{byte:02x}").expect("writing into a string does not fail");
+        }
+        Self { identity: hex, boot: format!("{boot:x}") }
+    }
+
+    /// The place that the log and the mark name.
+    pub fn now(&self, position: Position, fleeting: u64) -> SyncToken {
+        SyncToken { position, fleeting }
+    }
+
+    /// As clients get it.
+    pub fn print_sync(&self, token: SyncToken) -> String {
+        format!("s{}_{}_{}_{}", token.position.0, token.fleeting, self.boot, self.identity)
+    }
+
+    /// A place in a room, as clients get it.
+    pub fn print_place(&self, place: Order) -> String {
+        format!("t{place}_{}", self.identity)
+    }
+
+    /// A token where one of `/sync` is expected.
+    ///
+    /// # Errors
+    /// `M_INVALID_PARAM` for what is no token, `M_UNKNOWN_POS` for one of another server.
+    pub fn parse_sync(&self, text: &str) -> Result<SyncToken> {
+        match self.parse(text)? {
+            Token::Sync(token) => Ok(token),
+            Token::Place(order) => match u64::try_from(order) {
+                Ok(position) => Ok(SyncToken { position: Position(position), fleeting: 0 }),
+                Err(_) => Err(unknown()),
+            },
+        }
+    }
+
+    /// A token where a place in a room is expected.
+    ///
+    /// # Errors
+    /// As [`parse_sync`](Self::parse_sync).
+    pub fn parse_place(&self, text: &str) -> Result<Order> {
+        Ok(match self.parse(text)? {
+            Token::Sync(token) => token.order(),
+            Token::Place(order) => order,
+        })
+    }
+
+    fn parse(&self, text: &str) -> Result<Token> {
+        let invalid = || Error::invalid_param("Not a token that this server gives out");
+        if text.len() > TOKEN_BYTES_MAX {
+            return Err(invalid());
+        }
+        let (kind, rest) = text.split_at_checked(1).ok_or_else(invalid)?;
+        let mut parts = rest.split('_');
+        let mut part = || parts.next().filter(|part| !part.is_empty()).ok_or_else(invalid);
+        let (token, identity) = match kind {
+            "s" => {
+                let position = Position(part()?.parse().map_err(|_| invalid())?);
+                let fleeting = part()?.parse().map_err(|_| invalid())?;
+                let boot = part()?;
+                // The marks of a process that ended say nothing: begin with the present ones.
+                let fleeting = if boot == self.boot { fleeting } else { 0 };
+                (Token::Sync(SyncToken { position, fleeting }), part()?)
+            }
+            "t" => (Token::Place(part()?.parse().map_err(|_| invalid())?), part()?),
+            _ => return Err(invalid()),
+        };
+        if parts.next().is_some() {
+            return Err(invalid());
+        }
+        if identity != self.identity {
+            return Err(unknown());
+        }
+        Ok(token)
+    }
+}
+
+enum Token {
+    Sync(SyncToken),
+    Place(Order),
+}
+
+fn unknown() -> Error {
+    Error::new(StatusCode::BAD_REQUEST, "M_UNKNOWN_POS", "This token comes from another server; start anew without one")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tokens() -> Tokens {
+        Tokens::new([1, 2, 3, 4, 5, 6, 7, 255], 0xbeef)
+    }
+
+    #[test]
+    fn each_token_is_understood_where_the_other_is_expected() {
+        let tokens = tokens();
+        let sync = SyncToken { position: Position(12), fleeting: 3 };
+        assert_eq!(tokens.parse_sync(&tokens.print_sync(sync)).expect("token"), sync);
+        assert_eq!(tokens.parse_place(&tokens.print_sync(sync)).expect("token"), 12);
+        assert_eq!(tokens.parse_sync(&tokens.print_place(12)).expect("token").position, Position(12));
+        assert_eq!(tokens.parse_place(&tokens.print_place(-5)).expect("token"), -5);
+    }
+
+    #[test]
+    fn a_token_of_another_server_is_told_from_one_that_is_none() {
+        let (ours, theirs) = (tokens(), Tokens::new([9; 8], 1));
+        let foreign = theirs.print_place(3);
+        assert_eq!(ours.parse_place(&foreign).expect_err("refused").errcode(), "M_UNKNOWN_POS");
+        for bad in ["", "s", "t", "s1", "t1", "s1_2_3", "tx_01020304050607ff", "s-1_0_beef_01020304050607ff", "ä1_2"] {
+            assert_eq!(ours.parse_sync(bad).expect_err("refused").errcode(), "M_INVALID_PARAM", "{bad}");
+        }
+        let long = format!("t1_{}", "0".repeat(500));
+        assert_eq!(ours.parse_place(&long).expect_err("refused").errcode(), "M_INVALID_PARAM");
+    }
+
+    #[test]
+    fn marks_of_an_earlier_process_are_forgotten() {
+        let before = Tokens::new([1; 8], 1).print_sync(SyncToken { position: Position(5), fleeting: 77 });
+        let after = Tokens::new([1; 8], 2).parse_sync(&before).expect("token");
+        assert_eq!(after, SyncToken { position: Position(5), fleeting: 0 });
+    }
+}
