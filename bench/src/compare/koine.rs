@@ -10,8 +10,10 @@ use crate::compare::Participant;
 use crate::compare::process::{Running, free_port, output};
 use crate::matrix::Server;
 
-const SETTINGS: &str =
-    "koine local --no-demo: one process, embedded engine, every write durable before it is acknowledged";
+const SETTINGS: &str = "koine local --no-demo (no rate limits): one process, embedded engine, every write durable before it is acknowledged, default memory budget";
+
+/// How often three free ports in a row are looked for.
+const PORT_TRIES_MAX: usize = 50;
 
 /// Builds it unless `binary` is given, and starts it.
 pub async fn start(binary: Option<&Path>, folder: &Path) -> Result<(Participant, Server, Running), Failure> {
@@ -19,9 +21,9 @@ pub async fn start(binary: Option<&Path>, folder: &Path) -> Result<(Participant,
         Some(binary) => binary.to_owned(),
         None => build()?,
     };
-    let (base, port) = free_ports()?;
+    let port = free_ports()?;
     let mut command = Command::new(&binary);
-    command.arg("local").arg("--no-demo").arg("--port-base").arg(base.to_string());
+    command.arg("local").arg("--no-demo").arg("--port-base").arg(port.to_string());
     command.arg("--data-dir").arg(folder.join("koine")).current_dir(folder);
     let mut running = Running::start(command, folder.join("koine.log"))?;
     let authority = format!("127.0.0.1:{port}");
@@ -55,8 +57,14 @@ fn version(binary: &Path) -> String {
     format!("{} ({commit})", own.trim_start_matches("koine").trim())
 }
 
-/// A `--port-base` whose ports are free, and the port of the client API under it.
-fn free_ports() -> Result<(u16, u16), Failure> {
-    let base = free_port()?;
-    Ok((base, base))
+/// A `--port-base` N with N, N + 1 (TLS) and N + 2 (metrics) free. The client API listens on N.
+fn free_ports() -> Result<u16, Failure> {
+    for _ in 0..PORT_TRIES_MAX {
+        let base = free_port()?;
+        let free = |port| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok();
+        if base <= u16::MAX - 2 && free(base + 1) && free(base + 2) {
+            return Ok(base);
+        }
+    }
+    Err(Failure::Words("no three free ports in a row".to_owned()))
 }
