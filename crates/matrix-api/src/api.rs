@@ -3,22 +3,42 @@
 use std::{ops::Deref, sync::Arc, time::Duration};
 
 use koine_account::{Accounts, Class, LimitKey};
+use koine_media::Media;
+use koine_push::PushRules;
+use koine_room::{Rooms, UnreadRules};
 use ruma_common::RoomVersionId;
+use tokio::sync::watch;
 
-use crate::{Error, Result};
+use crate::{Error, Result, sync::SeenMembers, token::Tokens};
 
 /// The state of every handler. Cloning copies a pointer.
 #[derive(Clone)]
-pub struct Api(Arc<Cores>);
+pub struct Api(Arc<Inner>);
+
+struct Inner {
+    cores: Cores,
+    tokens: Tokens,
+    seen_members: SeenMembers,
+}
 
 /// What an [`Api`] is made of.
 pub struct Cores {
     /// People: credentials, sessions, devices, profiles, account data.
     pub accounts: Arc<Accounts>,
+    /// Rooms, and what happens in them.
+    pub rooms: Arc<Rooms>,
+    /// Uploads and their thumbnails.
+    pub media: Media,
+    /// Who wants to be told of what.
+    pub push: Arc<PushRules>,
+    /// What counts as unread, and for whom.
+    pub unread_rules: Arc<dyn UnreadRules>,
     /// Settings of this API.
     pub config: ApiConfig,
     /// Told of every answered request.
     pub observer: Arc<dyn Observer>,
+    /// Holds `true` once the program is about to end: requests that wait for news are answered then.
+    pub closing: watch::Receiver<bool>,
 }
 
 /// The settings of the client-server API.
@@ -54,7 +74,24 @@ impl Observer for () {
 impl Api {
     /// The API over these cores.
     pub fn new(cores: Cores) -> Self {
-        Self(Arc::new(cores))
+        let tokens = Tokens::new(cores.rooms.shard().identity(), rand::random());
+        Self(Arc::new(Inner { cores, tokens, seen_members: SeenMembers::default() }))
+    }
+
+    /// Reads and writes the tokens of `/sync` and of pages of history.
+    pub fn tokens(&self) -> &Tokens {
+        &self.0.tokens
+    }
+
+    /// Which members each device was told of.
+    pub(crate) fn seen_members(&self) -> &SeenMembers {
+        &self.0.seen_members
+    }
+
+    /// Returns when the program is about to end.
+    pub(crate) async fn closing(&self) {
+        // An error means that whoever would tell is gone, which is the end as well.
+        let _ = self.closing.clone().wait_for(|closing| *closing).await;
     }
 
     /// Takes one from what `key` may still do of this class; `M_LIMIT_EXCEEDED` when nothing is left.
@@ -67,6 +104,6 @@ impl Deref for Api {
     type Target = Cores;
 
     fn deref(&self) -> &Cores {
-        &self.0
+        &self.0.cores
     }
 }

@@ -192,12 +192,12 @@ pub(crate) fn stripped(placed: &Placed) -> Vec<u8> {
 }
 
 /// Account data as an event. [CS-API §client-config]
-pub(crate) fn account_data(kind: &str, content: &RawValue) -> Vec<u8> {
-    let mut out = Vec::with_capacity(content.get().len() + kind.len() + 32);
+pub(crate) fn account_data(kind: &str, content: &str) -> Vec<u8> {
+    let mut out = Vec::with_capacity(content.len() + kind.len() + 32);
     out.extend_from_slice(b"{\"type\":");
     write_json(&mut out, kind);
     out.extend_from_slice(b",\"content\":");
-    out.extend_from_slice(content.get().as_bytes());
+    out.extend_from_slice(content.as_bytes());
     out.push(b'}');
     out
 }
@@ -270,7 +270,6 @@ mod tests {
 
     #[test]
     fn account_data_is_spliced_as_it_is() {
-        let content = RawValue::from_string(r#"{"b":1, "a":2}"#.to_owned()).expect("JSON");
-        assert_eq!(account_data("m.\"x\"", &content), br#"{"type":"m.\"x\"","content":{"b":1, "a":2}}"#);
+        assert_eq!(account_data("m.\"x\"", r#"{"b":1, "a":2}"#), br#"{"type":"m.\"x\"","content":{"b":1, "a":2}}"#);
     }
 }

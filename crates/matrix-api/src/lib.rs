@@ -31,17 +31,22 @@ mod api;
 mod body;
 mod endpoints;
 mod error;
+mod event;
+mod filter;
 mod follow;
 mod front;
 mod interactive;
 mod request;
+mod token;
 
 mod account;
 mod account_data;
 mod device;
 mod discovery;
 mod profile;
+mod rooms;
 mod session;
+mod sync;
 
 pub use answer::{Empty, Json, Raw, Result, Ruma};
 pub use api::{Api, ApiConfig, Cores, Observer};
@@ -59,5 +64,7 @@ pub fn router(api: Api) -> axum::Router {
     device::endpoints(&mut endpoints);
     profile::endpoints(&mut endpoints);
     account_data::endpoints(&mut endpoints);
+    rooms::endpoints(&mut endpoints);
+    sync::endpoints(&mut endpoints);
     endpoints.into_router()
 }
