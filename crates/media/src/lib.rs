@@ -30,6 +30,7 @@ pub use config::Config;
 pub use delete::DeleteError;
 pub use download::{Content, Item, ReadError};
 pub use ids::{ContentHash, MEDIA_ID_LENGTH_MAX, MediaId};
+pub use tables::ALL as TABLES;
 pub use thumbnail::{
     Method, Spec, THUMBNAIL_SOURCE_BYTES_MAX, THUMBNAILS_KEPT_MAX, THUMBNAILS_WAITING_MAX, Thumbnail, ThumbnailBody,
     ThumbnailError,

@@ -3,7 +3,7 @@
 //! Invariant: for each blob, `references` is the number of media records with its hash; a blob without references has no
 //! record. An id that is promised before its content arrives will be a media record without a blob.
 
-use koine_store::{Space, Table, stored};
+use koine_store::{Space, Table, TableInfo, stored};
 use ruma_common::{MilliSecondsSinceUnixEpoch, OwnedUserId};
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +20,9 @@ pub(crate) const BLOBS: Table<[u8; 32], BlobRecord> = Table::new("blobs", Space:
 
 /// By user: what the account keeps here.
 pub(crate) const USAGE: Table<String, Usage> = Table::new("media_usage", Space::Media, 3);
+
+/// All of them, for the test that no two tables of the server share rows.
+pub const ALL: &[TableInfo] = &[MEDIA.info(), BLOBS.info(), USAGE.info()];
 
 /// One piece of media.
 #[derive(Debug, Clone, Serialize, Deserialize)]
