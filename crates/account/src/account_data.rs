@@ -3,7 +3,7 @@
 //! Every change has a position in the log, and an index by position, so that "what changed since?" costs what changed.
 //! [CS-API §client-config]
 
-use koine_store::{Direction, KeyRange, Position, StoreError, Txn, View};
+use koine_store::{Direction, KeyRange, Position, StoreError, Txn};
 use ruma_common::{OwnedRoomId, RoomId, UserId};
 
 use crate::{
@@ -15,11 +15,22 @@ use crate::{
 /// How long a type may be.
 pub const ACCOUNT_DATA_KIND_BYTES_MAX: usize = 255;
 
-/// One piece of account data.
+/// One piece of account data that is about a room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoomAccountData {
+    /// The room.
+    pub room_id: OwnedRoomId,
+    /// Its type.
+    pub kind: String,
+    /// A JSON object.
+    pub content: String,
+    /// Where it changed last.
+    pub position: Position,
+}
+
+/// One piece of account data that is about the whole account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AccountData {
-    /// The room it is about, or the whole account.
-    pub room_id: Option<OwnedRoomId>,
     /// Its type.
     pub kind: String,
     /// A JSON object.
@@ -106,33 +117,63 @@ impl Accounts {
         Ok(position)
     }
 
-    /// All account data of a user, as it stood in `view`.
-    pub fn all_account_data(&self, view: &View, user_id: &UserId) -> Result<Vec<AccountData>, StoreUnavailable> {
-        let Some(localpart) = self.key(user_id) else { return Ok(Vec::new()) };
-        let rows = view.prefix(&DATA, self.domain, &(localpart,), Direction::Forward);
-        rows.map(|row| {
-            let ((_, room, kind), record) = row?;
-            account_data(room, kind, record)
+    /// The global account data of a user that changed after `position`, all of it without one. Costs what it answers.
+    pub fn global_account_data_after(
+        &self,
+        user_id: &UserId,
+        position: Option<Position>,
+    ) -> Result<Vec<AccountData>, StoreUnavailable> {
+        let rows = self.rows_after(user_id, position, Some(""))?;
+        let rows = rows.into_iter().filter(|(key, _)| key.room.is_empty());
+        Ok(rows.map(|(key, record)| AccountData {
+            kind: key.kind,
+            content: record.content,
+            position: Position(record.position),
+        })
+        .collect())
+    }
+
+    /// The room account data of a user that changed after `position`, all of it without one. Costs what it answers.
+    pub fn room_account_data_after(
+        &self,
+        user_id: &UserId,
+        position: Option<Position>,
+    ) -> Result<Vec<RoomAccountData>, StoreUnavailable> {
+        let rows = self.rows_after(user_id, position, None)?;
+        let rows = rows.into_iter().filter(|(key, _)| !key.room.is_empty());
+        rows.map(|(key, record)| {
+            let room_id = OwnedRoomId::try_from(key.room).map_err(|_| StoreUnavailable::damaged("a room id"))?;
+            let position = Position(record.position);
+            Ok(RoomAccountData { room_id, kind: key.kind, content: record.content, position })
         })
         .collect()
     }
 
-    /// The account data of a user that changed after `position`, oldest change first, as it stood in `view`. Costs what
-    /// changed.
-    pub fn account_data_after(
+    /// What changed after `position`, oldest change first; without one everything, or everything about one room.
+    fn rows_after(
         &self,
-        view: &View,
         user_id: &UserId,
-        position: Position,
-    ) -> Result<Vec<AccountData>, StoreUnavailable> {
+        position: Option<Position>,
+        room: Option<&str>,
+    ) -> Result<Vec<(DataKey, DataRecord)>, StoreUnavailable> {
         let Some(localpart) = self.key(user_id) else { return Ok(Vec::new()) };
+        let view = self.shard.view();
+        let Some(position) = position else {
+            let range = match room {
+                Some(room) => KeyRange::prefix(&(localpart, room)),
+                None => KeyRange::prefix(&(localpart,)),
+            };
+            let rows = view.scan(&DATA, self.domain, range, Direction::Forward);
+            let rows = rows.map(|row| row.map(|((_, room, kind), record)| (DataKey { room, kind }, record)));
+            return Ok(rows.collect::<Result<_, StoreError>>()?);
+        };
         let range = KeyRange::prefix(&(localpart,)).after(&(localpart, position.0));
         let mut changed = Vec::new();
         for row in view.scan(&DATA_AT, self.domain, range, Direction::Forward) {
-            let (_, DataKey { room, kind }) = row?;
-            let record = view.get(&DATA, self.domain, &(localpart, room.as_str(), kind.as_str()))?;
+            let (_, key) = row?;
+            let record = view.get(&DATA, self.domain, &(localpart, key.room.as_str(), key.kind.as_str()))?;
             let record = record.ok_or_else(|| StoreUnavailable::damaged("account data without content"))?;
-            changed.push(account_data(room, kind, record)?);
+            changed.push((key, record));
         }
         Ok(changed)
     }
@@ -154,12 +195,4 @@ impl Accounts {
         self.ignored.remove(user_id.localpart());
         Ok(())
     }
-}
-
-fn account_data(room: String, kind: String, record: DataRecord) -> Result<AccountData, StoreUnavailable> {
-    let room_id = match room.is_empty() {
-        true => None,
-        false => Some(OwnedRoomId::try_from(room).map_err(|_| StoreUnavailable::damaged("a room id"))?),
-    };
-    Ok(AccountData { room_id, kind, content: record.content, position: Position(record.position) })
 }

@@ -30,7 +30,7 @@ mod session;
 mod tables;
 mod user;
 
-pub use account_data::{ACCOUNT_DATA_KIND_BYTES_MAX, AccountData, SetAccountDataError};
+pub use account_data::{ACCOUNT_DATA_KIND_BYTES_MAX, AccountData, RoomAccountData, SetAccountDataError};
 pub use config::{AccountConfig, Registration};
 pub use core::{Accounts, Clock};
 pub use device::{Device, RenameError};
