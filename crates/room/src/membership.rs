@@ -174,21 +174,22 @@ impl Rooms {
     pub async fn forget(&self, user: &UserId, room: &RoomId) -> Result<(), CommandError> {
         let room = self.room(room)?;
         let (domain, no) = (self.core.domain(), room.no());
-        let Some(record) = self.membership(user, no)? else { return Err(CommandError::NotJoined) };
+        let Some(record) = room.local_record(user) else { return Err(CommandError::NotJoined) };
         if !matches!(record.membership, Membership::Leave | Membership::Ban) {
             return Err(CommandError::Forbidden(format!("{user} is still in the room")));
         }
-        let user = user.to_string();
+        let user = user.to_owned();
         self.core
             .shard
             .submit(move |txn| {
-                let key = (user.clone(), no);
+                let key = (user.to_string(), no);
                 let Ok(Some(mut record)) = txn.get(&MEMBERSHIP, domain, &key) else { return };
                 if matches!(record.membership, Membership::Leave | Membership::Ban) {
                     record.forgotten = true;
                     txn.put(&MEMBERSHIP, domain, &key, &record);
-                    let body = Bytes::from(user.into_bytes());
+                    let body = Bytes::copy_from_slice(user.as_bytes());
                     txn.append(LogEntry { domain, subject: log::room_subject(no), kind: Kind::Forget as u8, body });
+                    txn.on_durable(move |_| room.publish_member(user, record));
                 }
             })
             .await?;

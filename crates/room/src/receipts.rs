@@ -90,9 +90,9 @@ impl Rooms {
         let (order, event_id, ts) = (placed.order, event.to_string(), u64::from((self.core.config.now)().get()));
         let user = user.to_owned();
         let commit = self.core.shard.submit(move |txn| {
-            let old = txn.get(&RECEIPT, domain, &key).ok().flatten();
+            let old = txn.get(&RECEIPT, domain, &key)?;
             if old.as_ref().is_some_and(|old| old.order >= order) {
-                return;
+                return Ok(());
             }
             let log_kind = match kind {
                 ReceiptType::Read => Kind::Receipt,
@@ -103,10 +103,12 @@ impl Rooms {
             if let Some(old) = old {
                 txn.delete(&RECEIPT_AT, domain, &(no, old.position));
             }
-            txn.put(&RECEIPT_AT, domain, &(no, position), &ReceiptKey { user: key.1.clone(), kind: key.2.clone(), thread: key.3.clone() });
+            let (_, reader, kind, in_thread) = key.clone();
+            txn.put(&RECEIPT_AT, domain, &(no, position), &ReceiptKey { user: reader, kind, thread: in_thread });
             txn.put(&RECEIPT, domain, &key, &ReceiptRecord { event_id, order, ts, position });
-            unread::write_read(txn, &room, &user, &thread, order);
+            unread::write_read(txn, &room, &user, &thread, order)?;
             txn.on_durable(move |_| room.unread.read(&user, &thread, order));
+            Ok(())
         });
         commit.await?;
         Ok(())

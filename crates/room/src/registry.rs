@@ -134,9 +134,11 @@ impl Rooms {
         };
         let mut locals = HashMap::new();
         for row in shard.view().prefix(&MEMBER, domain, &(no, false), Direction::Forward) {
-            let ((_, _, user), record) = row?;
+            let ((_, _, user), _) = row?;
+            let record = shard.get(&MEMBERSHIP, domain, &(user.as_str(), no))?;
+            let record = record.ok_or_else(|| damaged("a member's own record is missing"))?;
             let user = OwnedUserId::try_from(user).map_err(|_| damaged("a member is no user id"))?;
-            locals.insert(user, record.membership);
+            locals.insert(user, record);
         }
         Ok(Room::new(self.core.clone(), (no, id), (version, rules), head, order, locals))
     }
@@ -153,7 +155,7 @@ impl Rooms {
 
     /// A local account's membership of one room, with what was written about it.
     pub fn membership(&self, user: &UserId, room: RoomNo) -> Result<Option<MembershipRecord>, ReadError> {
-        Ok(self.core.shard.get(&MEMBERSHIP, self.core.domain(), &(user.as_str(), room))?)
+        Ok(self.room_by_no(room)?.local_record(user))
     }
 
     /// Ids of the rooms that a local account is joined to.

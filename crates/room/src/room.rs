@@ -24,7 +24,7 @@ use crate::{
     core::Core,
     error::ReadError,
     state::{Root, root_bytes},
-    tables::{EventRecord, Membership, Order, RoomNo},
+    tables::{EventRecord, Membership, MembershipRecord, Order, RoomNo},
     typing::Typing,
     unread::UnreadCounts,
     write::TxnKey,
@@ -45,7 +45,7 @@ pub struct Room {
     published: ArcSwap<Published>,
     recent: Mutex<Recent>,
     /// Local people with their membership, as published.
-    locals: RwLock<HashMap<OwnedUserId, Membership>>,
+    locals: RwLock<HashMap<OwnedUserId, MembershipRecord>>,
     pub(crate) typing: Mutex<Typing>,
     /// What local people have not read.
     pub(crate) unread: UnreadCounts,
@@ -114,7 +114,7 @@ impl Room {
         (version, rules): (RoomVersionId, RoomVersionRules),
         head: Head,
         order: Order,
-        locals: HashMap<OwnedUserId, Membership>,
+        locals: HashMap<OwnedUserId, MembershipRecord>,
     ) -> Self {
         let published = Published { state: head.state, order, joined: head.joined, invited: head.invited };
         Self {
@@ -177,20 +177,25 @@ impl Room {
 
     /// Membership of a local user, as published. `None`: never was in the room.
     pub fn local_membership(&self, user: &UserId) -> Option<Membership> {
-        self.locals.read().get(user).copied()
+        self.locals.read().get(user).map(|record| record.membership)
+    }
+
+    /// What is written about the membership of a local user, as published. `None`: never was in the room.
+    pub fn local_record(&self, user: &UserId) -> Option<MembershipRecord> {
+        self.locals.read().get(user).cloned()
     }
 
     /// Local people who are joined.
     pub fn local_joined(&self) -> Vec<OwnedUserId> {
         let locals = self.locals.read();
-        locals.iter().filter(|(_, membership)| **membership == Membership::Join).map(|(user, _)| user.clone()).collect()
+        locals.iter().filter(|(_, record)| record.membership == Membership::Join).map(|(user, _)| user.clone()).collect()
     }
 
     /// Calls `tell` with each joined local user, without collecting them.
     pub(crate) fn for_local_joined<T>(&self, tell: impl FnOnce(&mut dyn Iterator<Item = &UserId>) -> T) -> T {
         let locals = self.locals.read();
         let mut joined =
-            locals.iter().filter(|(_, membership)| **membership == Membership::Join).map(|(user, _)| &**user);
+            locals.iter().filter(|(_, record)| record.membership == Membership::Join).map(|(user, _)| &**user);
         tell(&mut joined)
     }
 
@@ -231,12 +236,10 @@ impl Room {
     }
 
     /// Called by the shard's writer after the sync, in the order of the log.
-    pub(crate) fn publish(&self, published: Published, events: Vec<Arc<Placed>>, members: Vec<(OwnedUserId, Membership)>) {
+    pub(crate) fn publish(&self, published: Published, events: Vec<Arc<Placed>>, members: Vec<(OwnedUserId, MembershipRecord)>) {
         if !members.is_empty() {
             let mut locals = self.locals.write();
-            for (user, membership) in members {
-                locals.insert(user, membership);
-            }
+            locals.extend(members);
         }
         let mut pending = self.pending.lock();
         let mut recent = self.recent.lock();
@@ -252,6 +255,11 @@ impl Room {
         }
         drop(recent);
         self.published.store(Arc::new(published));
+    }
+
+    /// A local user's membership changed without an event. Called by the shard's writer after the sync.
+    pub(crate) fn publish_member(&self, user: OwnedUserId, record: MembershipRecord) {
+        self.locals.write().insert(user, record);
     }
 
     /// Puts the emptied form of a redacted event in place of the full one, wherever it is in memory.

@@ -8,7 +8,7 @@
 
 use std::{cell::OnceCell, collections::HashMap, sync::Arc};
 
-use koine_store::Txn;
+use koine_store::{StoreError, Txn};
 use parking_lot::Mutex;
 use ruma_common::{OwnedEventId, OwnedUserId, RoomId, UserId};
 
@@ -156,12 +156,19 @@ impl UnreadCounts {
 }
 
 /// Writes what a receipt does to the counts, in the commit of the receipt.
-pub(crate) fn write_read(txn: &mut Txn, room: &Room, user: &UserId, thread: &str, order: Order) {
+pub(crate) fn write_read(
+    txn: &mut Txn,
+    room: &Room,
+    user: &UserId,
+    thread: &str,
+    order: Order,
+) -> Result<(), StoreError> {
     let (domain, key) = (room.core.domain(), (room.no(), user.to_string()));
-    if let Ok(Some(mut record)) = txn.get(&UNREAD, domain, &key) {
+    if let Some(mut record) = txn.get(&UNREAD, domain, &key)? {
         record.read(thread, order);
         txn.put(&UNREAD, domain, &key, &record);
     }
+    Ok(())
 }
 
 impl UnreadRecord {
@@ -338,10 +345,11 @@ impl Room {
         let (domain, key) = (self.core.domain(), (self.no(), user.to_string()));
         let counted = counted.clone();
         drop(self.core.shard.submit(move |txn| {
-            let present = txn.get(&UNREAD, domain, &key).ok().flatten();
+            let present = txn.get(&UNREAD, domain, &key)?;
             if present.is_none_or(|present| counted.knows_marks_of(&present)) {
                 txn.put(&UNREAD, domain, &key, &counted);
             }
+            Ok(())
         }));
     }
 }

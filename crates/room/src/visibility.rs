@@ -13,7 +13,7 @@ use crate::{
     error::ReadError,
     room::{Placed, Room},
     state::Root,
-    tables::{MEMBERSHIP, Membership, MembershipRecord, Order},
+    tables::{Membership, MembershipRecord, Order},
 };
 
 /// Most states a viewer remembers; past it, it begins anew.
@@ -64,8 +64,7 @@ pub struct Viewer<'a> {
 impl<'a> Viewer<'a> {
     /// `user` looking at `room`.
     pub fn new(room: &'a Room, user: &'a UserId) -> Result<Self, ReadError> {
-        let record = room.core.shard.get(&MEMBERSHIP, room.core.domain(), &(user.as_str(), room.no()))?;
-        Ok(Self::with_record(room, user, record))
+        Ok(Self::with_record(room, user, room.local_record(user)))
     }
 
     /// The same, for who has read the membership already.

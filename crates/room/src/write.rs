@@ -253,7 +253,7 @@ impl Room {
     }
 
     /// The rows of one event; its order.
-    fn write(&self, txn: &mut Txn, staged: &Staged, locals: &mut Vec<(OwnedUserId, Membership)>) -> Order {
+    fn write(&self, txn: &mut Txn, staged: &Staged, locals: &mut Vec<(OwnedUserId, MembershipRecord)>) -> Order {
         let (domain, no, event) = (self.core.domain(), self.no(), &staged.event);
         let body = match &staged.member {
             Some((user, _)) => Bytes::copy_from_slice(user.as_bytes()),
@@ -295,14 +295,21 @@ impl Room {
             let record = MemberRecord { membership: *membership, order };
             txn.put(&MEMBER, domain, &(no, !is_local, user.to_string()), &record);
             if is_local {
-                self.write_membership(txn, user, *membership, order, event);
-                locals.push((user.clone(), *membership));
+                let record = self.write_membership(txn, user, *membership, order, event);
+                locals.push((user.clone(), record));
             }
         }
         order
     }
 
-    fn write_membership(&self, txn: &mut Txn, user: &UserId, membership: Membership, order: Order, event: &Event) {
+    fn write_membership(
+        &self,
+        txn: &mut Txn,
+        user: &UserId,
+        membership: Membership,
+        order: Order,
+        event: &Event,
+    ) -> MembershipRecord {
         let key = (user.to_string(), self.no());
         let old = txn.get(&MEMBERSHIP, self.core.domain(), &key).ok().flatten();
         let same = old.as_ref().filter(|old| old.membership == membership);
@@ -320,6 +327,7 @@ impl Room {
             left_at: if was_joined && !is_joined { Some(order) } else { left_at },
         };
         txn.put(&MEMBERSHIP, self.core.domain(), &key, &record);
+        record
     }
 }
 

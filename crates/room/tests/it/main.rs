@@ -3,5 +3,9 @@
 mod house;
 
 mod commands;
+mod directory;
 mod membership;
 mod readers;
+mod relations;
+mod unread;
+mod visibility;
