@@ -4,6 +4,9 @@
 //! `?` and name an errcode themselves only for what the request alone decides.
 
 mod account;
+mod media;
+mod push;
+mod room;
 
 use std::{borrow::Cow, fmt, time::Duration};
 

@@ -43,7 +43,9 @@ mod account;
 mod account_data;
 mod device;
 mod discovery;
+mod media;
 mod profile;
+mod push_rules;
 mod rooms;
 mod session;
 mod sync;
@@ -65,6 +67,8 @@ pub fn router(api: Api) -> axum::Router {
     profile::endpoints(&mut endpoints);
     account_data::endpoints(&mut endpoints);
     rooms::endpoints(&mut endpoints);
+    media::endpoints(&mut endpoints);
+    push_rules::endpoints(&mut endpoints);
     sync::endpoints(&mut endpoints);
     endpoints.into_router()
 }
