@@ -3,7 +3,9 @@
 //! One file for each command, with its arguments, what it does and how its answer reads; one line in [`COMMANDS`], and it is
 //! in the help, in the client and in the server. Who can open the socket (mode 0600) is the operator, and is asked nothing.
 
+mod backup;
 mod prompt;
+mod restore;
 mod room_list;
 mod room_show;
 mod socket;
@@ -31,7 +33,10 @@ const COMMANDS: &[Entry] = &[
     entry::<user_deactivate::UserDeactivate>(&["user", "deactivate"]),
     entry::<room_list::RoomList>(&["room", "list"]),
     entry::<room_show::RoomShow>(&["room", "show"]),
+    entry::<backup::Backup>(&["backup"]),
 ];
+
+pub use restore::Restore;
 
 /// Groups of commands, with what they are about.
 const GROUPS: &[(&str, &str)] = &[("user", "Accounts of this server"), ("room", "Rooms that this server is in")];

@@ -52,6 +52,7 @@ enum Command {
     #[command(subcommand)]
     Config(ConfigCommand),
     Quickstart(quickstart::Quickstart),
+    Restore(admin::Restore),
 }
 
 /// Runs the server of a configuration file
@@ -120,6 +121,10 @@ fn run(command: Command, started: Instant) -> Outcome {
         }
         Command::Quickstart(quickstart) => {
             print!("{}", quickstart.run()?);
+            Ok(())
+        }
+        Command::Restore(restore) => {
+            println!("{}", restore.run()?);
             Ok(())
         }
     }

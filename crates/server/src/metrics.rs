@@ -12,7 +12,7 @@ use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, text::encode},
     metrics::{
-        counter::Counter,
+        counter::{ConstCounter, Counter},
         family::Family,
         gauge::{ConstGauge, Gauge},
         histogram::{Histogram, exponential_buckets},
@@ -145,13 +145,29 @@ impl std::fmt::Debug for Store {
 
 impl Collector for Store {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let gauge = ConstGauge::new(i64::try_from(self.0.position().0).unwrap_or(i64::MAX));
-        gauge.encode(encoder.encode_descriptor(
-            "log_position",
-            "Position of the newest durable log entry",
-            None,
-            gauge.metric_type(),
-        )?)
+        let counters = self.0.counters();
+        let mut gauge = |name: &str, help: &str, value: u64| {
+            let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
+            gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)
+        };
+        gauge("store_position", "Position of the newest durable log entry", self.0.position().0)?;
+        gauge("store_queue_depth", "Commands that wait to be written", counters.queue_depth)?;
+        gauge("store_queue_depth_peak", "Most commands that ever waited", counters.queue_depth_max)?;
+        gauge("store_group_peak", "Most commands committed with one sync", counters.group_max)?;
+        let mut counter = |name: &str, help: &str, value: u64| {
+            let counter = ConstCounter::new(value);
+            counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)
+        };
+        counter("store_commits", "Commands committed", counters.commits)?;
+        counter("store_failures", "Commands that failed", counters.failed)?;
+        counter("store_syncs", "Batches committed, each with one sync", counters.groups)?;
+        counter("store_written_bytes", "Bytes handed to the engine", counters.bytes_written)?;
+        let mut seconds = |name: &str, help: &str, time: Duration| {
+            let counter = ConstCounter::new(time.as_secs_f64());
+            counter.encode(encoder.encode_descriptor(name, help, Some(&Unit::Seconds), counter.metric_type())?)
+        };
+        seconds("store_sync_time", "Time in the engine's commits", counters.sync_time)?;
+        seconds("store_build_time", "Time in commands on the writer's thread", counters.build_time)
     }
 }
 

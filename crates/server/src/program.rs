@@ -5,6 +5,7 @@ use std::{fs, io, os::unix::fs::DirBuilderExt as _, path::PathBuf, sync::Arc};
 use koine_account::Accounts;
 use koine_matrix_api::{Api, ApiConfig, Cores};
 use koine_media::Media;
+use koine_push::PushRules;
 use koine_room::{Rooms, RoomsConfig};
 use koine_store::{DomainId, Shard};
 use koine_store_embedded::{EmbeddedConfig, EmbeddedEngine};
@@ -28,9 +29,11 @@ use crate::{
 /// The tenant of the only domain, so far.
 const DOMAIN: DomainId = DomainId(1);
 /// Holds the server's name, so that a data folder is not opened under another one.
-const NAME_FILE: &str = "server-name";
-const STORE_FOLDER: &str = "store";
-const MEDIA_FOLDER: &str = "media";
+pub const NAME_FILE: &str = "server-name";
+/// The database within the data folder.
+pub const STORE_FOLDER: &str = "store";
+/// Uploaded files within the data folder.
+pub const MEDIA_FOLDER: &str = "media";
 
 /// Why the program cannot start. Each is one sentence that says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -228,7 +231,17 @@ fn open_media(server: &Server) -> Result<Media, StartError> {
 
 fn router(server: &Arc<Server>, media: Media, metrics: &Arc<Metrics>, shutdown: &Shutdown) -> axum::Router {
     let config = ApiConfig { public_base_url: server.config.public_base_url.clone(), ..ApiConfig::default() };
-    let cores = Cores { accounts: server.accounts.clone(), config, observer: metrics.clone() };
+    let push = Arc::new(PushRules::new(server.accounts.clone()));
+    let cores = Cores {
+        accounts: server.accounts.clone(),
+        rooms: server.rooms.clone(),
+        media,
+        push: push.clone(),
+        unread_rules: push,
+        config,
+        observer: metrics.clone(),
+        closing: shutdown.receiver(),
+    };
     let router = koine_matrix_api::router(Api::new(cores));
     match &server.config.registration_shared_secret {
         Some(secret) => router.merge(shared_secret::router(server.accounts.clone(), secret.as_str().into())),

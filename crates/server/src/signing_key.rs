@@ -14,7 +14,7 @@ use rand::{Rng as _, distr::Alphanumeric};
 use crate::listener::tls::write_private;
 
 /// Name of the file in the data folder.
-const FILE: &str = "signing.key";
+pub const FILE: &str = "signing.key";
 /// Letters of a new key's version. They tell keys apart when one is replaced.
 const VERSION_LENGTH: usize = 4;
 
