@@ -223,3 +223,46 @@ impl Snapshot for Moment {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+
+    use super::*;
+
+    const MIB: u64 = 1024 * 1024;
+
+    #[test]
+    fn commits_are_refused_while_the_disk_is_nearly_full_and_go_on_afterwards() {
+        let home = tempfile::tempdir().expect("a temporary folder");
+        let free = Arc::new(AtomicU64::new(1000 * MIB));
+        let probe = {
+            let free = free.clone();
+            move |_: &Path| Ok(Disk { free: free.load(SeqCst), total: 2000 * MIB })
+        };
+        let config = EmbeddedConfig { reserve_bytes: 100 * MIB, ..EmbeddedConfig::new(home.path()) };
+        let engine = EmbeddedEngine::open_with(&config, Box::new(probe)).expect("an empty folder");
+        let commit = |value: &'static str| {
+            let mut batch = Batch::new();
+            batch.put(Space::Index, "key", value);
+            engine.commit(batch)
+        };
+        assert!(commit("1").is_ok());
+        free.store(99 * MIB, SeqCst);
+        let Err(CommitFailure::Refused(sentence)) = commit("2") else { panic!("it was not refused") };
+        assert!(sentence.contains("99 MiB are free, 100 MiB are needed"), "{sentence}");
+        assert_eq!(engine.get(Space::Index, b"key").expect("reads go on").as_deref(), Some(&b"1"[..]));
+        free.store(101 * MIB, SeqCst);
+        assert!(commit("3").is_ok());
+        assert_eq!(engine.get(Space::Index, b"key").expect("reads go on").as_deref(), Some(&b"3"[..]));
+    }
+
+    #[test]
+    fn a_small_disk_keeps_a_quarter_free_and_an_unknown_one_is_written_to() {
+        let small = Reserve { bytes: 256 * MIB, probe: Box::new(|_| Ok(Disk { free: 11 * MIB, total: 40 * MIB })) };
+        assert!(small.check(Path::new("/"), 0).is_ok());
+        assert!(small.check(Path::new("/"), MIB).is_err(), "a batch needs its room, too");
+        let unknown = Reserve { bytes: 256 * MIB, probe: Box::new(|_| Err(io::Error::other("no idea"))) };
+        assert!(unknown.check(Path::new("/"), MIB).is_ok());
+    }
+}

@@ -79,7 +79,7 @@ fn damage(path: &Path) -> io::Result<Option<u64>> {
             Err(Stop::Io(error)) => return Err(error),
         }
     };
-    reader.batch_after(broken, newest).map(|found| found.then_some(broken))
+    reader.batch_after(broken).map(|found| found.then_some(broken))
 }
 
 enum Stop {
@@ -154,22 +154,16 @@ impl Reader {
         Ok(())
     }
 
-    /// A whole batch begins somewhere behind `broken`, newer than everything before.
-    fn batch_after(&mut self, broken: u64, newest: Option<u64>) -> io::Result<bool> {
+    /// A whole batch begins somewhere behind `broken`.
+    fn batch_after(&mut self, broken: u64) -> io::Result<bool> {
         self.inner.seek(SeekFrom::Start(broken))?;
         let mut rest = Vec::new();
         self.inner.by_ref().take(REST_BYTES_MAX).read_to_end(&mut rest)?;
         // Only the zeros that the file was made with: the common case.
         let Some(last) = rest.iter().rposition(|byte| *byte != 0) else { return Ok(false) };
         for at in 1..last {
-            if rest[at] != START || rest.len() - at < START_BYTES {
-                continue;
-            }
-            let sequence = u64::from_le_bytes(rest[at + 5..at + START_BYTES].try_into().expect("eight bytes"));
-            let items = u32::from_le_bytes(rest[at + 1..at + 5].try_into().expect("four bytes"));
-            // A window that rules out nearly every byte that only looks like a start marker.
-            let is_near = newest.is_none_or(|newest| sequence > newest) && sequence < newest.unwrap_or(0) + SEQUENCE_AHEAD;
-            if !is_near || items == 0 || rest.get(at + START_BYTES) != Some(&ITEM) {
+            // A start marker with an item behind it, or bytes that look so by chance.
+            if rest[at] != START || rest.get(at + START_BYTES) != Some(&ITEM) {
                 continue;
             }
             self.inner.seek(SeekFrom::Start(broken + at as u64))?;
@@ -185,5 +179,3 @@ impl Reader {
 
 /// A journal is changed for a new one at 64 MB, give or take a batch.
 const REST_BYTES_MAX: u64 = 256 * 1024 * 1024;
-/// How far ahead the sequence number of a batch behind the damage may be.
-const SEQUENCE_AHEAD: u64 = 1 << 40;

@@ -28,7 +28,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-// mod archive;
+mod archive;
 mod batch;
 mod engine;
 mod error;
@@ -38,14 +38,14 @@ mod memory;
 mod metrics;
 mod range;
 mod shard;
-// pub mod suite;
+pub mod suite;
 mod table;
 mod txn;
 mod value;
 mod view;
 
 pub use self::{
-    // archive::{ArchiveError, Summary, export, import, verify},
+    archive::{ArchiveError, Summary, export, import, verify},
     batch::{Batch, Op},
     engine::{ByteRange, CommitFailure, Engine, Rows, Snapshot},
     error::{CommitError, EngineError, OpenError, StoreError},
