@@ -1,6 +1,9 @@
 //! Making a room: all its first events in one commit. [CS-API §post_matrixclientv3createroom]
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::Ordering},
+};
 
 use ruma_common::{OwnedRoomAliasId, OwnedRoomId, OwnedUserId, RoomId, RoomVersionId, UserId};
 use serde_json::{Map, Value, json, value::to_raw_value};
@@ -117,6 +120,7 @@ impl Rooms {
             let mut staged = vec![first];
             new.stage_rest(&room, &mut head, &mut staged)?;
             *room.head.lock() = head.clone();
+            room.receipts_newest.store(0, Ordering::Relaxed);
             self.adopt(&room);
             let (domain, no, id) = (self.core.domain(), room.no(), room.id().to_owned());
             let record = RoomRecord { no, version: new.version.to_string() };

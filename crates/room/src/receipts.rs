@@ -3,7 +3,7 @@
 //! A receipt is written through the shard's writer like everything else: its newest form under (room, reader, type,
 //! thread), and under the log position of its change, so that "what changed since" is one short scan.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::atomic::Ordering};
 
 use koine_store::{Direction, LogEntry, bytes::Bytes};
 use ruma_common::{EventId, OwnedEventId, OwnedUserId, RoomId, UserId};
@@ -107,7 +107,10 @@ impl Rooms {
             txn.put(&RECEIPT_AT, domain, &(no, position), &ReceiptKey { user: reader, kind, thread: in_thread });
             txn.put(&RECEIPT, domain, &key, &ReceiptRecord { event_id, order, ts, position });
             unread::write_read(txn, &room, &user, &thread, order)?;
-            txn.on_durable(move |_| room.unread.read(&user, &thread, order));
+            txn.on_durable(move |_| {
+                room.receipts_newest.fetch_max(position, Ordering::Release);
+                room.unread.read(&user, &thread, order);
+            });
             Ok(())
         });
         commit.await?;
@@ -137,8 +140,11 @@ impl Room {
         after: Option<Order>,
         until: Order,
     ) -> Result<Vec<Receipt>, ReadError> {
-        let (view, domain, no) = (self.core.shard.view(), self.core.domain(), self.no());
         let position = |place: Order| u64::try_from(place).unwrap_or(0);
+        if after.is_some_and(|after| position(after) >= self.receipts_newest.load(Ordering::Acquire)) {
+            return Ok(Vec::new());
+        }
+        let (view, domain, no) = (self.core.shard.view(), self.core.domain(), self.no());
         let (first, last) = (after.map_or(0, |after| position(after) + 1), position(until));
         if first > last {
             return Ok(Vec::new());

@@ -16,7 +16,7 @@ use crate::{
     hub::Hub,
     room::{Head, Room},
     state::root_of,
-    tables::{HEAD, MEMBER, MEMBERSHIP, Membership, MembershipRecord, ROOM, ROOM_ID, RoomNo},
+    tables::{HEAD, MEMBER, MEMBERSHIP, Membership, MembershipRecord, RECEIPT_AT, ROOM, ROOM_ID, RoomNo},
 };
 
 /// Most rooms kept in memory while nobody uses them.
@@ -140,7 +140,10 @@ impl Rooms {
             let user = OwnedUserId::try_from(user).map_err(|_| damaged("a member is no user id"))?;
             locals.insert(user, record);
         }
-        Ok(Room::new(self.core.clone(), (no, id), (version, rules), head, order, locals))
+        let room = Room::new(self.core.clone(), (no, id), (version, rules), head, order, locals);
+        let newest = shard.view().prefix(&RECEIPT_AT, domain, &(no,), Direction::Backward).next().transpose()?;
+        room.receipts_newest.store(newest.map_or(0, |((_, position), _)| position), Ordering::Relaxed);
+        Ok(room)
     }
 
     /// The rooms of a local account, with its membership in each, in the order of their numbers.

@@ -11,7 +11,7 @@ use std::{
     collections::{HashMap, VecDeque},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -51,6 +51,8 @@ pub struct Room {
     pub(crate) unread: UnreadCounts,
     /// Transactions whose commit is under way.
     pub(crate) txns: Mutex<HashMap<TxnKey, OwnedEventId>>,
+    /// Log position of the newest receipt, at the least; most readers have nothing to look for.
+    pub(crate) receipts_newest: AtomicU64,
     /// A commit failed: `head` is wrong, and the registry loads the room anew.
     broken: AtomicBool,
 }
@@ -131,6 +133,7 @@ impl Room {
             typing: Mutex::new(Typing::default()),
             unread: UnreadCounts::default(),
             txns: Mutex::new(HashMap::new()),
+            receipts_newest: AtomicU64::new(u64::MAX),
             broken: AtomicBool::new(false),
         }
     }
