@@ -1,0 +1,62 @@
+//! Versions, well-known, capabilities, and what is not there.
+
+use axum::body::Body;
+use http::{Method, Request};
+use serde_json::{Value, json};
+
+use crate::World;
+
+#[tokio::test]
+async fn versions_are_told_to_everybody() {
+    let world = World::new();
+    let answer = world.call(Method::GET, "/versions", None, Value::Null).await;
+    assert_eq!(answer.headers["access-control-allow-origin"], "*");
+    let answer = answer.ok();
+    let versions = answer["versions"].as_array().expect("a list");
+    assert!(versions.contains(&"v1.11".into()));
+    assert!(answer["unstable_features"].as_object().expect("an object").values().all(Value::is_boolean));
+}
+
+#[tokio::test]
+async fn the_well_known_file_names_the_address() {
+    let world = World::new();
+    let request = Request::get("/.well-known/matrix/client").body(Body::empty()).expect("valid");
+    let answer = world.send(request).await;
+    assert_eq!(answer.headers["access-control-allow-origin"], "*");
+    assert_eq!(answer.ok(), json!({ "m.homeserver": { "base_url": "https://matrix.example.org" } }));
+}
+
+#[tokio::test]
+async fn capabilities_are_told_to_users() {
+    let world = World::new();
+    let alice = world.person("alice").await;
+    let answer = alice.get(&world, "/v3/capabilities").await.ok();
+    assert_eq!(answer["capabilities"]["m.change_password"]["enabled"], true);
+    assert_eq!(answer["capabilities"]["m.room_versions"]["available"]["10"], "stable");
+    let refused = world.call(Method::GET, "/v3/capabilities", None, Value::Null).await;
+    assert_eq!(refused.error(), (401, "M_MISSING_TOKEN"));
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_unrecognized() {
+    let world = World::new();
+    for path in ["/v3/nonsense", "/v1/login/get_token", "/v1/auth_metadata", "/v99/login", ""] {
+        assert_eq!(world.call(Method::GET, path, None, Value::Null).await.error(), (404, "M_UNRECOGNIZED"), "{path}");
+    }
+    for (method, path) in [(Method::DELETE, "/v3/login"), (Method::POST, "/versions"), (Method::PATCH, "/v3/register")] {
+        assert_eq!(world.call(method, path, None, Value::Null).await.error(), (405, "M_UNRECOGNIZED"), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn browsers_may_call_from_anywhere() {
+    let world = World::new();
+    let request = Request::options("/_matrix/client/v3/login").body(Body::empty()).expect("valid");
+    let answer = world.send(request).await;
+    assert!(answer.status.is_success());
+    assert_eq!(answer.headers["access-control-allow-origin"], "*");
+    assert!(answer.headers["access-control-allow-methods"].to_str().expect("text").contains("PUT"));
+    assert!(answer.headers["access-control-allow-headers"].to_str().expect("text").contains("Authorization"));
+    let refused = world.call(Method::GET, "/v3/nonsense", None, Value::Null).await;
+    assert_eq!(refused.headers["access-control-allow-origin"], "*");
+}

@@ -1,0 +1,190 @@
+//! The client-server API as clients meet it: requests in, answers out, everything behind it real but the disk.
+//!
+//! [`World`] is a server in this process; [`World::call`] is the one place where a request is made. Areas add a file
+//! each.
+
+mod account_data;
+mod devices;
+mod discovery;
+mod hostile;
+mod messages;
+mod profiles;
+mod registration;
+mod rooms;
+mod sessions;
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use http::{HeaderMap, Method, Request, StatusCode, header::AUTHORIZATION};
+use http_body_util::BodyExt as _;
+use koine_account::{AccountConfig, Accounts, LimitConfig, PasswordConfig, Registration};
+use koine_graph::SigningKey;
+use koine_matrix_api::{Api, ApiConfig, Cores};
+use koine_media::{Media, Place};
+use koine_push::PushRules;
+use koine_room::{Rooms, RoomsConfig};
+use koine_store::{DomainId, MemoryEngine, Shard};
+use ruma_common::{MilliSecondsSinceUnixEpoch, OwnedServerName, owned_server_name};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tower::ServiceExt as _;
+
+/// A server.
+pub struct World {
+    router: axum::Router,
+    pub accounts: Arc<Accounts>,
+    /// Media live here as long as the server does.
+    _folder: tempfile::TempDir,
+    /// Dropped only with the server: then whoever waits for news is answered.
+    _closing: watch::Sender<bool>,
+}
+
+/// Somebody who is logged in.
+pub struct Person {
+    pub user_id: String,
+    pub device_id: String,
+    pub token: String,
+}
+
+/// An answer.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    /// The body, if it is JSON.
+    pub json: Value,
+}
+
+impl Answer {
+    /// Status and errcode, to compare both at once.
+    pub fn error(&self) -> (u16, &str) {
+        (self.status.as_u16(), self.json["errcode"].as_str().unwrap_or_default())
+    }
+
+    /// The body of a success.
+    #[track_caller]
+    pub fn ok(self) -> Value {
+        assert_eq!(self.status, StatusCode::OK, "{}", self.json);
+        self.json
+    }
+}
+
+impl World {
+    /// A server where everybody may make an account, without limits.
+    pub fn new() -> Self {
+        Self::with(AccountConfig {
+            registration: Registration::Open,
+            limits: LimitConfig::unlimited(),
+            ..AccountConfig::default()
+        })
+    }
+
+    /// A server with these settings; passwords are always cheap.
+    pub fn with(config: AccountConfig) -> Self {
+        let passwords = PasswordConfig { argon2_memory_kib: 8, argon2_passes: 1, scram_iterations: 4096 };
+        let config = AccountConfig { passwords, ..config };
+        let domain = DomainId(1);
+        let server_name: OwnedServerName = owned_server_name!("example.org");
+        let folder = tempfile::tempdir().expect("a temporary folder");
+
+        let shard = Shard::open(Arc::new(MemoryEngine::new())).expect("an empty engine opens");
+        let clock = Arc::new(MilliSecondsSinceUnixEpoch::now);
+        let accounts = Accounts::new(shard.clone(), domain, server_name.clone(), config, clock);
+        let rooms = RoomsConfig {
+            domain,
+            server_name: server_name.clone(),
+            signing_key: SigningKey::from_seed("test", &[7; 32]).expect("a valid key id"),
+            cache_bytes: 16 * 1024 * 1024,
+            now: MilliSecondsSinceUnixEpoch::now,
+        };
+        let rooms = Rooms::open(shard.clone(), rooms).expect("an empty store opens");
+        let place = Place { domain, server_name, folder: folder.path().to_owned() };
+        let media = Media::open(shard, place, koine_media::Config::default()).expect("an empty folder opens");
+        let push = Arc::new(PushRules::new(accounts.clone()));
+        let config = ApiConfig { public_base_url: Some("https://matrix.example.org".to_owned()), ..ApiConfig::default() };
+        let (closing, closed) = watch::channel(false);
+        let cores = Cores {
+            accounts: accounts.clone(),
+            rooms,
+            media,
+            unread_rules: push.clone(),
+            push,
+            config,
+            observer: Arc::new(()),
+            closing: closed,
+        };
+        Self { router: koine_matrix_api::router(Api::new(cores)), accounts, _folder: folder, _closing: closing }
+    }
+
+    /// Any request.
+    pub async fn send(&self, request: Request<Body>) -> Answer {
+        let response = self.router.clone().oneshot(request).await.expect("the router does not fail");
+        let (parts, body) = response.into_parts();
+        let bytes = body.collect().await.expect("answers are complete").to_bytes();
+        let json = serde_json::from_slice(&bytes).unwrap_or_default();
+        Answer { status: parts.status, headers: parts.headers, json }
+    }
+
+    /// A request with a JSON body, or with none if it is `null`. `path` begins after `/_matrix/client`.
+    pub async fn call(&self, method: Method, path: &str, token: Option<&str>, body: Value) -> Answer {
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        self.call_raw(method, path, token, body.into()).await
+    }
+
+    /// The same with any bytes as body.
+    pub async fn call_raw(&self, method: Method, path: &str, token: Option<&str>, body: Vec<u8>) -> Answer {
+        let mut request = Request::builder().method(method).uri(format!("/_matrix/client{path}"));
+        if let Some(token) = token {
+            request = request.header(AUTHORIZATION, format!("Bearer {token}"));
+        }
+        self.send(request.body(body.into()).expect("a valid request")).await
+    }
+
+    /// Registers somebody, whose password is their name with an exclamation mark.
+    pub async fn person(&self, name: &str) -> Person {
+        let body = json!({ "username": name, "password": format!("{name}!"), "auth": { "type": "m.login.dummy" } });
+        let answer = self.call(Method::POST, "/v3/register", None, body).await.ok();
+        person(&answer)
+    }
+
+    /// Logs somebody in once more.
+    pub async fn log_in(&self, name: &str) -> Person {
+        let identifier = json!({ "type": "m.id.user", "user": name });
+        let body = json!({ "type": "m.login.password", "identifier": identifier, "password": format!("{name}!") });
+        let answer = self.call(Method::POST, "/v3/login", None, body).await.ok();
+        person(&answer)
+    }
+}
+
+impl Person {
+    /// A request of this person.
+    pub async fn call(&self, world: &World, method: Method, path: &str, body: Value) -> Answer {
+        world.call(method, path, Some(&self.token), body).await
+    }
+
+    /// `GET`
+    pub async fn get(&self, world: &World, path: &str) -> Answer {
+        self.call(world, Method::GET, path, Value::Null).await
+    }
+
+    /// `PUT`
+    pub async fn put(&self, world: &World, path: &str, body: Value) -> Answer {
+        self.call(world, Method::PUT, path, body).await
+    }
+
+    /// `POST`
+    pub async fn post(&self, world: &World, path: &str, body: Value) -> Answer {
+        self.call(world, Method::POST, path, body).await
+    }
+}
+
+fn person(answer: &Value) -> Person {
+    let text = |key: &str| answer[key].as_str().unwrap_or_default().to_owned();
+    Person { user_id: text("user_id"), device_id: text("device_id"), token: text("access_token") }
+}
+
+/// The password stage of user-interactive authentication.
+pub fn password_stage(name: &str, password: &str) -> Value {
+    json!({ "type": "m.login.password", "identifier": { "type": "m.id.user", "user": name }, "password": password })
+}
