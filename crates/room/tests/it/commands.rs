@@ -125,3 +125,30 @@ async fn a_message_copies_the_state_and_a_topic_changes_it() {
     let changed = room.state_changes(before, room.published().state, |_, _| true).expect("readable");
     assert_eq!(changed.iter().map(|placed| placed.event.event_id()).collect::<Vec<_>>(), [&*topic]);
 }
+
+#[tokio::test]
+async fn what_a_full_disk_refused_never_was_and_the_room_goes_on() {
+    use koine_store::{MemoryEngine, suite::{Fault, FaultyEngine}};
+    let engine = FaultyEngine::new(std::sync::Arc::new(MemoryEngine::new()));
+    let house = std::sync::Arc::new(House::on(std::sync::Arc::new(engine.clone())));
+    let id = house.public_room().await;
+    house.say(alice(), &id, "before").await;
+    engine.fail(Fault::Refuse);
+    let content = to_raw_value(&json!({ "body": "lost" })).expect("JSON");
+    let sender = Sender { user: alice(), device: None };
+    let refused: Vec<_> = (0..5).map(|_| house.rooms.send(sender, &id, "m.room.message", &content, None)).collect();
+    for attempt in refused {
+        let refused = attempt.await;
+        assert!(matches!(refused, Err(CommandError::Commit(_) | CommandError::Unsettled)), "{refused:?}");
+    }
+    let new = house.rooms.create(new_room(Preset::PublicChat, RoomVersionId::V11)).await;
+    assert!(matches!(new, Err(CommandError::Commit(_))), "{new:?}");
+    assert_eq!(house.bodies(&id), ["before"], "reading goes on");
+    engine.fail(None);
+    house.say(alice(), &id, "after").await;
+    house.public_room().await;
+    assert_eq!(house.bodies(&id), ["before", "after"]);
+    let room = house.room(&id);
+    let events = room.newest(i64::MIN, i64::MAX, 2).expect("readable");
+    assert_eq!(events[0].event.prev_events(), [events[1].event.event_id().to_owned()]);
+}
