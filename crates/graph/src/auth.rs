@@ -201,6 +201,3 @@ impl<'a, S: AuthState + ?Sized> Room<'a, S> {
         })
     }
 }
-
-#[cfg(test)]
-mod tests;

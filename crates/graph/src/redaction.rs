@@ -61,11 +61,11 @@ pub fn redact_content(rules: &RedactionRules, kind: &str, content: &mut Object<'
         "m.room.member" => content.retain(|key, value| match key {
             "membership" => true,
             "join_authorised_via_users_server" => rules.keep_room_member_join_authorised_via_users_server,
-            // Only `signed` stays of the invite, and the invite only when it has it.
+            // Only `signed` stays of the invite; without it an empty invite stays, as servers agree.
             "third_party_invite" if rules.keep_room_member_third_party_invite_signed => match value {
                 Json::Object(invite) => {
                     invite.retain(|key, _| key == "signed");
-                    !invite.is_empty()
+                    true
                 }
                 _ => false,
             },

@@ -290,6 +290,3 @@ impl<'e, E: EventSource + ?Sized> Loader<'e, E> {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -102,6 +102,9 @@ proptest! {
 
     #[test]
     fn any_bytes_are_taken_or_refused_as_serde_json_does(text in "[\\[\\]{}:,\"\\\\ux0-9a-e.+ -]{0,24}") {
-        prop_assert_eq!(parse(text.as_bytes()).is_ok(), serde_json::from_str::<Value>(&text).is_ok());
+        let theirs = serde_json::from_str::<Value>(&text);
+        // The other one wants numbers to fit into a float; ours are kept as they are written.
+        let too_large = theirs.as_ref().is_err_and(|error| error.to_string().contains("out of range"));
+        prop_assert_eq!(parse(text.as_bytes()).is_ok(), theirs.is_ok() || too_large);
     }
 }

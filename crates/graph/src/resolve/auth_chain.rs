@@ -47,12 +47,21 @@ pub fn auth_difference<E: EventSource + ?Sized>(
 ) -> Result<HashSet<OwnedEventId>, WalkError<E::Error>> {
     let loader = Loader::new(events);
     let mut times: HashMap<OwnedEventId, usize> = HashMap::new();
+    let mut missing = Vec::new();
     for set in conflicted {
         let mut chain = HashSet::new();
-        walk(&loader, set, &mut chain)?;
+        match walk(&loader, set, &mut chain) {
+            Err(WalkError::Missing(more)) => missing.extend(more),
+            walked => walked?,
+        }
         for id in chain {
             *times.entry(id).or_default() += 1;
         }
+    }
+    if !missing.is_empty() {
+        missing.sort();
+        missing.dedup();
+        return Err(WalkError::Missing(missing));
     }
     let mut difference: HashSet<OwnedEventId> =
         times.into_iter().filter(|(_, times)| *times < conflicted.len()).map(|(id, _)| id).collect();
