@@ -99,13 +99,17 @@ fn too_large(bytes_max: usize) -> Error {
     )
 }
 
-/// Refuses what no parser should see: bytes that are not UTF-8, and nesting past [`JSON_DEPTH_MAX`].
+/// Refuses what no parser should see: bytes that are not UTF-8, nesting past [`JSON_DEPTH_MAX`], and lists.
 pub fn check(bytes: &[u8]) -> Result<()> {
     if std::str::from_utf8(bytes).is_err() {
         return Err(Error::not_json("The body is not UTF-8"));
     }
     if depth_exceeds(bytes, JSON_DEPTH_MAX) {
         return Err(Error::bad_json(format!("The body is nested deeper than {JSON_DEPTH_MAX} levels")));
+    }
+    // Every body of this API is an object, but serde would read its keys out of a list just as well.
+    if bytes.trim_ascii_start().first() == Some(&b'[') && serde_json::from_slice::<IgnoredAny>(bytes).is_ok() {
+        return Err(Error::bad_json("The body is a list, not an object"));
     }
     Ok(())
 }
