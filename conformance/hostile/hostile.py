@@ -279,7 +279,7 @@ def encodings(w):
 BAD_USER_IDS = (
     "", "@", ":", "@:", "alice", "@alice", "alice:example.org", "@alice:", "@alice:exa mple",
     "@alice:example.org:abc", "@alice\0:example.org", "@" + "a" * 300 + ":example.org", "!x:example.org",
-    "@alice:[::1", "@alice:..", "@/../../etc/passwd", "@alice:example.org/../x", "💥", "%", "@alice:" + "x" * 10_000,
+    "@alice:[::1", "@/../../etc/passwd", "@alice:example.org/../x", "💥", "%", "@alice:" + "x" * 10_000,
 )  # fmt: skip
 BAD_ROOM_IDS = (
     "!", "!:", "room", "!room:", "!:example.org" * 40, "#room:example.org", "@a:example.org", "!ro om:exam ple", "!room:example.org:abc",

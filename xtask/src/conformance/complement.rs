@@ -17,14 +17,13 @@ use super::{Result, Summary, Yard, must, output_of};
 
 const MODULE: &str = "github.com/matrix-org/complement";
 /// Packages below the module that are run, and which tests of them: those of one server and its clients.
-const PACKAGES: [(&str, &str); 4] = [
+const PACKAGES: [(&str, &str); 3] = [
     ("tests/csapi", "."),
     (
         "tests",
         "^Test(ComplementCanCreateValidV12Rooms|IsDirectFlagLocal|KnockRoomsInPublicRoomsDirectory|LocalPngThumbnail|MediaWithoutFileName\
          |MSC4289.*|MSC4291RoomIDAsHashOfCreateEvent(_.*)?|RestrictedRoomsLocalJoin(InMSC3787Room)?|UnknownEndpoints|WriteMDirectAccountData)$",
     ),
-    ("tests/msc3874", "."),
     ("tests/msc4222", "."),
 ];
 /// Processes at once. Tests mostly wait, so more than there are cores.
@@ -33,6 +32,8 @@ const JOBS: usize = 4;
 const TIMEOUT: &str = "15m";
 /// Of a failed test's output, its last lines are shown; all of it is kept in a file.
 const SHOWN_LINES: usize = 12;
+/// With this the deployer begins what a server said, which is only in the file.
+const SERVER_LOG: &str = "---- last lines of ";
 
 struct Options {
     /// As `go test -run` takes it.
@@ -309,6 +310,7 @@ fn judge(seen: &Outcomes, known: &Known, everything_ran: bool, log: &Path) -> Su
         }
         summary.failures.push(format!("complement {name}"));
         let lines = seen.output.get(name).map(Vec::as_slice).unwrap_or_default();
+        let lines = lines.split(|line| line.contains(SERVER_LOG)).next().unwrap_or_default();
         println!("---- {name}");
         for line in &lines[lines.len().saturating_sub(SHOWN_LINES)..] {
             print!("    {line}");
