@@ -29,9 +29,7 @@ impl Media {
     /// Deletes one id. `false` if there was none. Goes on to the end when the caller goes away.
     pub async fn delete(&self, id: &MediaId) -> Result<bool, DeleteError> {
         let (media, id) = (self.clone(), id.clone());
-        tokio::spawn(async move { media.delete_to_the_end(&id).await })
-            .await
-            .expect("deleting media does not panic")
+        tokio::spawn(async move { media.delete_to_the_end(&id).await }).await.expect("deleting media does not panic")
     }
 
     async fn delete_to_the_end(&self, id: &MediaId) -> Result<bool, DeleteError> {

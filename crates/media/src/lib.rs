@@ -78,7 +78,9 @@ pub struct Place {
 #[derive(Debug, Error)]
 pub enum OpenError {
     /// The folder cannot be created or written.
-    #[error("the media folder {folder} cannot be used: {source}; check that it is there and that the server may write to it")]
+    #[error(
+        "the media folder {folder} cannot be used: {source}; check that it is there and that the server may write to it"
+    )]
     Folder {
         /// Which one.
         folder: PathBuf,

@@ -184,7 +184,8 @@ impl Media {
             return Err(ThumbnailError::TooManyPixels { pixels, max: pixels_max });
         }
         let need = units(header.decoded_bytes).min(self.workshop().memory_units);
-        let place = self.workshop().memory.clone().acquire_many_owned(need).await.expect("the semaphore is never closed");
+        let place =
+            self.workshop().memory.clone().acquire_many_owned(need).await.expect("the semaphore is never closed");
 
         let media = self.clone();
         blocking(move || {

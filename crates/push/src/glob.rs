@@ -76,13 +76,7 @@ impl Glob {
     ///
     /// For all segments but the last, the leftmost place where they fit is as good as any: it leaves the most room for
     /// the rest. The last one is tried at every place, since it must also end well.
-    fn search(
-        &self,
-        text: &[char],
-        fuel: &Fuel,
-        begins: impl Fn(usize) -> bool,
-        ends: impl Fn(usize) -> bool,
-    ) -> bool {
+    fn search(&self, text: &[char], fuel: &Fuel, begins: impl Fn(usize) -> bool, ends: impl Fn(usize) -> bool) -> bool {
         let Some((last, leading)) = self.segments.split_last() else { return false };
         let mut from = 0;
         for (index, segment) in leading.iter().enumerate() {

@@ -78,7 +78,9 @@ impl Matcher {
     /// Compiles the rules of this user.
     pub fn new(rules: &Ruleset, user: &UserId) -> Self {
         let all = Kind::ALL.into_iter().flat_map(|kind| rules.of(kind).iter().map(move |rule| (kind, rule)));
-        Self { rules: all.filter(|(_, rule)| rule.enabled).filter_map(|(kind, rule)| ready(kind, rule, user)).collect() }
+        Self {
+            rules: all.filter(|(_, rule)| rule.enabled).filter_map(|(kind, rule)| ready(kind, rule, user)).collect(),
+        }
     }
 
     /// What these rules say about an event. Nobody is told of their own events.
@@ -89,7 +91,8 @@ impl Matcher {
             return NOTHING;
         }
         let fuel = Fuel::new();
-        let matching = self.rules.iter().find(|rule| rule.tests.iter().all(|test| test.holds(user, event, room, &fuel)));
+        let matching =
+            self.rules.iter().find(|rule| rule.tests.iter().all(|test| test.holds(user, event, room, &fuel)));
         matching.map_or(NOTHING, |rule| Decision {
             notify: rule.notify,
             highlight: rule.highlight,

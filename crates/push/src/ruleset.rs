@@ -169,6 +169,7 @@ mod tests {
 
     use super::*;
 
+    #[expect(clippy::needless_pass_by_value, reason = "the table below reads better without references")]
     fn rule(id: &str, enabled: bool, conditions: Value, actions: Value) -> Value {
         json!({ "rule_id": id, "default": true, "enabled": enabled, "conditions": conditions, "actions": actions })
     }

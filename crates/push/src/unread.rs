@@ -4,11 +4,7 @@ use koine_room::{Placed, UnreadContext, UnreadRules, Verdict, creators};
 use ruma_common::UserId;
 use serde_json::Value;
 
-use crate::{
-    event::EventView,
-    matcher::Surroundings,
-    rules::PushRules,
-};
+use crate::{event::EventView, matcher::Surroundings, rules::PushRules};
 
 /// The level needed to address everybody, unless the room says otherwise. [CS-API §mroompower_levels]
 const NOTIFICATION_LEVEL_DEFAULT: i64 = 50;
@@ -55,13 +51,15 @@ impl Surroundings for Counted<'_> {
     }
 
     fn sender_may_notify(&self, key: &str) -> bool {
-        let is_creator = || self.room.create().is_some_and(|create| creators(&create.event).contains(&self.sender.to_owned()));
+        let is_creator =
+            || self.room.create().is_some_and(|create| creators(&create.event).contains(&self.sender.to_owned()));
         // Since room version 12 the creators stand above every level.
         let authorization = &self.room.room().rules().authorization;
         if authorization.explicitly_privilege_room_creators && is_creator() {
             return true;
         }
-        let levels = self.room.power_levels().and_then(|placed| serde_json::from_str(placed.event.content().get()).ok());
+        let levels =
+            self.room.power_levels().and_then(|placed| serde_json::from_str(placed.event.content().get()).ok());
         match levels {
             Some(levels) => may_notify(&levels, self.sender, key),
             None => is_creator() && CREATOR_LEVEL >= NOTIFICATION_LEVEL_DEFAULT,

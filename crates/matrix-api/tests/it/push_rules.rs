@@ -130,3 +130,55 @@ async fn changes_come_down_the_sync() {
     let quiet = get(&world, &alice, &format!("/v3/sync?since={since}")).await;
     assert_eq!(rules(&quiet), None);
 }
+
+/// A room of Bob's with Alice in it.
+async fn room_of_two(world: &World, bob: &Person, alice: &Person) -> String {
+    let body = json!({ "preset": "private_chat", "invite": [alice.user_id] });
+    let room = bob.call(world, Method::POST, "/v3/createRoom", body).await.ok();
+    let room = room["room_id"].as_str().expect("a room").to_owned();
+    alice.call(world, Method::POST, &format!("/v3/rooms/{room}/join"), json!({})).await.ok();
+    room
+}
+
+async fn send(world: &World, who: &Person, room: &str, txn: &str, content: Value) {
+    let path = format!("/v3/rooms/{room}/send/m.room.message/{txn}");
+    who.call(world, Method::PUT, &path, content).await.ok();
+}
+
+/// Notifications and highlights that somebody has in the room.
+async fn unread(world: &World, who: &Person, room: &str) -> (Value, Value) {
+    let sync = get(world, who, "/v3/sync").await;
+    let counts = &sync["rooms"]["join"][room]["unread_notifications"];
+    (counts["notification_count"].clone(), counts["highlight_count"].clone())
+}
+
+#[tokio::test]
+async fn what_counts_as_unread_is_what_the_rules_say() {
+    let world = World::new();
+    let (alice, bob) = (world.person("alice").await, world.person("bob").await);
+    let room = room_of_two(&world, &bob, &alice).await;
+    let text = |mentions: Value| json!({ "msgtype": "m.text", "body": "hello", "m.mentions": mentions });
+    let (before, _) = unread(&world, &alice, &room).await;
+    let before = before.as_u64().expect("a number");
+    let expect = async |notifications: u64, highlights: u64, why: &str| {
+        let counts = unread(&world, &alice, &room).await;
+        assert_eq!(counts, (json!(before + notifications), json!(highlights)), "{why}");
+    };
+    send(&world, &bob, &room, "1", text(json!({}))).await;
+    expect(1, 0, "a message").await;
+    send(&world, &bob, &room, "2", text(json!({ "user_ids": [alice.user_id] }))).await;
+    expect(2, 1, "a mention").await;
+    send(&world, &bob, &room, "3", json!({ "msgtype": "m.notice", "body": "beep" })).await;
+    expect(2, 1, "a notice").await;
+    send(&world, &bob, &room, "4", text(json!({ "room": true }))).await;
+    expect(3, 2, "everybody is addressed by the one who made the room").await;
+    put(&world, &alice, &format!("room/{room}"), json!({ "actions": [] })).await;
+    send(&world, &bob, &room, "5", text(json!({}))).await;
+    expect(3, 2, "a message in a room that was silenced").await;
+
+    let (before, _) = unread(&world, &bob, &room).await;
+    send(&world, &alice, &room, "1", text(json!({ "room": true }))).await;
+    let (after, highlights) = unread(&world, &bob, &room).await;
+    assert_eq!(after.as_u64(), before.as_u64().map(|count| count + 1), "it is a message");
+    assert_eq!(highlights, json!(0), "but Alice has not the power to address everybody");
+}

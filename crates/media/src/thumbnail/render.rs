@@ -92,17 +92,12 @@ fn limits(decoded_bytes: u64) -> Limits {
 }
 
 fn open(path: &Path) -> Result<ImageReader<BufReader<File>>, ThumbnailError> {
-    ImageReader::open(path)
-        .and_then(ImageReader::with_guessed_format)
-        .map_err(ThumbnailError::Disk)
+    ImageReader::open(path).and_then(ImageReader::with_guessed_format).map_err(ThumbnailError::Disk)
 }
 
 fn known_format<R: std::io::BufRead + Seek>(reader: &ImageReader<R>) -> Result<ImageFormat, ThumbnailError> {
     use ImageFormat::{Gif, Jpeg, Png, WebP};
-    reader
-        .format()
-        .filter(|format| matches!(format, Png | Jpeg | Gif | WebP))
-        .ok_or(ThumbnailError::NotAPicture)
+    reader.format().filter(|format| matches!(format, Png | Jpeg | Gif | WebP)).ok_or(ThumbnailError::NotAPicture)
 }
 
 /// Whether the original shows one still picture: an animation must not be handed out as a thumbnail unless asked for.
@@ -159,12 +154,7 @@ impl Plan {
                 } else {
                     (width, scaled(spec.height, width, spec.width))
                 };
-                Self {
-                    cut_width,
-                    cut_height,
-                    width: cut_width.min(spec.width),
-                    height: cut_height.min(spec.height),
-                }
+                Self { cut_width, cut_height, width: cut_width.min(spec.width), height: cut_height.min(spec.height) }
             }
         }
     }

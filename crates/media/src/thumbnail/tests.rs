@@ -57,6 +57,7 @@ impl House {
     }
 }
 
+#[derive(Debug)]
 struct Shown {
     content_type: &'static str,
     picture: DynamicImage,
@@ -175,10 +176,10 @@ fn crc32(bytes: &[u8]) -> u32 {
 async fn bombs_are_refused_by_their_header() {
     let house = House::new();
     let bomb = house.upload(&png_bomb(20_000, 20_000)).await;
-    let error = house.thumbnail(&bomb, 32, 32, Method::Crop).await.err().expect("refused");
+    let error = house.thumbnail(&bomb, 32, 32, Method::Crop).await.expect_err("refused");
     assert!(matches!(error, ThumbnailError::TooManyPixels { pixels: 400_000_000, max: 4_000_000 }), "{error}");
     let wide = house.upload(&png_bomb(4_000_000_000, 1)).await;
-    let error = house.thumbnail(&wide, 32, 32, Method::Crop).await.err().expect("refused");
+    let error = house.thumbnail(&wide, 32, 32, Method::Crop).await.expect_err("refused");
     assert!(matches!(error, ThumbnailError::NeedsTooMuchMemory), "{error}");
 }
 
@@ -186,16 +187,16 @@ async fn bombs_are_refused_by_their_header() {
 async fn what_is_no_picture_or_a_broken_one_gets_a_clear_error() {
     let house = House::new();
     let text = house.upload(b"just text, whatever its name").await;
-    let error = house.thumbnail(&text, 32, 32, Method::Crop).await.err().expect("refused");
+    let error = house.thumbnail(&text, 32, 32, Method::Crop).await.expect_err("refused");
     assert!(matches!(error, ThumbnailError::NotAPicture), "{error}");
     let empty = house.upload(b"").await;
-    let error = house.thumbnail(&empty, 32, 32, Method::Crop).await.err().expect("refused");
+    let error = house.thumbnail(&empty, 32, 32, Method::Crop).await.expect_err("refused");
     assert!(matches!(error, ThumbnailError::NotAPicture), "{error}");
 
     for format in [ImageFormat::Png, ImageFormat::Gif, ImageFormat::WebP] {
         let whole = encoded(&picture(300, 300), format);
         let cut = house.upload(&whole[..whole.len() / 2]).await;
-        let error = house.thumbnail(&cut, 32, 32, Method::Crop).await.err().expect("refused");
+        let error = house.thumbnail(&cut, 32, 32, Method::Crop).await.expect_err("refused");
         assert!(matches!(error, ThumbnailError::Undecodable(_)), "{format:?}: {error}");
     }
 }
@@ -232,7 +233,7 @@ async fn a_thumbnail_for_the_impatient_is_refused_when_many_wait() {
     let item = house.upload(&encoded(&picture(200, 200), ImageFormat::Png)).await;
     let waiting = house.media.workshop().waiting.clone();
     let taken = waiting.acquire_many_owned(THUMBNAILS_WAITING_MAX as u32).await.expect("free");
-    let error = house.thumbnail(&item, 32, 32, Method::Crop).await.err().expect("refused");
+    let error = house.thumbnail(&item, 32, 32, Method::Crop).await.expect_err("refused");
     assert!(matches!(error, ThumbnailError::Busy), "{error}");
     drop(taken);
     house.thumbnail(&item, 32, 32, Method::Crop).await.expect("made");

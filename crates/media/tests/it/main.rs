@@ -8,9 +8,7 @@ use std::{
 
 use koine_media::{Config, Description, Item, Media, MediaId, Place, UploadError};
 use koine_store::{DomainId, MemoryEngine, Shard};
-use ruma_common::{
-    MilliSecondsSinceUnixEpoch, OwnedMxcUri, owned_server_name, owned_user_id, server_name, user_id,
-};
+use ruma_common::{MilliSecondsSinceUnixEpoch, OwnedMxcUri, owned_server_name, owned_user_id, server_name, user_id};
 use tokio::io::AsyncReadExt;
 
 /// A store and a folder that outlive the media opened on them.
@@ -168,7 +166,7 @@ async fn a_file_over_the_limit_is_refused_and_leaves_nothing() {
     upload(&media, b"0123456789").await.expect("just fits");
     let error = upload(&media, b"01234567890").await.expect_err("too large");
     assert!(matches!(error, UploadError::TooLarge { max: 10 }), "{error}");
-    let error = media.begin_upload(Some(11)).await.err().expect("refused when announced");
+    let error = media.begin_upload(Some(11)).await.expect_err("refused when announced");
     assert!(matches!(error, UploadError::TooLarge { max: 10 }), "{error}");
     assert!(house.files("incoming").is_empty());
     assert_eq!(house.files("content").len(), 1);
@@ -273,7 +271,7 @@ fn opening_a_folder_that_cannot_be_written_says_so() {
     let file = house.folder.path().join("file");
     fs::write(&file, "in the way").expect("written");
     let place = Place { domain: DomainId(1), server_name: owned_server_name!("example.org"), folder: file };
-    let error = Media::open(house.shard.clone(), place, Config::default()).err().expect("refused");
+    let error = Media::open(house.shard.clone(), place, Config::default()).expect_err("refused");
     assert!(error.to_string().contains("check that it is there"), "{error}");
 }
 

@@ -114,6 +114,7 @@ fn the_master_switch_silences_everything_but_the_rules_above_it() {
     assert_eq!(said(&rules, &PAIR, &mention), "-");
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the cases below read better without references")]
 fn add(rules: &mut Ruleset, kind: Kind, id: &str, actions: Value, conditions: Value, pattern: Option<&str>) {
     let rule = NewRule {
         kind,
@@ -148,7 +149,14 @@ fn kinds_are_looked_at_in_their_order() {
 fn the_most_important_of_two_matching_rules_counts() {
     let mut rules = defaults();
     add(&mut rules, Kind::Content, "time", json!([]), Value::Null, Some("time"));
-    add(&mut rules, Kind::Content, "tea", json!(["notify", { "set_tweak": "sound", "value": "kettle" }]), Value::Null, Some("tea"));
+    add(
+        &mut rules,
+        Kind::Content,
+        "tea",
+        json!(["notify", { "set_tweak": "sound", "value": "kettle" }]),
+        Value::Null,
+        Some("tea"),
+    );
     assert_eq!(said(&rules, &GROUP, &text("It's time for tea")), "notify kettle");
 }
 

@@ -27,13 +27,8 @@ impl House {
     }
 
     async fn mute(&self, room: &str) -> Result<(), ChangeError> {
-        let rule = NewRule {
-            kind: Kind::Room,
-            rule_id: room.to_owned(),
-            actions: vec![],
-            conditions: None,
-            pattern: None,
-        };
+        let rule =
+            NewRule { kind: Kind::Room, rule_id: room.to_owned(), actions: vec![], conditions: None, pattern: None };
         self.rules.change(&self.alice, |rules| rules.put(rule.clone(), Position::default())).await
     }
 
