@@ -11,9 +11,7 @@ use ruma_common::{
 use serde_json::value::RawValue;
 
 use crate::{
-    event::{
-        AUTH_EVENTS_MAX, EVENT_BYTES_MAX, Event, FIELD_BYTES_MAX, Inner, PREV_EVENTS_MAX, room_of_create,
-    },
+    event::{AUTH_EVENTS_MAX, EVENT_BYTES_MAX, Event, FIELD_BYTES_MAX, Inner, PREV_EVENTS_MAX, room_of_create},
     hashes,
     json::{self, INTEGER_MAX, Json, JsonError, Object},
     keys::{BASE64, SigningKey},
@@ -99,12 +97,7 @@ pub enum DraftError {
 
 impl Draft {
     /// Hashes and signs the draft as `server`, in a room version from 3 on.
-    pub fn seal(
-        self,
-        rules: &RoomVersionRules,
-        server: &ServerName,
-        key: &SigningKey,
-    ) -> Result<Event, DraftError> {
+    pub fn seal(self, rules: &RoomVersionRules, server: &ServerName, key: &SigningKey) -> Result<Event, DraftError> {
         self.seal_with(rules, server, key, None)
     }
 

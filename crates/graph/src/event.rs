@@ -264,7 +264,8 @@ impl Event {
 
     /// Whether the content is the one that the sender hashed. If not, go on with [`crate::redact`]ed form.
     pub fn content_hash_matches(&self) -> bool {
-        crate::json::parse(self.json()).is_ok_and(|json| json.as_object().is_some_and(crate::hashes::content_hash_matches))
+        crate::json::parse(self.json())
+            .is_ok_and(|json| json.as_object().is_some_and(crate::hashes::content_hash_matches))
     }
 
     /// The hash over what a redaction leaves, which events of versions 1 and 2 name beside the id.

@@ -100,9 +100,7 @@ impl PublicKey {
     /// Whether `signature`, in base64, is this key's under `message`.
     pub fn verifies(&self, message: &[u8], signature: &str) -> bool {
         let bytes = BASE64.decode(signature).ok().and_then(|bytes| <[u8; 64]>::try_from(bytes).ok());
-        bytes.is_some_and(|bytes| {
-            self.0.verify_strict(message, &ed25519_dalek::Signature::from_bytes(&bytes)).is_ok()
-        })
+        bytes.is_some_and(|bytes| self.0.verify_strict(message, &ed25519_dalek::Signature::from_bytes(&bytes)).is_ok())
     }
 }
 

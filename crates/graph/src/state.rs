@@ -161,12 +161,7 @@ impl StateMap {
     }
 
     /// The state in which nothing holds for this type and state key.
-    pub fn remove<S: NodeSource + ?Sized>(
-        self,
-        source: &S,
-        kind: &str,
-        state_key: &str,
-    ) -> Result<Change, S::Error> {
+    pub fn remove<S: NodeSource + ?Sized>(self, source: &S, kind: &str, state_key: &str) -> Result<Change, S::Error> {
         self.apply(source, [Edit::remove(kind, state_key)])
     }
 

@@ -103,10 +103,7 @@ fn compare(current: &Levels, new: &Levels, sender: &UserId, has: Level, notifica
 }
 
 /// Entries that are not the same in both: name, current value, new value.
-fn changes<'a>(
-    current: &'a Map,
-    new: &'a Map,
-) -> impl Iterator<Item = (&'a str, Option<i64>, Option<i64>)> {
+fn changes<'a>(current: &'a Map, new: &'a Map) -> impl Iterator<Item = (&'a str, Option<i64>, Option<i64>)> {
     let kept = current.iter().map(|(key, level)| (key, level, new.value(key)));
     let added = new.iter().filter(|(key, _)| current.get(key) == Said::Nothing).map(|(key, level)| (key, None, level));
     kept.chain(added).filter(|(_, current, new)| current != new)

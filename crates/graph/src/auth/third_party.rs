@@ -7,7 +7,7 @@ use super::{AuthState, Refusal, Room, Verdict};
 use crate::{
     content::raw_field,
     event::{Event, Membership},
-    json::{self, Json},
+    json::{self, Json, Object},
     keys::PublicKey,
 };
 
@@ -55,7 +55,7 @@ pub(super) fn check<S: AuthState + ?Sized>(room: &Room<'_, S>, event: &Event, ta
     let mut signatures = signatures
         .into_iter()
         .flat_map(|servers| servers.iter().filter_map(|(_, of_server)| of_server.as_object()))
-        .flat_map(|of_server| of_server.iter())
+        .flat_map(Object::iter)
         .filter(|(key_id, _)| key_id.starts_with("ed25519:"))
         .filter_map(|(_, signature)| signature.as_str())
         .take(SIGNATURES_MAX);

@@ -88,12 +88,7 @@ fn whole_number(event: &Object<'_>, field: &'static str, max: i64) -> Result<(),
     }
 }
 
-fn references(
-    rules: &RoomVersionRules,
-    event: &Object<'_>,
-    field: &'static str,
-    max: usize,
-) -> Result<(), EventError> {
+fn references(rules: &RoomVersionRules, event: &Object<'_>, field: &'static str, max: usize) -> Result<(), EventError> {
     let list = event.get(field).ok_or(EventError::Missing(field))?.as_array().ok_or(EventError::Invalid(field))?;
     if list.len() > max {
         return Err(EventError::TooMany { field, count: list.len(), max });

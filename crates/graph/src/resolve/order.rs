@@ -17,7 +17,7 @@ use crate::{
 /// that could come next the smallest by power level (the greater is the smaller), time and id.
 pub(super) fn by_power<E: EventSource + ?Sized>(
     rules: &RoomVersionRules,
-    events: BTreeMap<OwnedEventId, Event>,
+    events: &BTreeMap<OwnedEventId, Event>,
     loader: &Loader<'_, E>,
 ) -> Result<Vec<Event>, WalkError<E::Error>> {
     type Rank = (Reverse<Level>, MilliSecondsSinceUnixEpoch, OwnedEventId);
@@ -25,7 +25,7 @@ pub(super) fn by_power<E: EventSource + ?Sized>(
     let mut waits_for: HashMap<OwnedEventId, usize> = HashMap::with_capacity(events.len());
     let mut allows: HashMap<OwnedEventId, Vec<OwnedEventId>> = HashMap::new();
     let mut ready: BinaryHeap<Reverse<Rank>> = BinaryHeap::new();
-    for (id, event) in &events {
+    for (id, event) in events {
         let rank = (Reverse(sender_level(rules, event, loader)?), event.origin_server_ts(), id.clone());
         let mut auth_events: Vec<&OwnedEventId> =
             event.auth_events().iter().filter(|id| events.contains_key(*id)).collect();
@@ -62,8 +62,7 @@ fn sender_level<E: EventSource + ?Sized>(
     event: &Event,
     loader: &Loader<'_, E>,
 ) -> Result<Level, WalkError<E::Error>> {
-    let create =
-        if event.kind() == "m.room.create" { Some(event.clone()) } else { loader.create_of(rules, event)? };
+    let create = if event.kind() == "m.room.create" { Some(event.clone()) } else { loader.create_of(rules, event)? };
     let power_levels = loader.auth_event(event, "m.room.power_levels", "")?;
     let levels = PowerLevels::new(&rules.authorization, create.as_ref(), power_levels.as_ref());
     Ok(levels.user_level(event.sender()))

@@ -41,8 +41,8 @@ pub(super) fn resolve<N: NodeSource + ?Sized, E: EventSource + ?Sized>(
     //    enlarge X by adding the events in the auth chain of P which also belong to the full conflicted set. Sort X into
     //    a list using the reverse topological power ordering.
     let power = with_auth_chains(&events);
-    let power = events.extract_if(.., |id, _| power.contains(id)).collect();
-    let power = by_power(rules, power, loader)?;
+    let power: BTreeMap<_, _> = events.extract_if(.., |id, _| power.contains(id)).collect();
+    let power = by_power(rules, &power, loader)?;
 
     // 2. Apply the iterative auth checks algorithm, starting from the unconflicted state map [RV12: an empty state map],
     //    to the list of events from the previous step to get a partially resolved state.
@@ -70,8 +70,7 @@ fn is_power_event(event: &Event) -> bool {
     match (event.kind(), event.state_key()) {
         ("m.room.power_levels" | "m.room.join_rules", Some("")) => true,
         ("m.room.member", Some(target)) => {
-            target != event.sender().as_str()
-                && matches!(event.membership(), Some(Membership::Leave | Membership::Ban))
+            target != event.sender().as_str() && matches!(event.membership(), Some(Membership::Leave | Membership::Ban))
         }
         _ => false,
     }

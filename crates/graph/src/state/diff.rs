@@ -59,7 +59,11 @@ impl<S: NodeSource + ?Sized> Walk<'_, S> {
         }
     }
 
-    fn branches(&mut self, (before, one): (NodeId, &Branch), (after, other): (NodeId, &Branch)) -> Result<(), S::Error> {
+    fn branches(
+        &mut self,
+        (before, one): (NodeId, &Branch),
+        (after, other): (NodeId, &Branch),
+    ) -> Result<(), S::Error> {
         let step = one.step.min(other.step);
         if one.path.up_to(step) != other.path.up_to(step) {
             // Their ways part above both: nothing in common.
@@ -107,13 +111,7 @@ impl<S: NodeSource + ?Sized> Walk<'_, S> {
         }
     }
 
-    fn tell(
-        &mut self,
-        kind: Arc<str>,
-        state_key: Box<str>,
-        before: Option<OwnedEventId>,
-        after: Option<OwnedEventId>,
-    ) {
+    fn tell(&mut self, kind: Arc<str>, state_key: Box<str>, before: Option<OwnedEventId>, after: Option<OwnedEventId>) {
         self.found.push(Difference { kind, state_key, before, after });
     }
 }

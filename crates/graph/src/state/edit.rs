@@ -41,11 +41,7 @@ enum Tree {
     Empty,
 }
 
-pub(super) fn apply<S: NodeSource + ?Sized>(
-    map: StateMap,
-    source: &S,
-    edits: Vec<Edit>,
-) -> Result<Change, S::Error> {
+pub(super) fn apply<S: NodeSource + ?Sized>(map: StateMap, source: &S, edits: Vec<Edit>) -> Result<Change, S::Error> {
     let mut edits: Vec<(Path, Edit)> =
         edits.into_iter().map(|edit| (Path::of(&edit.kind, &edit.state_key), edit)).collect();
     // The sort is stable, so that the last edit of an entry stays the last.
@@ -157,12 +153,7 @@ impl<S: NodeSource + ?Sized> Work<'_, S> {
     }
 
     /// A branch over these children, or what it shrinks to when they are few.
-    fn join(
-        &mut self,
-        step: u8,
-        path: Path,
-        mut children: Vec<(Child, Option<Node>)>,
-    ) -> Result<Tree, S::Error> {
+    fn join(&mut self, step: u8, path: Path, mut children: Vec<(Child, Option<Node>)>) -> Result<Tree, S::Error> {
         let len: u64 = children.iter().map(|(child, _)| child.len).sum();
         if len <= LEAF_MAX as u64 {
             let mut entries = Vec::with_capacity(LEAF_MAX);
@@ -204,8 +195,7 @@ impl<S: NodeSource + ?Sized> Work<'_, S> {
             children: vec![Child { bits: branch.path.step(step), len: branch.len(), id }],
         };
         // Removals of what cannot be there would stand beside the new branch as well.
-        let edits: Vec<_> =
-            edits.iter().filter(|(path, _)| path.up_to(step) == above.path).cloned().collect();
+        let edits: Vec<_> = edits.iter().filter(|(path, _)| path.up_to(step) == above.path).cloned().collect();
         self.edit_branch(id, &above, &edits)
     }
 

@@ -2,10 +2,7 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use super::{
-    Entry, Node, NodeId, NodeSource, Path,
-    path::TYPE_STEPS,
-};
+use super::{Entry, Node, NodeId, NodeSource, Path, path::TYPE_STEPS};
 
 /// Entries of a state. After an error it ends.
 pub struct Iter<'s, S: ?Sized> {

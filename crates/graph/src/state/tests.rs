@@ -10,7 +10,7 @@ type Plain = BTreeMap<(String, String), OwnedEventId>;
 
 fn event_id(number: u64) -> OwnedEventId {
     // Both sorts of id: hashes, and the free ones of versions 1 and 2.
-    let id = if number % 3 == 0 {
+    let id = if number.is_multiple_of(3) {
         format!("${number}:example.org")
     } else {
         use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -37,7 +37,8 @@ fn contents(nodes: &MemoryNodes, map: StateMap) -> Plain {
 fn large(members: u64) -> Plain {
     let mut plain: Plain =
         (0..members).map(|n| (("m.room.member".to_owned(), format!("@user{n}:example.org")), event_id(n))).collect();
-    for (n, kind) in ["create", "power_levels", "join_rules", "name", "topic", "history_visibility"].iter().enumerate() {
+    for (n, kind) in ["create", "power_levels", "join_rules", "name", "topic", "history_visibility"].iter().enumerate()
+    {
         plain.insert((format!("m.room.{kind}"), String::new()), event_id(1_000_000 + n as u64));
     }
     plain

@@ -42,14 +42,41 @@ fn any_value() -> impl Strategy<Value = Value> {
 }
 
 const KINDS: &[&str] = &[
-    "m.room.create", "m.room.member", "m.room.join_rules", "m.room.power_levels", "m.room.aliases",
-    "m.room.history_visibility", "m.room.redaction", "m.room.third_party_invite", "m.room.message", "x",
+    "m.room.create",
+    "m.room.member",
+    "m.room.join_rules",
+    "m.room.power_levels",
+    "m.room.aliases",
+    "m.room.history_visibility",
+    "m.room.redaction",
+    "m.room.third_party_invite",
+    "m.room.message",
+    "x",
 ];
 
 const FIELDS: &[&str] = &[
-    "membership", "join_authorised_via_users_server", "third_party_invite", "creator", "join_rule", "allow", "ban",
-    "events", "events_default", "kick", "redact", "state_default", "users", "users_default", "invite",
-    "notifications", "aliases", "history_visibility", "redacts", "body", "room_version", "m.federate",
+    "membership",
+    "join_authorised_via_users_server",
+    "third_party_invite",
+    "creator",
+    "join_rule",
+    "allow",
+    "ban",
+    "events",
+    "events_default",
+    "kick",
+    "redact",
+    "state_default",
+    "users",
+    "users_default",
+    "invite",
+    "notifications",
+    "aliases",
+    "history_visibility",
+    "redacts",
+    "body",
+    "room_version",
+    "m.federate",
 ];
 
 fn any_content() -> impl Strategy<Value = Value> {

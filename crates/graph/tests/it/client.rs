@@ -32,7 +32,8 @@ fn a_state_event_has_its_key_and_can_be_stripped() {
     let seen = client(&event, &world, ClientForm::Full, None);
     assert_eq!((&seen["state_key"], &seen["room_id"]), (&json!(""), &json!(world.room_id)));
     let stripped: Value = serde_json::from_str(event.stripped_json().get()).expect("JSON");
-    let expected = json!({"content": {"topic": "t"}, "sender": "@alice:example.org", "state_key": "", "type": "m.room.topic"});
+    let expected =
+        json!({"content": {"topic": "t"}, "sender": "@alice:example.org", "state_key": "", "type": "m.room.topic"});
     assert_eq!(stripped, expected);
     let create = world.events.values().find(|event| event.kind() == "m.room.create").expect("there");
     assert_eq!(client(create, &world, ClientForm::Full, None)["room_id"], json!(world.room_id));
@@ -50,7 +51,10 @@ fn a_redaction_says_at_both_places_what_it_redacts() {
             let redaction = world.seal(draft);
             let redaction = world.add(redaction, state).expect("alice may redact");
             assert_eq!(redaction.redacts(&world.rules).as_deref(), Some(message.event_id()));
-            assert_eq!(redaction.content_field::<String>("redacts").is_some(), world.rules.redaction.content_field_redacts);
+            assert_eq!(
+                redaction.content_field::<String>("redacts").is_some(),
+                world.rules.redaction.content_field_redacts
+            );
             let seen = client(&redaction, &world, ClientForm::Full, None);
             assert_eq!(seen["redacts"], json!(message.event_id()), "{version}");
             assert_eq!(seen["content"]["redacts"], json!(message.event_id()), "{version}");
@@ -68,7 +72,10 @@ fn a_redacted_event_keeps_its_name_and_place() {
         let message = world.ok("alice", "m.room.message", None, json!({"body": "hi"}));
         for event in world.events.values().chain([&message]) {
             let left = redact(&world.rules, event).expect("parses");
-            assert_eq!((left.event_id(), left.room_id(), left.sender()), (event.event_id(), event.room_id(), event.sender()));
+            assert_eq!(
+                (left.event_id(), left.room_id(), left.sender()),
+                (event.event_id(), event.room_id(), event.sender())
+            );
             assert_eq!((left.prev_events(), left.auth_events()), (event.prev_events(), event.auth_events()));
             assert_eq!(left.reference_hash(&world.rules), event.reference_hash(&world.rules));
         }

@@ -26,7 +26,11 @@ fn message() -> Value {
 fn with(field: &str, value: Value) -> Value {
     let mut event = message();
     let object = event.as_object_mut().expect("an object");
-    if value.is_null() { object.remove(field) } else { object.insert(field.to_owned(), value) };
+    if value.is_null() {
+        object.remove(field)
+    } else {
+        object.insert(field.to_owned(), value)
+    };
     event
 }
 
@@ -83,15 +87,13 @@ fn what_is_wrong_is_named() {
         assert_eq!(parse(&RoomVersionId::V11, &with(field, value)).err(), Some(expected), "{field}");
     }
     assert_eq!(Event::parse(&rules(&RoomVersionId::V11), b"[]").err(), Some(EventError::NotAnObject));
-    assert_eq!(
-        Event::parse(&rules(&RoomVersionId::V11), b"{").err(),
-        Some(EventError::Json(JsonError::EndsEarly))
-    );
+    assert_eq!(Event::parse(&rules(&RoomVersionId::V11), b"{").err(), Some(EventError::Json(JsonError::EndsEarly)));
 }
 
 #[test]
 fn size_is_measured_in_canonical_form_without_unsigned() {
-    let room = EVENT_BYTES_MAX - parse(&RoomVersionId::V11, &with("content", json!({"body": ""}))).expect("fits").json().len();
+    let room =
+        EVENT_BYTES_MAX - parse(&RoomVersionId::V11, &with("content", json!({"body": ""}))).expect("fits").json().len();
     let padded = |length: usize| with("content", json!({ "body": "x".repeat(length) }));
     let mut largest = padded(room);
     largest["unsigned"] = json!({ "more": "y".repeat(1000) });

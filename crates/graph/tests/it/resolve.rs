@@ -138,7 +138,13 @@ fn any_try() -> impl Strategy<Value = Try> {
         5 => (0..NAMES.len(), prop::sample::select(&["join", "join", "leave", "ban", "invite"][..]))
             .prop_map(|(target, word)| What::Member(target, word)),
     ];
-    (any::<prop::sample::Index>(), prop::option::weighted(0.2, any::<prop::sample::Index>()), 0..NAMES.len(), what, 0_u32..6)
+    (
+        any::<prop::sample::Index>(),
+        prop::option::weighted(0.2, any::<prop::sample::Index>()),
+        0..NAMES.len(),
+        what,
+        0_u32..6,
+    )
         .prop_map(|(after, also_after, sender, what, ts)| Try { after, also_after, sender, what, ts })
 }
 
@@ -253,10 +259,8 @@ fn by_the_other(world: &World, states: &[StateMap]) -> Plain {
         .iter()
         .map(|state| plain(world, *state).into_iter().map(|((kind, key), id)| ((kind.into(), key), id)).collect())
         .collect();
-    let chains: Vec<EventIdSet<OwnedEventId>> = maps
-        .iter()
-        .map(|map| world.auth_chain(map.values().cloned()).into_iter().collect())
-        .collect();
+    let chains: Vec<EventIdSet<OwnedEventId>> =
+        maps.iter().map(|map| world.auth_chain(map.values().cloned()).into_iter().collect()).collect();
     let subgraph = |conflicted: &ruma_state_res::StateMap<Vec<OwnedEventId>>| {
         // By definition: what is reached from one and reaches another, ends included.
         let all: Vec<OwnedEventId> = conflicted.values().flatten().cloned().collect();

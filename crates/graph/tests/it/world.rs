@@ -1,5 +1,7 @@
 //! A room with its events and states in memory, for tests that need a graph.
 
+#![expect(clippy::needless_pass_by_value, reason = "stories read better with contents written in place")]
+
 use std::collections::{BTreeSet, HashMap};
 
 use koine_graph::{
@@ -13,6 +15,7 @@ use ruma_common::{
 };
 use serde_json::{Value, json, value::to_raw_value};
 
+/// A room.
 pub struct World {
     pub rules: RoomVersionRules,
     pub events: HashMap<OwnedEventId, Event>,
