@@ -65,7 +65,7 @@ pub fn meant_localparts(text: &str, server_name: &ServerName) -> Vec<String> {
 
 /// The user id of a local part, if the two make one.
 pub fn user_id(localpart: &str, server_name: &ServerName) -> Option<OwnedUserId> {
-    UserId::parse(format!("@{localpart}:{server_name}")).ok().map(Into::into)
+    UserId::parse(format!("@{localpart}:{server_name}")).ok()
 }
 
 #[cfg(test)]

@@ -53,6 +53,7 @@ impl Endpoints {
     }
 
     /// Serves the paths and the method of `M`. `name` is that of the operation in metrics and traces.
+    #[expect(clippy::needless_pass_by_value, reason = "a handler is a function: taken as axum takes it")]
     pub fn add<M, H, T>(&mut self, name: &'static str, handler: H)
     where
         M: Metadata<PathBuilder: Paths>,

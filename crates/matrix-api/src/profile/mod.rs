@@ -39,7 +39,7 @@ pub(crate) fn endpoints(endpoints: &mut Endpoints) {
 /// The user in a path.
 fn user_in(path: &[String]) -> Result<OwnedUserId> {
     let text = path.first().map_or("", String::as_str);
-    UserId::parse(text).map(Into::into).map_err(|_| Error::invalid_param("Not a user id"))
+    UserId::parse(text).map_err(|_| Error::invalid_param("Not a user id"))
 }
 
 /// The user in a path, who has to be the caller, and may not be suspended. [CS-API §account-suspension]

@@ -33,9 +33,9 @@ use tokio::sync::watch;
 use tower::ServiceExt as _;
 
 /// A server.
-pub struct World {
+pub(crate) struct World {
     router: axum::Router,
-    pub accounts: Arc<Accounts>,
+    pub(crate) accounts: Arc<Accounts>,
     /// Media live here as long as the server does.
     _folder: tempfile::TempDir,
     /// Dropped only with the server: then whoever waits for news is answered.
@@ -43,30 +43,30 @@ pub struct World {
 }
 
 /// Somebody who is logged in.
-pub struct Person {
-    pub user_id: String,
-    pub device_id: String,
-    pub token: String,
+pub(crate) struct Person {
+    pub(crate) user_id: String,
+    pub(crate) device_id: String,
+    pub(crate) token: String,
 }
 
 /// An answer.
 #[derive(Debug)]
-pub struct Answer {
-    pub status: StatusCode,
-    pub headers: HeaderMap,
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
     /// The body, if it is JSON.
-    pub json: Value,
+    pub(crate) json: Value,
 }
 
 impl Answer {
     /// Status and errcode, to compare both at once.
-    pub fn error(&self) -> (u16, &str) {
+    pub(crate) fn error(&self) -> (u16, &str) {
         (self.status.as_u16(), self.json["errcode"].as_str().unwrap_or_default())
     }
 
     /// The body of a success.
     #[track_caller]
-    pub fn ok(self) -> Value {
+    pub(crate) fn ok(self) -> Value {
         assert_eq!(self.status, StatusCode::OK, "{}", self.json);
         self.json
     }
@@ -74,7 +74,7 @@ impl Answer {
 
 impl World {
     /// A server where everybody may make an account, without limits.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with(AccountConfig {
             registration: Registration::Open,
             limits: LimitConfig::unlimited(),
@@ -83,7 +83,7 @@ impl World {
     }
 
     /// A server with these settings; passwords are always cheap.
-    pub fn with(config: AccountConfig) -> Self {
+    pub(crate) fn with(config: AccountConfig) -> Self {
         let passwords = PasswordConfig { argon2_memory_kib: 8, argon2_passes: 1, scram_iterations: 4096 };
         let config = AccountConfig { passwords, ..config };
         let domain = DomainId(1);
@@ -120,7 +120,7 @@ impl World {
     }
 
     /// Any request.
-    pub async fn send(&self, request: Request<Body>) -> Answer {
+    pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
         let response = self.router.clone().oneshot(request).await.expect("the router does not fail");
         let (parts, body) = response.into_parts();
         let bytes = body.collect().await.expect("answers are complete").to_bytes();
@@ -129,13 +129,13 @@ impl World {
     }
 
     /// A request with a JSON body, or with none if it is `null`. `path` begins after `/_matrix/client`.
-    pub async fn call(&self, method: Method, path: &str, token: Option<&str>, body: Value) -> Answer {
+    pub(crate) async fn call(&self, method: Method, path: &str, token: Option<&str>, body: Value) -> Answer {
         let body = if body.is_null() { String::new() } else { body.to_string() };
         self.call_raw(method, path, token, body.into()).await
     }
 
     /// The same with any bytes as body.
-    pub async fn call_raw(&self, method: Method, path: &str, token: Option<&str>, body: Vec<u8>) -> Answer {
+    pub(crate) async fn call_raw(&self, method: Method, path: &str, token: Option<&str>, body: Vec<u8>) -> Answer {
         let mut request = Request::builder().method(method).uri(format!("/_matrix/client{path}"));
         if let Some(token) = token {
             request = request.header(AUTHORIZATION, format!("Bearer {token}"));
@@ -144,14 +144,14 @@ impl World {
     }
 
     /// Registers somebody, whose password is their name with an exclamation mark.
-    pub async fn person(&self, name: &str) -> Person {
+    pub(crate) async fn person(&self, name: &str) -> Person {
         let body = json!({ "username": name, "password": format!("{name}!"), "auth": { "type": "m.login.dummy" } });
         let answer = self.call(Method::POST, "/v3/register", None, body).await.ok();
         person(&answer)
     }
 
     /// Logs somebody in once more.
-    pub async fn log_in(&self, name: &str) -> Person {
+    pub(crate) async fn log_in(&self, name: &str) -> Person {
         let identifier = json!({ "type": "m.id.user", "user": name });
         let body = json!({ "type": "m.login.password", "identifier": identifier, "password": format!("{name}!") });
         let answer = self.call(Method::POST, "/v3/login", None, body).await.ok();
@@ -161,22 +161,22 @@ impl World {
 
 impl Person {
     /// A request of this person.
-    pub async fn call(&self, world: &World, method: Method, path: &str, body: Value) -> Answer {
+    pub(crate) async fn call(&self, world: &World, method: Method, path: &str, body: Value) -> Answer {
         world.call(method, path, Some(&self.token), body).await
     }
 
     /// `GET`
-    pub async fn get(&self, world: &World, path: &str) -> Answer {
+    pub(crate) async fn get(&self, world: &World, path: &str) -> Answer {
         self.call(world, Method::GET, path, Value::Null).await
     }
 
     /// `PUT`
-    pub async fn put(&self, world: &World, path: &str, body: Value) -> Answer {
+    pub(crate) async fn put(&self, world: &World, path: &str, body: Value) -> Answer {
         self.call(world, Method::PUT, path, body).await
     }
 
     /// `POST`
-    pub async fn post(&self, world: &World, path: &str, body: Value) -> Answer {
+    pub(crate) async fn post(&self, world: &World, path: &str, body: Value) -> Answer {
         self.call(world, Method::POST, path, body).await
     }
 }
@@ -187,6 +187,6 @@ fn person(answer: &Value) -> Person {
 }
 
 /// The password stage of user-interactive authentication.
-pub fn password_stage(name: &str, password: &str) -> Value {
+pub(crate) fn password_stage(name: &str, password: &str) -> Value {
     json!({ "type": "m.login.password", "identifier": { "type": "m.id.user", "user": name }, "password": password })
 }
