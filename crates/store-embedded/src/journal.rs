@@ -156,12 +156,11 @@ impl Reader {
 
     /// A whole batch begins somewhere behind `broken`.
     fn batch_after(&mut self, broken: u64) -> io::Result<bool> {
+        let end = self.last_block(broken)?.unwrap_or(broken);
         self.inner.seek(SeekFrom::Start(broken))?;
         let mut rest = Vec::new();
-        self.inner.by_ref().take(REST_BYTES_MAX).read_to_end(&mut rest)?;
-        // Only the zeros that the file was made with: the common case.
-        let Some(last) = rest.iter().rposition(|byte| *byte != 0) else { return Ok(false) };
-        for at in 1..last {
+        self.inner.by_ref().take((end - broken).min(REST_BYTES_MAX)).read_to_end(&mut rest)?;
+        for at in 1..rest.len() {
             // A start marker with an item behind it, or bytes that look so by chance.
             if rest[at] != START || rest.get(at + START_BYTES) != Some(&ITEM) {
                 continue;
@@ -175,7 +174,27 @@ impl Reader {
         }
         Ok(false)
     }
+
+    /// Where the last block ends, from `start` on, that is not all zeros. Behind it are only the zeros that the file was
+    /// made with: megabytes of them, usually.
+    fn last_block(&mut self, start: u64) -> io::Result<Option<u64>> {
+        self.inner.seek(SeekFrom::Start(start))?;
+        let mut block = vec![0; ZEROS.len()];
+        let (mut at, mut end) = (start, None);
+        loop {
+            let length = self.inner.read(&mut block)?;
+            if length == 0 {
+                return Ok(end);
+            }
+            at += length as u64;
+            if block[..length] != ZEROS[..length] {
+                end = Some(at);
+            }
+        }
+    }
 }
+
+static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
 
 /// A journal is changed for a new one at 64 MB, give or take a batch.
 const REST_BYTES_MAX: u64 = 256 * 1024 * 1024;
