@@ -20,8 +20,6 @@ const LIMIT_DEFAULT: usize = 100;
 pub struct SyncFilter {
     /// Of account data that belongs to no room.
     pub account_data: EventFilter,
-    /// Of presence.
-    pub presence: EventFilter,
     /// Of rooms.
     pub room: RoomFilter,
 }
@@ -138,11 +136,6 @@ impl RoomEventFilter {
         self.events.allows_type(kind)
     }
 
-    /// Whether anything of this room is wanted.
-    pub fn allows_room(&self, room: &RoomId) -> bool {
-        allows_room(self.rooms.as_deref(), &self.not_rooms, room)
-    }
-
     /// How many, or `default` when that is not said.
     pub fn limit_or(&self, default: usize) -> usize {
         self.events.limit_or(default)
@@ -195,7 +188,6 @@ impl From<FilterDefinition> for SyncFilter {
         let room = filter.room;
         Self {
             account_data: filter.account_data.into(),
-            presence: filter.presence.into(),
             room: RoomFilter {
                 rooms: room.rooms,
                 not_rooms: room.not_rooms,

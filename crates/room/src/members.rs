@@ -9,7 +9,6 @@ use crate::{
     error::ReadError,
     membership::Profile,
     room::{Placed, Room},
-    state::Root,
     tables::{Membership, Order},
     visibility::Viewer,
 };
@@ -47,7 +46,11 @@ impl Room {
     ) -> Result<Vec<Arc<Placed>>, ReadError> {
         let newest = viewer.newest()?;
         let state = match at {
-            Some(at) if at < newest => self.event_at(at)?.map_or(Root::EMPTY, |placed| placed.state_after),
+            Some(at) if at < newest => match self.event_at(at)?.filter(|placed| viewer.may_see(placed).unwrap_or(false)) {
+                Some(placed) => placed.state_after,
+                // Before anything that the viewer may see: the first they saw were those there when they came.
+                None => viewer.state_on_joining()?,
+            },
             _ => viewer.state()?,
         };
         let mut members = self.state_events(state, Some("m.room.member"))?;

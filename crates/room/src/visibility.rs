@@ -128,6 +128,12 @@ impl<'a> Viewer<'a> {
         Ok(self.room.event_at(newest)?.map_or(Root::EMPTY, |placed| placed.state_after))
     }
 
+    /// The state when the viewer joined last; empty for who never did.
+    pub(crate) fn state_on_joining(&self) -> Result<Root, ReadError> {
+        let Some(joined) = self.record.as_ref().and_then(|record| record.joined_at) else { return Ok(Root::EMPTY) };
+        Ok(self.room.event_at(joined)?.map_or(Root::EMPTY, |placed| placed.state_after))
+    }
+
     /// Whether the viewer may see the event. [CS-API §room-history-visibility, server behaviour]
     pub fn may_see(&mut self, placed: &Placed) -> Result<bool, ReadError> {
         let before = self.sight(placed.state_before)?;

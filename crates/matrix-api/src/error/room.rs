@@ -1,6 +1,7 @@
 //! What `koine-room` refuses, in Matrix's words.
 
 use http::StatusCode;
+use koine_graph::auth::Refusal;
 use koine_room::{CommandError, ReadError};
 
 use crate::Error;
@@ -14,6 +15,7 @@ impl From<CommandError> for Error {
             | CommandError::NoSuchEvent
             | CommandError::NoSuchAlias(_)
             | CommandError::NotReachable => Self::not_found(message),
+            CommandError::Refused(refusal) if is_malformed(&refusal) => Self::bad_json(message),
             CommandError::Refused(_)
             | CommandError::Forbidden(_)
             | CommandError::NotJoined
@@ -30,6 +32,23 @@ impl From<CommandError> for Error {
             other => Self::internal(other),
         }
     }
+}
+
+/// Whether the rules refuse the event for what it is, whoever sends it: then asking for more power would not help.
+fn is_malformed(refusal: &Refusal) -> bool {
+    matches!(
+        refusal,
+        Refusal::CreateHasPrevEvents
+            | Refusal::CreateVersionUnknown
+            | Refusal::CreateAdditionalCreators
+            | Refusal::MemberWithoutTarget
+            | Refusal::MemberWithoutMembership
+            | Refusal::MembershipUnknown(_)
+            | Refusal::PowerLevelsNumber(_)
+            | Refusal::PowerLevelsMap(_)
+            | Refusal::PowerLevelsUsers
+            | Refusal::PowerLevelsOfCreator(_)
+    )
 }
 
 impl From<ReadError> for Error {

@@ -89,7 +89,13 @@ pub async fn get_messages(State(api): State<Api>, call: Loose<v3::Request, Ignor
     }
     // Tokens are made of digits, letters and underscores: nothing to escape.
     out.extend_from_slice(format!(",\"start\":\"{}\"", api.tokens().print_place(start)).as_bytes());
-    if let Some(end) = page.end {
+    // COMPAT(Complement, clients that follow what is new): a page that has events has an end, also when nothing is known
+    // to follow. Asked from there, the next page is empty and has none.
+    let last = page.events.last().map(|last| match direction {
+        Direction::Backward => last.order - 1,
+        Direction::Forward => last.order,
+    });
+    if let Some(end) = page.end.or(last) {
         out.extend_from_slice(format!(",\"end\":\"{}\"", api.tokens().print_place(end)).as_bytes());
     }
     out.push(b'}');

@@ -317,6 +317,9 @@ async fn members_are_filtered_and_joined_ones_told_with_profiles() {
     assert_eq!(keys("?membership=leave").await, [bob.user_id.clone()]);
     assert_eq!(keys("?membership=join").await, [alice.user_id.clone()]);
     assert_eq!(keys("?not_membership=leave").await, [alice.user_id.clone()]);
+    let sync = alice.get(&world, "/v3/sync").await.ok();
+    let before = text(&sync["rooms"]["join"][&room]["timeline"], "prev_batch");
+    assert_eq!(keys(&format!("?at={before}")).await, [alice.user_id.clone()], "before the room alice was alone");
     let joined = alice.get(&world, &format!("/v3/rooms/{room}/joined_members")).await.ok();
     let expected = json!({ "joined": { &*alice.user_id: { "display_name": "Alice A.", "avatar_url": null } } });
     assert_eq!(joined, expected);

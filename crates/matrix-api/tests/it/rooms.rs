@@ -71,6 +71,7 @@ async fn a_room_that_cannot_be_is_refused_with_the_reason() {
         (json!({ "room_alias_name": "taken" }), (400, "M_ROOM_IN_USE")),
         (json!({ "room_alias_name": "a:b" }), (400, "M_INVALID_PARAM")),
         (json!({ "name": 1 }), (400, "M_BAD_JSON")),
+        (json!({ "room_version": "12", "creation_content": { "additional_creators": [42] } }), (400, "M_BAD_JSON")),
         (json!([]), (400, "M_BAD_JSON")),
         (
             json!({ "room_version": "11", "power_level_content_override": { "users": { &*alice.user_id: 0 } }, "name": "x" }),
