@@ -4,8 +4,9 @@ use std::borrow::Cow;
 
 use super::{INTEGER_MAX, Json, Object};
 
-/// Deepest nesting of arrays and objects that is accepted.
-pub const DEPTH_MAX: usize = 128;
+/// Deepest nesting of arrays and objects that is accepted. Below the limits of common parsers (128 in serde_json), with
+/// room for the layers that responses put around an event.
+pub const DEPTH_MAX: usize = 100;
 
 /// Why a text is not JSON that we take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
