@@ -56,7 +56,7 @@ pub struct ApiConfig {
 
 impl Default for ApiConfig {
     fn default() -> Self {
-        Self { public_base_url: None, trust_forwarded_for: false, default_room_version: RoomVersionId::V12 }
+        Self { public_base_url: None, trust_forwarded_for: false, default_room_version: RoomVersionId::V11 }
     }
 }
 

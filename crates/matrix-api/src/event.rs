@@ -47,21 +47,6 @@ impl Ignored {
     }
 }
 
-/// An event as `/sync` has it.
-pub(crate) fn room_event(
-    _api: &Api,
-    who: &User,
-    room: &Room,
-    placed: &Placed,
-    viewer: &mut Viewer<'_>,
-) -> Result<Vec<u8>> {
-    let nobody = Ignored::default();
-    let shown = Shown { who, room, form: ClientForm::WithoutRoomId, bundles: false, ignored: &nobody };
-    let mut out = Vec::with_capacity(placed.event.json().len());
-    shown.write(placed, viewer, &mut out)?;
-    Ok(out)
-}
-
 impl Shown<'_> {
     /// Appends the event.
     pub(crate) fn write(&self, placed: &Placed, viewer: &mut Viewer<'_>, out: &mut Vec<u8>) -> Result<()> {

@@ -10,7 +10,12 @@ use ruma_client_api::sync::sync_events::v3;
 use tokio::time::Instant;
 
 use super::{out::Out, rooms::Changed};
-use crate::{Api, Call, Raw, Result, User, event, filter::SyncFilter, token::SyncToken};
+use crate::{
+    Api, Call, Raw, Result, User,
+    event::{self, Ignored},
+    filter::SyncFilter,
+    token::SyncToken,
+};
 
 /// Longest time a request is kept waiting; a client that asks for more asks again.
 const TIMEOUT_MAX: Duration = Duration::from_secs(5 * 60);
@@ -22,6 +27,8 @@ pub(super) struct Look<'a> {
     pub(super) filter: &'a SyncFilter,
     pub(super) since: Option<SyncToken>,
     pub(super) now: SyncToken,
+    /// People whom the reader does not want to hear of.
+    pub(super) ignored: &'a Ignored,
     /// Tell the whole state, whatever `since` says.
     pub(super) full_state: bool,
     /// Tell the state at the end of the timeline instead of that at its start. [MSC4222]
@@ -42,10 +49,12 @@ pub async fn sync(State(api): State<Api>, call: Call<v3::Request>) -> Result<Raw
         let position = api.rooms.shard().position();
         api.rooms.hub().reached(position).await;
         let now = api.tokens().now(position, api.rooms.hub().fleeting());
+        let ignored = Ignored::of(&api, &call.who)?;
         let look = Look {
             api: &api,
             who: &call.who,
             filter: &filter,
+            ignored: &ignored,
             since,
             now,
             full_state: request.full_state,

@@ -40,12 +40,6 @@ impl Out {
         self.0.extend_from_slice(json);
     }
 
-    /// Something that is JSON already, under `name`.
-    pub(crate) fn raw_field(&mut self, name: &str, json: &[u8]) {
-        self.name(name);
-        self.0.extend_from_slice(json);
-    }
-
     /// A list of pieces of JSON under `name`.
     pub(crate) fn list_field<T: AsRef<[u8]>>(&mut self, name: &str, items: impl IntoIterator<Item = T>) {
         self.open_field(name, b'[');
@@ -97,8 +91,7 @@ mod tests {
         out.undo(mark);
         out.open_field("c", b'{');
         out.close(b'}');
-        out.raw_field("d", b"null");
         out.close(b'}');
-        assert_eq!(out.into_bytes(), r#"{"a":1,"b":[{},[]],"c":{},"d":null}"#.as_bytes());
+        assert_eq!(out.into_bytes(), r#"{"a":1,"b":[{},[]],"c":{}}"#.as_bytes());
     }
 }

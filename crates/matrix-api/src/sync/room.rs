@@ -7,7 +7,11 @@ use koine_room::{Direction, Membership, MembershipRecord, Order, Page, Placed, R
 use serde_json::{json, value::RawValue};
 
 use super::{get_sync::Look, out::Out};
-use crate::{Result, event};
+use crate::{
+    Result,
+    event::{self, Shown},
+};
+use koine_graph::ClientForm;
 
 /// Events of a timeline when the filter does not say.
 const TIMELINE_LIMIT_DEFAULT: usize = 10;
@@ -23,6 +27,8 @@ pub(super) struct Section<'a> {
     /// The reader is told everything up to here.
     pub(super) until: Order,
     pub(super) timeline: Page,
+    /// There is more between what the reader knows and the timeline.
+    limited: bool,
 }
 
 impl Look<'_> {
@@ -34,7 +40,6 @@ impl Look<'_> {
         account_data: &[RoomAccountData],
         out: &mut Out,
     ) -> Result<()> {
-        let user = &self.who.user_id;
         let joined = record.membership == Membership::Join;
         let until = if joined { self.now.order() } else { record.order };
         let token = self.since.map(|since| since.order());
@@ -42,38 +47,27 @@ impl Look<'_> {
         // is told from the token to the leaving, or, if they never were in it, the leaving alone.
         let came_later = joined && record.joined_at.is_some_and(|at| token.is_none_or(|since| at > since));
         let since = token.filter(|_| !came_later);
-        let mut viewer = Viewer::with_record(room, user, Some(record.clone()));
+        let mut viewer = Viewer::with_record(room, &self.who.user_id, Some(record.clone()));
         let timeline = self.timeline(room, record, &mut viewer, since, until)?;
-        let section = Section { room, record, since, until, timeline };
+        // For who is new to the room there is a gap between what they know and what they are told.
+        let limited = timeline.end.is_some() || (self.since.is_some() && since.is_none());
+        let section = Section { room, record, since, until, timeline, limited };
 
-        let start = out.mark();
-        out.open_field(room.id().as_str(), b'{');
-        let empty = out.mark();
-        if !section.timeline.events.is_empty() || section.timeline.end.is_some() || since.is_none() {
-            self.write_timeline(&section, &mut viewer, out)?;
-        }
-        self.write_state(&section, &mut viewer, out)?;
-        if joined {
-            self.write_summary(&section, out)?;
-            self.write_ephemeral(&section, out)?;
-        }
-        let data = match (self.since, since) {
-            // New to the reader since the token: what was set before belongs to it.
-            (Some(_), None) => self.all_account_data(room)?,
-            _ => account_data.to_vec(),
-        };
-        let wanted = data.iter().filter(|data| self.filter.room.account_data.allows_type(&data.kind));
-        let data: Vec<_> = wanted.map(|data| event::account_data(&data.kind, &data.content)).collect();
-        if !data.is_empty() {
-            out.open_field("account_data", b'{');
-            out.list_field("events", data);
-            out.close(b'}');
-        }
-        if out.mark() == empty {
-            out.undo(start);
+        let state = self.state(&section)?;
+        let ephemeral = if joined { self.ephemeral(&section)? } else { Vec::new() };
+        let data = self.account_data_of(&section, account_data)?;
+        let has_news = !section.timeline.events.is_empty() || limited || since.is_none() || !state.is_empty();
+        if !has_news && ephemeral.is_empty() && data.is_empty() {
             return Ok(());
         }
+        // Every part stands in every room: COMPAT(matrix-nio, 0.26) refuses answers without one.
+        out.open_field(room.id().as_str(), b'{');
+        self.write_timeline(&section, &mut viewer, out)?;
+        self.write_state(&section, &state, &mut viewer, out)?;
+        write_events(out, "account_data", &data);
         if joined {
+            write_events(out, "ephemeral", &ephemeral);
+            self.write_summary(&section, out)?;
             self.write_unread(&section, out)?;
         }
         out.close(b'}');
@@ -97,10 +91,22 @@ impl Look<'_> {
         Ok(())
     }
 
-    fn all_account_data(&self, room: &Room) -> Result<Vec<RoomAccountData>> {
-        let mut data = self.api.accounts.room_account_data_after(&self.who.user_id, None)?;
-        data.retain(|data| data.room_id == room.id());
-        Ok(data)
+    /// Account data of the room that the reader does not know; `changed` is what changed since the token.
+    fn account_data_of(&self, section: &Section<'_>, changed: &[RoomAccountData]) -> Result<Vec<Vec<u8>>> {
+        let filter = &self.filter.room.account_data;
+        let all;
+        let data = match (self.since, section.since) {
+            // New to the reader since the token: what was set before belongs to it.
+            (Some(_), None) => {
+                let mut data = self.api.accounts.room_account_data_after(&self.who.user_id, None)?;
+                data.retain(|data| data.room_id == section.room.id());
+                all = data;
+                &all
+            }
+            _ => changed,
+        };
+        let wanted = data.iter().filter(|data| filter.allows_type(&data.kind));
+        Ok(wanted.map(|data| event::account_data(&data.kind, &data.content)).collect())
     }
 
     fn timeline(
@@ -118,7 +124,7 @@ impl Look<'_> {
         let stayed = record.membership == Membership::Join
             && since.is_some_and(|since| record.joined_at.is_some_and(|at| at <= since));
         let mut page = room.page(span, until, |placed| {
-            Ok(filter.allows(room.id(), placed) && (stayed || viewer.may_see(placed)?))
+            Ok(filter.allows(room.id(), placed) && !self.ignored.hides(placed) && (stayed || viewer.may_see(placed)?))
         })?;
         // Oldest first, as answers have it.
         page.events.reverse();
@@ -128,22 +134,35 @@ impl Look<'_> {
     fn write_timeline(&self, section: &Section<'_>, viewer: &mut Viewer<'_>, out: &mut Out) -> Result<()> {
         let timeline = &section.timeline;
         let before = timeline.events.first().map_or(section.until, |first| first.order - 1);
+        let shown = self.shown(section);
         out.open_field("timeline", b'{');
         out.open_field("events", b'[');
         for placed in &timeline.events {
-            out.raw(&event::room_event(self.api, self.who, section.room, placed, viewer)?);
+            out.raw(&shown.to_bytes(placed, viewer)?);
         }
         out.close(b']');
-        out.field("limited", &timeline.end.is_some());
+        out.field("limited", &section.limited);
         out.field("prev_batch", &self.api.tokens().print_place(before));
         out.close(b'}');
         Ok(())
     }
 
+    /// How events of the section are shown. What is known of their children goes with a timeline that may not hold
+    /// those. [CS-API §server-side-aggregation-of-child-events]
+    pub(super) fn shown<'s>(&'s self, section: &Section<'s>) -> Shown<'s> {
+        Shown {
+            who: self.who,
+            room: section.room,
+            form: ClientForm::WithoutRoomId,
+            bundles: section.limited,
+            ignored: self.ignored,
+        }
+    }
+
     /// [CS-API §get_matrixclientv3sync] `summary`, when the reader is new to the room or members changed.
     fn write_summary(&self, section: &Section<'_>, out: &mut Out) -> Result<()> {
-        let members_changed = section.timeline.end.is_some()
-            || section.timeline.events.iter().any(|placed| placed.event.kind() == "m.room.member");
+        let members_changed =
+            section.limited || section.timeline.events.iter().any(|placed| placed.event.kind() == "m.room.member");
         if section.since.is_some() && !members_changed && !self.full_state {
             return Ok(());
         }
@@ -158,28 +177,23 @@ impl Look<'_> {
         Ok(())
     }
 
-    fn write_ephemeral(&self, section: &Section<'_>, out: &mut Out) -> Result<()> {
+    fn ephemeral(&self, section: &Section<'_>) -> Result<Vec<Box<RawValue>>> {
         let filter = &self.filter.room.ephemeral;
         let mut events: Vec<Box<RawValue>> = Vec::new();
         if filter.allows_type("m.receipt") {
-            let receipts = section.room.receipts_after(&self.who.user_id, section.since, section.until)?;
-            if let Some(content) = event::receipts(&receipts) {
-                events.push(content);
-            }
+            let mut receipts = section.room.receipts_after(&self.who.user_id, section.since, section.until)?;
+            receipts.retain(|receipt| !self.ignored.contains(receipt.user.as_str()));
+            events.extend(event::receipts(&receipts));
         }
         if filter.allows_type("m.typing") {
             let mark = self.since.filter(|_| section.since.is_some()).map_or(0, |since| since.fleeting);
-            if let Some(users) = section.room.typing_after(mark) {
+            if let Some(mut users) = section.room.typing_after(mark) {
+                users.retain(|user| !self.ignored.contains(user.as_str()));
                 let event = json!({ "type": "m.typing", "content": { "user_ids": users } });
                 events.push(serde_json::value::to_raw_value(&event).map_err(crate::Error::internal)?);
             }
         }
-        if !events.is_empty() {
-            out.open_field("ephemeral", b'{');
-            out.list_field("events", events.iter().map(|event| event.get()));
-            out.close(b'}');
-        }
-        Ok(())
+        Ok(events)
     }
 
     /// [CS-API §receiving-notifications]
@@ -203,6 +217,30 @@ impl Look<'_> {
             out.close(b'}');
         }
         Ok(())
+    }
+}
+
+/// `"name":{"events":[…]}`.
+fn write_events<T: AsJson>(out: &mut Out, name: &str, events: &[T]) {
+    out.open_field(name, b'{');
+    out.list_field("events", events.iter().map(AsJson::as_json));
+    out.close(b'}');
+}
+
+/// Something that is JSON already.
+trait AsJson {
+    fn as_json(&self) -> &[u8];
+}
+
+impl AsJson for Vec<u8> {
+    fn as_json(&self) -> &[u8] {
+        self
+    }
+}
+
+impl AsJson for Box<RawValue> {
+    fn as_json(&self) -> &[u8] {
+        self.get().as_bytes()
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use koine_account::RoomAccountData;
-use koine_room::{Inbox, Membership, MembershipRecord, RoomNo};
+use koine_room::{Inbox, Membership, MembershipRecord, Room, RoomNo};
 
 use super::{get_sync::Look, out::Out};
 use crate::Result;
@@ -74,6 +74,8 @@ impl Look<'_> {
                 let data = changed.room_account_data.get(no).map(Vec::as_slice).unwrap_or_default();
                 match part {
                     Part::Join | Part::Leave => self.timeline_room(&room, record, data, out)?,
+                    // [CS-API §ignoring-users]
+                    Part::Invite if self.is_invited_by_ignored(&room, record)? => {}
                     Part::Invite => self.stripped_room(&room, record, "invite_state", out)?,
                     Part::Knock => self.stripped_room(&room, record, "knock_state", out)?,
                 }
@@ -92,6 +94,11 @@ impl Look<'_> {
         Ok(())
     }
 
+    fn is_invited_by_ignored(&self, room: &Room, record: &MembershipRecord) -> Result<bool> {
+        let invitation = room.event_at(record.order)?;
+        Ok(invitation.is_some_and(|invitation| self.ignored.contains(invitation.event.sender().as_str())))
+    }
+
     /// Whether there may be anything to tell of a room in this part.
     fn concerns(&self, part: Part, record: &MembershipRecord) -> bool {
         let since = self.since.map(|since| since.order());
@@ -99,14 +106,12 @@ impl Look<'_> {
             Part::Join => true,
             // Told once; `full_state` does not tell of old invitations again, but a first sync does.
             Part::Invite | Part::Knock => since.is_none_or(|since| record.order > since),
-            Part::Leave => {
-                !record.forgotten
-                    && match since {
-                        // [CS-API §get_matrixclientv3sync] Left rooms are told at the leaving, else on demand.
-                        Some(since) => record.order > since,
-                        None => self.filter.room.include_leave && record.left_at.is_some(),
-                    }
-            }
+            Part::Leave => match since {
+                // Told at the leaving, also where it was forgotten since: another device may not know of either.
+                Some(since) => record.order > since,
+                // Else on demand.
+                None => self.filter.room.include_leave && record.left_at.is_some() && !record.forgotten,
+            },
         }
     }
 }

@@ -10,7 +10,7 @@ use std::{
     sync::Arc,
 };
 
-use koine_room::{Placed, Root, RoomNo, Viewer};
+use koine_room::{Placed, RoomNo, Root, Viewer};
 use parking_lot::Mutex;
 use ruma_common::UserId;
 
@@ -19,7 +19,7 @@ use super::{
     out::Out,
     room::{Section, state_at, state_before},
 };
-use crate::{Result, event};
+use crate::Result;
 
 /// Most members remembered as told, over all devices. Past it all are forgotten, and told once more.
 const SEEN_MEMBERS_MAX: usize = 200_000;
@@ -44,8 +44,8 @@ impl SeenMembers {
 }
 
 impl Look<'_> {
-    /// `state`, or `state_after` for who asked for that. [CS-API §get_matrixclientv3sync]
-    pub(super) fn write_state(&self, section: &Section<'_>, viewer: &mut Viewer<'_>, out: &mut Out) -> Result<()> {
+    /// The state to tell beside the timeline. [CS-API §get_matrixclientv3sync]
+    pub(super) fn state(&self, section: &Section<'_>) -> Result<Vec<Arc<Placed>>> {
         let to = match self.state_after {
             true => state_at(section.room, section.until)?,
             false => state_before(section)?,
@@ -60,20 +60,22 @@ impl Look<'_> {
         }
         let filter = &self.filter.room.state;
         events.retain(|placed| filter.allows(section.room.id(), placed));
-        let name = if self.state_after { "state_after" } else { "state" };
-        // Its presence is what tells a client that asked for it that it was understood.
-        if events.is_empty() && !self.state_after {
-            return Ok(());
-        }
-        let start = out.mark();
-        if events.is_empty() && section.timeline.events.is_empty() {
-            out.undo(start);
-            return Ok(());
-        }
-        out.open_field(name, b'{');
+        Ok(events)
+    }
+
+    /// `state`, or `state_after` for who asked for that: its presence tells them that they were understood.
+    pub(super) fn write_state(
+        &self,
+        section: &Section<'_>,
+        events: &[Arc<Placed>],
+        viewer: &mut Viewer<'_>,
+        out: &mut Out,
+    ) -> Result<()> {
+        let shown = self.shown(section);
+        out.open_field(if self.state_after { "state_after" } else { "state" }, b'{');
         out.open_field("events", b'[');
         for placed in events {
-            out.raw(&event::room_event(self.api, self.who, section.room, &placed, viewer)?);
+            out.raw(&shown.to_bytes(placed, viewer)?);
         }
         out.close(b']');
         out.close(b'}');
@@ -89,9 +91,9 @@ impl Look<'_> {
         let lazy = self.filter.room.state.lazy_load_members();
         // A first look at a room needs no member but oneself; later every change of membership is told.
         let all_members = !lazy || (section.since.is_some() && !self.full_state);
-        let events = section.room.state_changes(from, to, |kind, state_key| {
-            kind != "m.room.member" || all_members || state_key == own
-        })?;
+        let events = section
+            .room
+            .state_changes(from, to, |kind, state_key| kind != "m.room.member" || all_members || state_key == own)?;
         Ok(events)
     }
 
