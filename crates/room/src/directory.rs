@@ -137,9 +137,8 @@ impl Rooms {
 }
 
 fn matches(summary: &Summary, term: Option<&str>, room_types: Option<&[Option<String>]>) -> bool {
-    let contains = |text: &Option<String>, term: &str| {
-        text.as_deref().is_some_and(|text| text.to_lowercase().contains(term))
-    };
+    let contains =
+        |text: &Option<String>, term: &str| text.as_deref().is_some_and(|text| text.to_lowercase().contains(term));
     let by_term = term.is_none_or(|term| {
         contains(&summary.name, term)
             || contains(&summary.topic, term)
@@ -181,7 +180,8 @@ impl Room {
             join_rule: text("m.room.join_rules", "join_rule")?,
             room_type: text("m.room.create", "type")?,
             joined: self.published().joined,
-            world_readable: visibility.as_deref().map(HistoryVisibility::parse) == Some(HistoryVisibility::WorldReadable),
+            world_readable: visibility.as_deref().map(HistoryVisibility::parse)
+                == Some(HistoryVisibility::WorldReadable),
             guest_can_join: text("m.room.guest_access", "guest_access")?.as_deref() == Some("can_join"),
         })
     }

@@ -46,11 +46,13 @@ impl Room {
     ) -> Result<Vec<Arc<Placed>>, ReadError> {
         let newest = viewer.newest()?;
         let state = match at {
-            Some(at) if at < newest => match self.event_at(at)?.filter(|placed| viewer.may_see(placed).unwrap_or(false)) {
-                Some(placed) => placed.state_after,
-                // Before anything that the viewer may see: the first they saw were those there when they came.
-                None => viewer.state_on_joining()?,
-            },
+            Some(at) if at < newest => {
+                match self.event_at(at)?.filter(|placed| viewer.may_see(placed).unwrap_or(false)) {
+                    Some(placed) => placed.state_after,
+                    // Before anything that the viewer may see: the first they saw were those there when they came.
+                    None => viewer.state_on_joining()?,
+                }
+            }
             _ => viewer.state()?,
         };
         let mut members = self.state_events(state, Some("m.room.member"))?;
@@ -61,7 +63,9 @@ impl Room {
     /// Who is joined, with the profiles they have in this room.
     pub fn joined_members(&self) -> Result<Vec<(OwnedUserId, Profile)>, ReadError> {
         let members = self.state_events(self.published().state, Some("m.room.member"))?;
-        let joined = members.into_iter().filter(|placed| placed.event.membership().map(Membership::from) == Some(Membership::Join));
+        let joined = members
+            .into_iter()
+            .filter(|placed| placed.event.membership().map(Membership::from) == Some(Membership::Join));
         Ok(joined
             .filter_map(|placed| {
                 let user = OwnedUserId::try_from(placed.event.state_key()?).ok()?;

@@ -122,8 +122,9 @@ impl Room {
     /// [CS-API §post_matrixclientv3roomsroomidreceiptreceipttypeeventid] 400
     fn check_thread(&self, event: &koine_graph::Event, thread: Option<&str>) -> Result<(), CommandError> {
         let Some(thread) = thread.filter(|thread| *thread != MAIN_THREAD) else { return Ok(()) };
-        let root = <&EventId>::try_from(thread)
-            .map_err(|_| CommandError::InvalidParam(format!("thread_id {thread:?} is neither \"main\" nor an event")))?;
+        let root = <&EventId>::try_from(thread).map_err(|_| {
+            CommandError::InvalidParam(format!("thread_id {thread:?} is neither \"main\" nor an event"))
+        })?;
         match self.leads_to(event, root)? {
             true => Ok(()),
             false => {

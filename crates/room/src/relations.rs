@@ -267,7 +267,9 @@ impl Room {
         }
         // Same sender, same type; neither may be state, nor the original an edit.
         let edits = rows.iter().filter(|(_, record)| {
-            record.rel_type == "m.replace" && record.sender == original.sender().as_str() && record.kind == original.kind()
+            record.rel_type == "m.replace"
+                && record.sender == original.sender().as_str()
+                && record.kind == original.kind()
         });
         if parse(original.content()).is_some_and(|relation| relation.rel_type == "m.replace") {
             return Ok(None);
@@ -275,7 +277,8 @@ impl Room {
         let mut latest: Option<Arc<Placed>> = None;
         for (order, record) in edits.take(EDITS_LOOK_MAX) {
             let Some(edit) = self.child(*order, record)? else { continue };
-            let has_content = edit.event.kind() == "m.room.encrypted" || edit.event.content().get().contains("\"m.new_content\"");
+            let has_content =
+                edit.event.kind() == "m.room.encrypted" || edit.event.content().get().contains("\"m.new_content\"");
             if edit.event.state_key().is_some() || !has_content {
                 continue;
             }
@@ -345,13 +348,8 @@ impl Room {
         match relation.rel_type.as_str() {
             // [CS-API §avoiding-duplicate-annotations]
             "m.annotation" => {
-                let rows = self.children(
-                    &relation.event_id,
-                    Order::MIN,
-                    Order::MAX,
-                    Direction::Backward,
-                    BUNDLE_LOOK_MAX,
-                )?;
+                let rows =
+                    self.children(&relation.event_id, Order::MIN, Order::MAX, Direction::Backward, BUNDLE_LOOK_MAX)?;
                 let same = |record: &RelationRecord| {
                     record.rel_type == "m.annotation"
                         && record.sender == sender.as_str()

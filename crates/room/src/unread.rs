@@ -56,13 +56,7 @@ pub struct UnreadContext<'a> {
 impl<'a> UnreadContext<'a> {
     /// The room as `user` sees it.
     pub fn new(room: &'a Room, user: &'a UserId) -> Self {
-        Self {
-            room,
-            user,
-            display_name: OnceCell::new(),
-            power_levels: OnceCell::new(),
-            create: OnceCell::new(),
-        }
+        Self { room, user, display_name: OnceCell::new(), power_levels: OnceCell::new(), create: OnceCell::new() }
     }
 
     /// The room itself.
@@ -227,7 +221,8 @@ impl UnreadRecord {
 
     /// Nobody came back or read on in `other` without this one knowing.
     fn knows_marks_of(&self, other: &Self) -> bool {
-        let mark = |id: &str| self.threads.iter().find(|thread| thread.id == id).map_or(Order::MIN, |own| own.read_up_to);
+        let mark =
+            |id: &str| self.threads.iter().find(|thread| thread.id == id).map_or(Order::MIN, |own| own.read_up_to);
         other.joined_at <= self.joined_at
             && other.read_up_to <= self.read_up_to
             && other.threads.iter().all(|thread| thread.read_up_to <= mark(&thread.id).max(self.read_up_to))
@@ -330,7 +325,12 @@ impl Room {
             }
             if own {
                 // [CS-API §marking-notifications-as-read] by sending an event
-                *thread = ThreadUnread { read_up_to: placed.order, notify: 0, highlight: 0, id: std::mem::take(&mut thread.id) };
+                *thread = ThreadUnread {
+                    read_up_to: placed.order,
+                    notify: 0,
+                    highlight: 0,
+                    id: std::mem::take(&mut thread.id),
+                };
             } else {
                 thread.notify += 1;
                 thread.highlight += u64::from(verdict.highlight);

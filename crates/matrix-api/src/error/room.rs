@@ -16,10 +16,9 @@ impl From<CommandError> for Error {
             | CommandError::NoSuchAlias(_)
             | CommandError::NotReachable => Self::not_found(message),
             CommandError::Refused(refusal) if is_malformed(&refusal) => Self::bad_json(message),
-            CommandError::Refused(_)
-            | CommandError::Forbidden(_)
-            | CommandError::NotJoined
-            | CommandError::Banned => Self::forbidden(message),
+            CommandError::Refused(_) | CommandError::Forbidden(_) | CommandError::NotJoined | CommandError::Banned => {
+                Self::forbidden(message)
+            }
             CommandError::TooLarge { .. } => Self::too_large(message),
             CommandError::BadContent(_) => Self::bad_json(message),
             CommandError::InvalidParam(_) => Self::invalid_param(message),

@@ -62,7 +62,10 @@ pub async fn create_room(State(api): State<Api>, call: Loose<v3::Request, Body>)
     let (who, body) = (call.who, call.body);
     permit(&api, &who)?;
     if body.invite.len() > INVITES_MAX {
-        return Err(Error::invalid_param(format!("{} invitations, at most {INVITES_MAX} are allowed", body.invite.len())));
+        return Err(Error::invalid_param(format!(
+            "{} invitations, at most {INVITES_MAX} are allowed",
+            body.invite.len()
+        )));
     }
     if !body.invite_3pid.is_empty() {
         return Err(Error::new(

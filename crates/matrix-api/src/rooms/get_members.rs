@@ -34,5 +34,7 @@ pub async fn get_members(State(api): State<Api>, call: Call<v3::Request>) -> Res
 }
 
 fn parse(word: &MembershipState) -> Result<Membership> {
-    koine_graph::Membership::from_name(word.as_str()).map(Membership::from).ok_or_else(|| Error::invalid_param(format!("{word} is no membership")))
+    koine_graph::Membership::from_name(word.as_str())
+        .map(Membership::from)
+        .ok_or_else(|| Error::invalid_param(format!("{word} is no membership")))
 }

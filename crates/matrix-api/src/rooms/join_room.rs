@@ -23,10 +23,7 @@ pub struct Body {
     extra: Map<String, Value>,
 }
 
-pub async fn join_room(
-    State(api): State<Api>,
-    call: Loose<join_room_by_id::v3::Request, Body>,
-) -> Result<Json<Value>> {
+pub async fn join_room(State(api): State<Api>, call: Loose<join_room_by_id::v3::Request, Body>) -> Result<Json<Value>> {
     let room: OwnedRoomId = path(&call.path, 0)?;
     enter(&api, &call.who, &room, call.body).await
 }

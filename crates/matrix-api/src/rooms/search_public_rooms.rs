@@ -37,10 +37,7 @@ struct Filter {
     room_types: Option<Vec<Option<String>>>,
 }
 
-pub async fn search_public_rooms(
-    State(api): State<Api>,
-    call: Loose<v3::Request, Body>,
-) -> Result<Json<PublicRooms>> {
+pub async fn search_public_rooms(State(api): State<Api>, call: Loose<v3::Request, Body>) -> Result<Json<PublicRooms>> {
     let query: Query = query(&call.query)?;
     only_here(&api, query.server.as_deref())?;
     let body = call.body;

@@ -33,8 +33,11 @@ async fn state(world: &World, who: &Person, room: &str, kind: &str) -> Value {
 async fn presets_and_wishes_shape_a_new_room() {
     let world = World::new();
     let (alice, bob) = (world.person("alice").await, world.person("bob").await);
-    for (preset, join_rule) in [("private_chat", "invite"), ("trusted_private_chat", "invite"), ("public_chat", "public")] {
-        let room = create(&world, &alice, json!({ "preset": preset, "room_version": "11", "invite": [bob.user_id] })).await;
+    for (preset, join_rule) in
+        [("private_chat", "invite"), ("trusted_private_chat", "invite"), ("public_chat", "public")]
+    {
+        let room =
+            create(&world, &alice, json!({ "preset": preset, "room_version": "11", "invite": [bob.user_id] })).await;
         assert_eq!(state(&world, &alice, &room, "m.room.join_rules").await["join_rule"], join_rule);
         let levels = state(&world, &alice, &room, "m.room.power_levels").await;
         let bobs = levels["users"].get(&bob.user_id).and_then(Value::as_i64);
@@ -95,12 +98,19 @@ async fn people_are_invited_come_go_and_are_shut_out() {
     assert_eq!(alice.post(&world, &at("kick"), target.clone()).await.error(), (403, "M_FORBIDDEN"));
     assert_eq!(alice.post(&world, &at("invite"), json!({})).await.error(), (400, "M_MISSING_PARAM"));
     assert_eq!(alice.post(&world, &at("invite"), json!({ "user_id": "x" })).await.error(), (400, "M_BAD_JSON"));
-    assert_eq!(alice.post(&world, &at("invite"), json!({ "user_id": alice.user_id })).await.error(), (403, "M_FORBIDDEN"));
+    assert_eq!(
+        alice.post(&world, &at("invite"), json!({ "user_id": alice.user_id })).await.error(),
+        (403, "M_FORBIDDEN")
+    );
     alice.post(&world, &at("invite"), target.clone()).await.ok();
-    let joined = bob.post(&world, &at("join"), json!({ "reason": "hello", "foo": "bar", "membership": "ban" })).await.ok();
+    let joined =
+        bob.post(&world, &at("join"), json!({ "reason": "hello", "foo": "bar", "membership": "ban" })).await.ok();
     assert_eq!(joined, json!({ "room_id": room }));
     let member = alice.get(&world, &at(&format!("state/m.room.member/{}", bob.user_id))).await.ok();
-    assert_eq!((&member["membership"], &member["foo"], &member["reason"]), (&json!("join"), &json!("bar"), &json!("hello")));
+    assert_eq!(
+        (&member["membership"], &member["foo"], &member["reason"]),
+        (&json!("join"), &json!("bar"), &json!("hello"))
+    );
     assert_eq!(bob.get(&world, "/v3/joined_rooms").await.ok(), json!({ "joined_rooms": [room] }));
     assert_eq!(alice.post(&world, &at("invite"), target.clone()).await.error(), (403, "M_FORBIDDEN"));
 
@@ -158,8 +168,14 @@ async fn an_alias_is_made_found_listed_and_deleted() {
 
     let canonical = format!("/v3/rooms/{room}/state/m.room.canonical_alias");
     alice.put(&world, &canonical, json!({ "alias": alias })).await.ok();
-    assert_eq!(alice.put(&world, &canonical, json!({ "alias": "#none:example.org" })).await.error(), (400, "M_BAD_ALIAS"));
-    assert_eq!(alice.put(&world, &canonical, json!({ "alias": "%none:example.org" })).await.error(), (400, "M_INVALID_PARAM"));
+    assert_eq!(
+        alice.put(&world, &canonical, json!({ "alias": "#none:example.org" })).await.error(),
+        (400, "M_BAD_ALIAS")
+    );
+    assert_eq!(
+        alice.put(&world, &canonical, json!({ "alias": "%none:example.org" })).await.error(),
+        (400, "M_INVALID_PARAM")
+    );
     assert_eq!(bob.call(&world, Method::DELETE, &path, Value::Null).await.error(), (403, "M_FORBIDDEN"));
     alice.call(&world, Method::DELETE, &path, Value::Null).await.ok();
     assert_eq!(alice.call(&world, Method::DELETE, &path, Value::Null).await.error(), (404, "M_NOT_FOUND"));
@@ -171,7 +187,8 @@ async fn an_alias_is_made_found_listed_and_deleted() {
 async fn listed_rooms_are_found_by_anybody() {
     let world = World::new();
     let (alice, bob) = (world.person("alice").await, world.person("bob").await);
-    let body = json!({ "visibility": "public", "name": "Test Name", "topic": "Test Topic Wombles", "room_alias_name": "w" });
+    let body =
+        json!({ "visibility": "public", "name": "Test Name", "topic": "Test Topic Wombles", "room_alias_name": "w" });
     let room = create(&world, &alice, body).await;
     create(&world, &alice, json!({ "visibility": "public", "name": "Other" })).await;
     let all = world.call(Method::GET, "/v3/publicRooms?limit=1", None, Value::Null).await.ok();

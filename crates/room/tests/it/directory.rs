@@ -31,7 +31,8 @@ async fn the_list_is_searched_and_paged_both_ways() {
     let first = ask(DirectoryQuery { limit: 2, ..DirectoryQuery::default() });
     let second = ask(DirectoryQuery { limit: 2, since: first.next.clone(), ..DirectoryQuery::default() });
     let third = ask(DirectoryQuery { limit: 2, since: second.next.clone(), ..DirectoryQuery::default() });
-    let names: Vec<_> = [&first, &second, &third].iter().flat_map(|page| &page.rooms).map(|room| &room.room_id).collect();
+    let names: Vec<_> =
+        [&first, &second, &third].iter().flat_map(|page| &page.rooms).map(|room| &room.room_id).collect();
     assert_eq!(names, [&ids[4], &ids[0], &ids[1], &ids[2], &ids[3]]);
     assert!(third.next.is_none());
     let back = ask(DirectoryQuery { limit: 2, since: second.previous, ..DirectoryQuery::default() });
@@ -58,7 +59,8 @@ async fn members_are_those_of_now_of_a_place_or_of_when_one_left() {
     let ask = |user, at, filter| {
         let mut viewer = Viewer::new(&room, user).expect("readable");
         let members = room.members(&mut viewer, at, filter).expect("allowed");
-        let mut names: Vec<_> = members.iter().filter_map(|placed| placed.event.state_key().map(str::to_owned)).collect();
+        let mut names: Vec<_> =
+            members.iter().filter_map(|placed| placed.event.state_key().map(str::to_owned)).collect();
         names.sort();
         names
     };
@@ -66,7 +68,7 @@ async fn members_are_those_of_now_of_a_place_or_of_when_one_left() {
     let [a, b, c] = [alice(), bob(), carol()].map(|user| user.as_str().to_owned());
     assert_eq!(ask(alice(), None, any), [a.clone(), b.clone(), c.clone()]);
     assert_eq!(ask(bob(), None, any), [a.clone(), b.clone()]);
-    assert_eq!(ask(alice(), Some(before), any), [a.clone()]);
+    assert_eq!(ask(alice(), Some(before), any), std::slice::from_ref(&a));
     let joined = MemberFilter { membership: Some(Membership::Join), ..any };
     assert_eq!(ask(alice(), None, joined), [a.clone(), c.clone()]);
     let not_gone = MemberFilter { not_membership: Some(Membership::Leave), ..any };

@@ -103,7 +103,7 @@ async fn threads_are_counted_and_read_by_themselves() {
     let main = house.say(alice(), &id, "main!").await;
     reply(&house, alice(), &id, &root, "three").await;
     let all = unread(&house, bob(), &id, &rules);
-    assert_eq!((all.main, all.threads, ), (counts(2, 1), vec![(root.clone(), counts(3, 1))]));
+    assert_eq!((all.main, all.threads,), (counts(2, 1), vec![(root.clone(), counts(3, 1))]));
     read(&house, bob(), &id, &root, Some("main")).await;
     assert_eq!(unread(&house, bob(), &id, &rules).main, counts(1, 1));
     read(&house, bob(), &id, &first, Some(root.as_str())).await;
