@@ -47,7 +47,7 @@ struct Operation {
 impl Operation {
     /// The name of its place on the page of the specification.
     fn anchor(&self) -> String {
-        format!("{}_{}", self.method, self.path.replace(['/', '{', '}'], "").trim_start_matches('_')).to_lowercase()
+        format!("{}{}", self.method, self.path.replace(['/', '{', '}', '.'], "")).to_lowercase()
     }
 
     fn served_by(&self) -> Option<(&'static str, &'static str)> {

@@ -4,7 +4,7 @@
 //! on the threads of the runtime, it would hold up everybody else's messages.
 
 use std::sync::{
-    Arc,
+    Arc, OnceLock,
     atomic::{AtomicUsize, Ordering},
 };
 
@@ -30,8 +30,9 @@ pub(crate) struct Hasher {
     config: PasswordConfig,
     turns: Arc<Semaphore>,
     waiting: AtomicUsize,
-    /// Compared with when there is no such account, so that an answer takes as long as if there were.
-    decoy: PasswordRecord,
+    /// Compared with when there is no such account, so that an answer takes as long as if there were. Made when first
+    /// needed: a start should not wait for it.
+    decoy: Arc<OnceLock<PasswordRecord>>,
 }
 
 impl Hasher {
@@ -41,7 +42,7 @@ impl Hasher {
             config,
             turns: Arc::new(Semaphore::new(at_once)),
             waiting: AtomicUsize::new(0),
-            decoy: PasswordRecord::new(&"decoy".into(), config, &mut rand::rng()),
+            decoy: Arc::default(),
         }
     }
 
@@ -53,8 +54,14 @@ impl Hasher {
     /// Whether `password` is that of `record`; without a record it never is, but takes as long to find out.
     pub(crate) async fn matches(&self, record: Option<PasswordRecord>, password: Secret) -> Result<bool, Busy> {
         let is_real = record.is_some();
-        let record = record.unwrap_or_else(|| self.decoy.clone());
-        let matches = self.run(move || record.matches(&password)).await?;
+        let (decoy, config) = (self.decoy.clone(), self.config);
+        let compare = move || match record {
+            Some(record) => record.matches(&password),
+            None => decoy
+                .get_or_init(|| PasswordRecord::new(&"decoy".into(), config, &mut rand::rng()))
+                .matches(&password),
+        };
+        let matches = self.run(compare).await?;
         Ok(matches && is_real)
     }
 

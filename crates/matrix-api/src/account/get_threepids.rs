@@ -3,9 +3,10 @@
 //! [CS-API §get_matrixclientv3account3pid]
 
 use ruma_client_api::account::get_3pids::v3;
+use serde_json::{Value, json};
 
-use crate::{Call, Result, Ruma};
+use crate::{Call, Json, Result};
 
-pub async fn get_threepids(_call: Call<v3::Request>) -> Result<Ruma<v3::Response>> {
-    Ok(Ruma(v3::Response::new(Vec::new())))
+pub async fn get_threepids(_call: Call<v3::Request>) -> Result<Json<Value>> {
+    Ok(Json(json!({ "threepids": [] })))
 }

@@ -58,3 +58,10 @@ async fn what_cannot_be_in_a_profile_says_why() {
     let not_an_id = world.call(Method::GET, "/v3/profile/nobody", None, Value::Null).await;
     assert_eq!(not_an_id.error(), (400, "M_INVALID_PARAM"));
 }
+
+#[tokio::test]
+async fn nobody_has_addresses_yet() {
+    let world = World::new();
+    let alice = world.person("alice").await;
+    assert_eq!(alice.get(&world, "/v3/account/3pid").await.ok(), json!({ "threepids": [] }));
+}
