@@ -28,6 +28,8 @@ pub struct Counters {
     pub build_time: Duration,
     /// Time spent in `on_durable` callbacks.
     pub hook_time: Duration,
+    /// How long the engine has been at the present commit; zero if it is at none.
+    pub committing: Duration,
     /// Commands waiting now.
     pub queue_depth: u64,
     /// Most commands that ever waited.
@@ -59,7 +61,7 @@ pub(crate) fn add_time(counter: &AtomicU64, time: Duration) {
 }
 
 impl Meter {
-    pub(crate) fn read(&self, queue_depth: u64) -> Counters {
+    pub(crate) fn read(&self, queue_depth: u64, committing: Duration) -> Counters {
         let time = |counter: &AtomicU64| Duration::from_nanos(counter.load(Relaxed));
         Counters {
             commits: self.commits.load(Relaxed),
@@ -72,6 +74,7 @@ impl Meter {
             sync_time: time(&self.sync_ns),
             build_time: time(&self.build_ns),
             hook_time: time(&self.hook_ns),
+            committing,
             queue_depth,
             queue_depth_max: self.queue_depth_max.load(Relaxed),
         }

@@ -10,16 +10,20 @@
 
 mod commit;
 mod queue;
+mod watchdog;
 mod writer;
 
-use std::{sync::Arc, thread::JoinHandle};
+use std::{sync::Arc, thread::JoinHandle, time::{Duration, Instant}};
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
 pub use self::commit::Commit;
-use self::queue::{Command, Queue};
+use self::{
+    queue::{Command, Queue},
+    watchdog::Watchdog,
+};
 use crate::{
     engine::Engine,
     error::{CommitError, EngineError, OpenError, StoreError},
@@ -46,8 +50,10 @@ pub struct ShardConfig {
     pub queue_high: usize,
     /// More commands than this are refused.
     pub queue_max: usize,
-    /// Called once, on the writer's thread, with one sentence, when the engine broke: what is on disk is unknown, and
-    /// only reopening tells. Must end the process; if it returns, every later command fails and reads go on.
+    /// A commit that takes longer counts as broken: the engine hangs, and every caller with it.
+    pub stall: Duration,
+    /// Called with one sentence when the engine broke: what is on disk is unknown, and only reopening tells. Must end
+    /// the process; if it returns, every later command fails and reads go on.
     pub fatal: Arc<dyn Fn(&str) + Send + Sync>,
 }
 
@@ -58,6 +64,7 @@ impl Default for ShardConfig {
             group_bytes: 4 * 1024 * 1024,
             queue_high: 4_096,
             queue_max: 65_536,
+            stall: Duration::from_secs(120),
             fatal: Arc::new(last_word),
         }
     }
@@ -87,6 +94,8 @@ struct Inner {
     shared: Arc<Shared>,
     identity: [u8; 8],
     writer: Mutex<Option<JoinHandle<()>>>,
+    /// Ends when this goes.
+    _watchdog: Watchdog,
 }
 
 /// What the handles and the writer's thread have in common.
@@ -98,6 +107,8 @@ struct Shared {
     view: RwLock<View>,
     grown: watch::Sender<Position>,
     meter: Meter,
+    /// Since when the engine has been at the present commit.
+    committing: Mutex<Option<Instant>>,
 }
 
 impl Shard {
@@ -115,6 +126,7 @@ impl Shard {
             queue: Queue::new(config.queue_high, config.queue_max),
             view: RwLock::new(view),
             meter: Meter::default(),
+            committing: Mutex::default(),
             engine,
             config,
         });
@@ -124,8 +136,10 @@ impl Shard {
             let shared = shared.clone();
             move || writer::run(&shared)
         });
-        let writer = writer.map_err(|error| OpenError::Thread(error.to_string().into()))?;
-        let shard = Self(Arc::new(Inner { shared, identity, writer: Mutex::new(Some(writer)) }));
+        let failed = |error: std::io::Error| OpenError::Thread(error.to_string().into());
+        let writer = writer.map_err(failed)?;
+        let watchdog = Watchdog::start(&shared).map_err(failed)?;
+        let shard = Self(Arc::new(Inner { shared, identity, writer: Mutex::new(Some(writer)), _watchdog: watchdog }));
         if begun.is_none() {
             let first = shard.submit(move |txn| {
                 let layout = Bytes::copy_from_slice(&LAYOUT_KNOWN.to_be_bytes());
@@ -223,7 +237,8 @@ impl Shard {
 
     /// The writer's counters.
     pub fn counters(&self) -> Counters {
-        self.0.shared.meter.read(self.0.shared.queue.len() as u64)
+        let committing = self.0.shared.committing.lock().map_or(Duration::ZERO, |since| since.elapsed());
+        self.0.shared.meter.read(self.0.shared.queue.len() as u64, committing)
     }
 
     /// The engine underneath.
@@ -257,6 +272,20 @@ impl Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         self.close();
+    }
+}
+
+impl Shared {
+    /// The engine cannot be written to any more: has the process ended, and fails what is queued and what comes.
+    fn give_up(&self, reason: Arc<str>) -> CommitError {
+        (self.config.fatal)(&reason);
+        // Still here: the process is ending in an orderly way, or this is a test.
+        let error = CommitError::Broken(reason);
+        self.queue.close(error.clone());
+        while let Some(command) = self.queue.try_next() {
+            writer::fail(self, command.reply, error.clone());
+        }
+        error
     }
 }
 

@@ -63,6 +63,7 @@ macro_rules! engine_suite {
             commands_that_write_too_much_are_refused_alone
             a_refused_commit_leaves_no_trace_and_the_next_one_succeeds
             a_broken_engine_is_fatal_and_still_readable
+            an_engine_that_hangs_is_given_up
             the_log_is_read_from_any_position
             the_log_is_trimmed_behind_its_slowest_reader
             a_reopened_shard_goes_on_where_it_was
@@ -78,7 +79,7 @@ macro_rules! engine_suite {
     (@each $subject:path; $($check:ident)+) => {$(
         #[test]
         fn $check() {
-            $crate::suite::$check($subject());
+            $crate::suite::$check(&$subject());
         }
     )+};
 }

@@ -169,7 +169,7 @@ impl Txn {
         domain: DomainId,
         range: impl IntoKeyRange<K>,
     ) -> Result<Vec<(K, V)>, StoreError> {
-        let rows = self.raw_scan(table, domain, range.into_key_range());
+        let rows = self.raw_scan(table, domain, &range.into_key_range());
         let rows = rows.and_then(|rows| {
             rows.into_iter().map(|(key, value)| decode_row(table.name(), &key, value)).collect()
         });
@@ -183,7 +183,7 @@ impl Txn {
         domain: DomainId,
         range: impl IntoKeyRange<K>,
     ) -> Result<usize, StoreError> {
-        let rows = self.raw_scan(table, domain, range.into_key_range());
+        let rows = self.raw_scan(table, domain, &range.into_key_range());
         let rows = self.noted(rows)?;
         let count = rows.len();
         for (key, _) in rows {
@@ -193,12 +193,12 @@ impl Txn {
     }
 
     /// Appends to the log; the entry will have the position returned.
+    #[expect(clippy::needless_pass_by_value, reason = "an entry is made to be appended")]
     pub fn append(&mut self, entry: LogEntry) -> Position {
-        let entry = &entry;
         self.position.0 += 1;
         self.entries += 1;
         let position = self.position;
-        self.put(&LOG, DomainId::HOUSE, &position, entry);
+        self.put(&LOG, DomainId::HOUSE, &position, &entry);
         position
     }
 
@@ -276,7 +276,7 @@ impl Txn {
         &self,
         table: &Table<K, V>,
         domain: DomainId,
-        range: KeyRange<K>,
+        range: &KeyRange<K>,
     ) -> Result<BTreeMap<Bytes, Bytes>, StoreError> {
         let range = range.bytes(table, domain);
         let mut rows = BTreeMap::new();

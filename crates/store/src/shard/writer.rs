@@ -100,25 +100,19 @@ fn settle(shared: &Shared, group: Group, waiting: &mut [Waiting]) -> Result<(), 
 
 fn commit(shared: &Shared, batch: Batch) -> Result<(), CommitError> {
     let started = Instant::now();
+    *shared.committing.lock() = Some(started);
     let outcome = catch_unwind(AssertUnwindSafe(|| shared.engine.commit(batch)));
+    *shared.committing.lock() = None;
     add_time(&shared.meter.sync_ns, started.elapsed());
-    let broken = match outcome {
-        Ok(Ok(())) => return Ok(()),
-        Ok(Err(CommitFailure::Refused(reason))) => return Err(CommitError::Refused(reason.into())),
-        Ok(Err(CommitFailure::Broken(EngineError(reason)))) => reason,
-        Err(panic) => format!("the engine panicked: {}", words(panic.as_ref())).into(),
-    };
-    (shared.config.fatal)(&broken);
-    // Still here: the process is ending in an orderly way, or this is a test.
-    let error = CommitError::Broken(broken);
-    shared.queue.close(error.clone());
-    while let Some(command) = shared.queue.try_next() {
-        fail(shared, command.reply, error.clone());
+    match outcome {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(CommitFailure::Refused(reason))) => Err(CommitError::Refused(reason.into())),
+        Ok(Err(CommitFailure::Broken(EngineError(reason)))) => Err(shared.give_up(reason)),
+        Err(panic) => Err(shared.give_up(format!("the engine panicked: {}", words(panic.as_ref())).into())),
     }
-    Err(error)
 }
 
-fn fail(shared: &Shared, reply: Reply, error: CommitError) {
+pub(super) fn fail(shared: &Shared, reply: Reply, error: CommitError) {
     add(&shared.meter.failed, 1);
     if let CommitError::Panicked(reason) = &error {
         add(&shared.meter.panicked, 1);

@@ -1,4 +1,5 @@
 //! Checks of export and import, and of what must not be opened.
+#![expect(missing_docs, reason = "the name of each check says what it checks")]
 
 use std::{io::Cursor, sync::Arc};
 
@@ -50,8 +51,7 @@ fn everything(engine: &dyn Engine) -> Vec<(Space, Bytes, Bytes)> {
     Space::ALL.into_iter().flat_map(of).filter(|(space, key, _)| *space != FACTS.space() || *key != identity).collect()
 }
 
-/// A check: from memory to the engine and back.
-pub fn an_archive_restores_every_row_into_an_empty_engine(subject: Subject) {
+pub fn an_archive_restores_every_row_into_an_empty_engine(subject: &Subject) {
     let memory = MemoryEngine::new();
     let original = filled(Arc::new(memory.clone()));
     let (summary, file) = archive(&memory);
@@ -67,8 +67,7 @@ pub fn an_archive_restores_every_row_into_an_empty_engine(subject: Subject) {
     assert_ne!(restored.identity(), original.identity(), "tokens of the original are not valid here");
 }
 
-/// A check.
-pub fn a_damaged_archive_is_refused_and_restores_nothing(subject: Subject) {
+pub fn a_damaged_archive_is_refused_and_restores_nothing(subject: &Subject) {
     let memory = MemoryEngine::new();
     drop(filled(Arc::new(memory.clone())));
     let (_, file) = archive(&memory);
@@ -95,8 +94,7 @@ pub fn a_damaged_archive_is_refused_and_restores_nothing(subject: Subject) {
     assert!(matches!(verify(&mut newer.as_slice()), Err(ArchiveError::Newer { found: 2, known: 1, .. })));
 }
 
-/// A check.
-pub fn an_unfinished_restore_is_not_taken_for_a_store(subject: Subject) {
+pub fn an_unfinished_restore_is_not_taken_for_a_store(subject: &Subject) {
     let memory = MemoryEngine::new();
     let shard = Shard::open(Arc::new(memory.clone())).expect("a healthy engine opens");
     for n in 0..6u64 {
@@ -110,8 +108,7 @@ pub fn an_unfinished_restore_is_not_taken_for_a_store(subject: Subject) {
     assert!(matches!(Shard::open(subject.engine.clone()), Err(OpenError::HalfRestored)));
 }
 
-/// A check.
-pub fn data_of_a_newer_layout_is_refused(subject: Subject) {
+pub fn data_of_a_newer_layout_is_refused(subject: &Subject) {
     drop(filled(subject.engine.clone()));
     let layout = Bytes::copy_from_slice(&2u64.to_be_bytes());
     commit(subject.engine.as_ref(), |batch| batch.put(FACTS.space(), FACTS.key(DomainId::HOUSE, LAYOUT), layout));

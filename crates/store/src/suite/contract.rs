@@ -1,4 +1,5 @@
 //! Checks of the bare contract: rows, order, snapshots, batches.
+#![expect(missing_docs, reason = "the name of each check says what it checks")]
 
 use std::{
     sync::atomic::{AtomicBool, Ordering::SeqCst},
@@ -41,8 +42,7 @@ fn range(start: &[u8], end: Option<&[u8]>) -> ByteRange {
     ByteRange { start: start.to_vec(), end: end.map(<[u8]>::to_vec) }
 }
 
-/// A check.
-pub fn an_empty_engine_holds_nothing(subject: Subject) {
+pub fn an_empty_engine_holds_nothing(subject: &Subject) {
     let snapshot = subject.engine.snapshot();
     for space in Space::ALL {
         assert_eq!(get(snapshot.as_ref(), space, b"a"), None);
@@ -52,8 +52,7 @@ pub fn an_empty_engine_holds_nothing(subject: Subject) {
     commit(subject.engine.as_ref(), |_| {});
 }
 
-/// A check.
-pub fn what_was_put_is_found(subject: Subject) {
+pub fn what_was_put_is_found(subject: &Subject) {
     let engine = subject.engine.as_ref();
     let longest = vec![0xff; KEY_BYTES_MAX];
     let large = vec![7; 1024 * 1024];
@@ -77,8 +76,7 @@ pub fn what_was_put_is_found(subject: Subject) {
     assert_eq!(engine.get(SPACE, b"plai").expect("a healthy engine reads"), None);
 }
 
-/// A check.
-pub fn the_last_word_about_a_row_counts(subject: Subject) {
+pub fn the_last_word_about_a_row_counts(subject: &Subject) {
     let engine = subject.engine.as_ref();
     commit(engine, |batch| {
         batch.put(SPACE, "a", "1");
@@ -98,8 +96,7 @@ pub fn the_last_word_about_a_row_counts(subject: Subject) {
     assert_eq!(all(engine), [("a".into(), "3".into()), ("c".into(), "2".into())]);
 }
 
-/// A check.
-pub fn rows_come_in_the_order_of_their_bytes(subject: Subject) {
+pub fn rows_come_in_the_order_of_their_bytes(subject: &Subject) {
     let engine = subject.engine.as_ref();
     let mut sorted: Vec<Vec<u8>> = (0..=255u8).flat_map(|byte| [vec![byte], vec![byte, 0], vec![byte, 0xff]]).collect();
     sorted.sort();
@@ -113,8 +110,7 @@ pub fn rows_come_in_the_order_of_their_bytes(subject: Subject) {
     assert_eq!(keys(engine, ByteRange::all(), Backward), sorted);
 }
 
-/// A check.
-pub fn scans_keep_within_their_bounds(subject: Subject) {
+pub fn scans_keep_within_their_bounds(subject: &Subject) {
     let engine = subject.engine.as_ref();
     commit(engine, |batch| ["a", "b", "ba", "c"].into_iter().for_each(|key| batch.put(SPACE, key, "")));
     let cases: [(ByteRange, &[&[u8]]); 9] = [
@@ -136,8 +132,7 @@ pub fn scans_keep_within_their_bounds(subject: Subject) {
     }
 }
 
-/// A check.
-pub fn spaces_do_not_see_each_other(subject: Subject) {
+pub fn spaces_do_not_see_each_other(subject: &Subject) {
     let engine = subject.engine.as_ref();
     commit(engine, |batch| Space::ALL.into_iter().for_each(|space| batch.put(space, "key", space.name())));
     commit(engine, |batch| batch.delete(Space::Media, "key"));
@@ -147,8 +142,7 @@ pub fn spaces_do_not_see_each_other(subject: Subject) {
     }
 }
 
-/// A check.
-pub fn many_rows_are_found_in_the_order_asked_for(subject: Subject) {
+pub fn many_rows_are_found_in_the_order_asked_for(subject: &Subject) {
     let engine = subject.engine.as_ref();
     commit(engine, |batch| (0..100u8).for_each(|n| batch.put(SPACE, vec![n], vec![n, n])));
     let asked: Vec<Vec<u8>> = [99u8, 3, 200, 3, 0].map(|n| vec![n]).to_vec();
@@ -158,8 +152,7 @@ pub fn many_rows_are_found_in_the_order_asked_for(subject: Subject) {
     assert_eq!(engine.multi_get(SPACE, &[]).expect("a healthy engine reads"), Vec::<Option<Bytes>>::new());
 }
 
-/// A check.
-pub fn snapshots_stand_still(subject: Subject) {
+pub fn snapshots_stand_still(subject: &Subject) {
     let engine = subject.engine.as_ref();
     let mut held = Vec::new();
     for round in 0..50u32 {
@@ -180,8 +173,7 @@ pub fn snapshots_stand_still(subject: Subject) {
     }
 }
 
-/// A check.
-pub fn scans_outlive_their_snapshot(subject: Subject) {
+pub fn scans_outlive_their_snapshot(subject: &Subject) {
     let engine = subject.engine.as_ref();
     commit(engine, |batch| (0..500u32).for_each(|n| batch.put(SPACE, n.to_be_bytes().to_vec(), "old")));
     let mut scan = engine.snapshot().scan(SPACE, ByteRange::all(), Forward);
@@ -196,8 +188,7 @@ pub fn scans_outlive_their_snapshot(subject: Subject) {
     assert!(scan.next().is_none());
 }
 
-/// A check.
-pub fn a_batch_is_seen_whole_or_not_at_all(subject: Subject) {
+pub fn a_batch_is_seen_whole_or_not_at_all(subject: &Subject) {
     let engine = subject.engine.as_ref();
     let write = |round: u64| {
         commit(engine, |batch| {

@@ -1,4 +1,5 @@
 //! Checks of a shard on top of the engine: groups, order, the log, failures.
+#![expect(missing_docs, reason = "the name of each check says what it checks")]
 
 use std::{
     future::Future,
@@ -9,6 +10,7 @@ use std::{
         mpsc,
     },
     task::{Context, Waker},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -75,9 +77,8 @@ fn occupy(engine: &FaultyEngine, shard: &Shard) {
     }
 }
 
-/// A check.
-pub fn commands_commit_in_the_order_of_their_submission(subject: Subject) {
-    let (_, shard) = shard(&subject);
+pub fn commands_commit_in_the_order_of_their_submission(subject: &Subject) {
+    let (_, shard) = shard(subject);
     let start = shard.position();
     let commits: Vec<_> = (0..500u64)
         .map(|n| {
@@ -95,9 +96,8 @@ pub fn commands_commit_in_the_order_of_their_submission(subject: Subject) {
     assert_eq!(values, (0..500).map(|n| n.to_string()).collect::<Vec<_>>());
 }
 
-/// A check.
-pub fn waiting_commands_share_one_sync(subject: Subject) {
-    let (engine, shard) = shard(&subject);
+pub fn waiting_commands_share_one_sync(subject: &Subject) {
+    let (engine, shard) = shard(subject);
     let before = engine.done();
     let held = engine.hold();
     occupy(&engine, &shard);
@@ -109,8 +109,7 @@ pub fn waiting_commands_share_one_sync(subject: Subject) {
     assert_eq!(shard.counters().group_max, 100);
 }
 
-/// A check.
-pub fn groups_are_bounded(subject: Subject) {
+pub fn groups_are_bounded(subject: &Subject) {
     let engine = FaultyEngine::new(subject.engine.clone());
     let shard = open(&engine, ShardConfig { group_commands: 8, group_bytes: 10_000, ..ShardConfig::default() });
     let before = engine.done();
@@ -126,9 +125,8 @@ pub fn groups_are_bounded(subject: Subject) {
     assert_eq!(engine.done() - before, 1 + 3 + 3);
 }
 
-/// A check.
-pub fn nothing_is_acknowledged_or_seen_before_it_is_durable(subject: Subject) {
-    let (engine, shard) = shard(&subject);
+pub fn nothing_is_acknowledged_or_seen_before_it_is_durable(subject: &Subject) {
+    let (engine, shard) = shard(subject);
     let watch = shard.watch();
     let held = engine.hold();
     occupy(&engine, &shard);
@@ -145,9 +143,8 @@ pub fn nothing_is_acknowledged_or_seen_before_it_is_durable(subject: Subject) {
     assert_eq!((count(&shard), shard.position(), *watch.borrow()), (1, Position(1), Position(1)));
 }
 
-/// A check.
-pub fn commands_see_what_earlier_commands_of_their_group_wrote(subject: Subject) {
-    let (engine, shard) = shard(&subject);
+pub fn commands_see_what_earlier_commands_of_their_group_wrote(subject: &Subject) {
+    let (engine, shard) = shard(subject);
     done(shard.submit(increment));
     let held = engine.hold();
     occupy(&engine, &shard);
@@ -162,9 +159,8 @@ pub fn commands_see_what_earlier_commands_of_their_group_wrote(subject: Subject)
     assert_eq!(count(&shard), 2, "ten, deleted, two");
 }
 
-/// A check.
-pub fn scans_inside_a_command_see_its_own_writes(subject: Subject) {
-    let (_, shard) = shard(&subject);
+pub fn scans_inside_a_command_see_its_own_writes(subject: &Subject) {
+    let (_, shard) = shard(subject);
     let fill = shard.submit(|txn| {
         for n in 0..10 {
             txn.put(&ROWS, DOMAIN, &("a", n), &"old".to_owned());
@@ -189,9 +185,8 @@ pub fn scans_inside_a_command_see_its_own_writes(subject: Subject) {
     assert_eq!(left, (0..10).rev().map(|n| ("b".to_owned(), n)).collect::<Vec<_>>());
 }
 
-/// A check.
-pub fn callbacks_run_in_order_before_anybody_is_told(subject: Subject) {
-    let (_, shard) = shard(&subject);
+pub fn callbacks_run_in_order_before_anybody_is_told(subject: &Subject) {
+    let (_, shard) = shard(subject);
     let told = Arc::new(Mutex::new(Vec::new()));
     let mut commits = Vec::new();
     for n in 0..200u64 {
@@ -213,9 +208,8 @@ pub fn callbacks_run_in_order_before_anybody_is_told(subject: Subject) {
     assert_eq!(*told.lock(), (0..200).collect::<Vec<_>>());
 }
 
-/// A check.
-pub fn a_panicking_command_leaves_nothing_and_harms_nobody(subject: Subject) {
-    let (engine, shard) = shard(&subject);
+pub fn a_panicking_command_leaves_nothing_and_harms_nobody(subject: &Subject) {
+    let (engine, shard) = shard(subject);
     let held = engine.hold();
     occupy(&engine, &shard);
     let before = shard.submit(|txn| {
@@ -253,9 +247,8 @@ pub fn a_panicking_command_leaves_nothing_and_harms_nobody(subject: Subject) {
     assert_eq!(kinds, [1, 4]);
 }
 
-/// A check.
-pub fn commands_that_write_too_much_are_refused_alone(subject: Subject) {
-    let (_, shard) = shard(&subject);
+pub fn commands_that_write_too_much_are_refused_alone(subject: &Subject) {
+    let (_, shard) = shard(subject);
     let large = Bytes::from(vec![0; COMMAND_BYTES_MAX / 2]);
     let too_large = shard.submit(move |txn| (0..3).for_each(|n| txn.put(&BLOBS, DOMAIN, &n, &large)));
     let too_long = shard.submit(|txn| txn.put(&COUNTERS, DOMAIN, "x".repeat(KEY_BYTES_MAX).as_str(), &1));
@@ -266,9 +259,8 @@ pub fn commands_that_write_too_much_are_refused_alone(subject: Subject) {
     assert!(!shard.view().contains(&BLOBS, DOMAIN, &0).expect("a healthy engine reads"));
 }
 
-/// A check.
-pub fn a_refused_commit_leaves_no_trace_and_the_next_one_succeeds(subject: Subject) {
-    let (engine, shard) = shard(&subject);
+pub fn a_refused_commit_leaves_no_trace_and_the_next_one_succeeds(subject: &Subject) {
+    let (engine, shard) = shard(subject);
     let work = |txn: &mut Txn| {
         txn.append(entry(1));
         increment(txn)
@@ -284,8 +276,7 @@ pub fn a_refused_commit_leaves_no_trace_and_the_next_one_succeeds(subject: Subje
     assert_eq!(count(&shard), 2);
 }
 
-/// A check.
-pub fn a_broken_engine_is_fatal_and_still_readable(subject: Subject) {
+pub fn a_broken_engine_is_fatal_and_still_readable(subject: &Subject) {
     for fault in [Fault::Break, Fault::Panic] {
         let engine = FaultyEngine::new(subject.engine.clone());
         let (tell, told) = mpsc::channel();
@@ -304,9 +295,23 @@ pub fn a_broken_engine_is_fatal_and_still_readable(subject: Subject) {
     }
 }
 
-/// A check.
-pub fn the_log_is_read_from_any_position(subject: Subject) {
-    let (_, shard) = shard(&subject);
+pub fn an_engine_that_hangs_is_given_up(subject: &Subject) {
+    let engine = FaultyEngine::new(subject.engine.clone());
+    let (tell, told) = mpsc::channel();
+    let fatal = Arc::new(move |words: &str| drop(tell.send(words.to_owned())));
+    let stall = Duration::from_secs(1);
+    let shard = open(&engine, ShardConfig { fatal, stall, ..ShardConfig::default() });
+    let held = engine.hold();
+    occupy(&engine, &shard);
+    let queued = shard.submit(increment);
+    assert!(told.recv().expect("the watchdog speaks").contains("at one commit for"));
+    assert!(matches!(queued.wait(), Err(CommitError::Broken(_))));
+    assert!(shard.counters().committing >= stall);
+    drop(held);
+}
+
+pub fn the_log_is_read_from_any_position(subject: &Subject) {
+    let (_, shard) = shard(subject);
     for kind in 0..5u8 {
         done(shard.submit(move |txn| append(txn, kind, 2)));
     }
@@ -325,9 +330,8 @@ pub fn the_log_is_read_from_any_position(subject: Subject) {
     assert_eq!(kinds(10, 100), [(11, 9)]);
 }
 
-/// A check.
-pub fn the_log_is_trimmed_behind_its_slowest_reader(subject: Subject) {
-    let (_, shard) = shard(&subject);
+pub fn the_log_is_trimmed_behind_its_slowest_reader(subject: &Subject) {
+    let (_, shard) = shard(subject);
     assert_eq!(shard.trim_log(0).expect("nothing to do"), 0);
     let fill = shard.submit(|txn| {
         append(txn, 1, 3000);
@@ -353,9 +357,8 @@ pub fn the_log_is_trimmed_behind_its_slowest_reader(subject: Subject) {
     assert_eq!(shard.submit(|txn| append(txn, 1, 1)).wait().expect("commits"), Position(3001));
 }
 
-/// A check.
-pub fn a_reopened_shard_goes_on_where_it_was(subject: Subject) {
-    let (_, shard) = shard(&subject);
+pub fn a_reopened_shard_goes_on_where_it_was(subject: &Subject) {
+    let (_, shard) = shard(subject);
     let identity = shard.identity();
     done(shard.submit(|txn| append(txn, 1, 1)));
     drop(shard);
@@ -364,8 +367,7 @@ pub fn a_reopened_shard_goes_on_where_it_was(subject: Subject) {
     assert_eq!(shard.log_after(Position(0), 9).expect("a whole log"), [(Position(1), entry(1))]);
 }
 
-/// A check.
-pub fn a_full_queue_refuses_and_waiting_for_room_works(subject: Subject) {
+pub fn a_full_queue_refuses_and_waiting_for_room_works(subject: &Subject) {
     let engine = FaultyEngine::new(subject.engine.clone());
     let shard = open(&engine, ShardConfig { queue_high: 4, queue_max: 8, ..ShardConfig::default() });
     let held = engine.hold();
@@ -381,9 +383,8 @@ pub fn a_full_queue_refuses_and_waiting_for_room_works(subject: Subject) {
     done(shard.submit(increment));
 }
 
-/// A check.
-pub fn closing_commits_what_is_queued(subject: Subject) {
-    let (_, shard) = shard(&subject);
+pub fn closing_commits_what_is_queued(subject: &Subject) {
+    let (_, shard) = shard(subject);
     for _ in 0..100 {
         drop(shard.submit(increment));
     }
@@ -404,9 +405,8 @@ pub fn closing_commits_what_is_queued(subject: Subject) {
     commit.wait().expect("a healthy engine commits");
 }
 
-/// A check.
-pub fn commands_need_no_runtime_and_futures_resolve_in_one(subject: Subject) {
-    let (_, shard) = shard(&subject);
+pub fn commands_need_no_runtime_and_futures_resolve_in_one(subject: &Subject) {
+    let (_, shard) = shard(subject);
     done(shard.submit(increment));
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     runtime.block_on(async {
