@@ -19,6 +19,7 @@ use crate::{
     ids::ContentHash,
 };
 
+mod plan;
 mod render;
 #[cfg(test)]
 mod tests;
@@ -173,35 +174,33 @@ impl Media {
         if item.size > THUMBNAIL_SOURCE_BYTES_MAX {
             return Err(ThumbnailError::SourceTooLarge { size: item.size, max: THUMBNAIL_SOURCE_BYTES_MAX });
         }
-        let header = {
+        let work = {
             let source = source.clone();
-            blocking(move || render::read_header(&source)).await?
+            blocking(move || render::look(&source, spec)).await?
         };
-        let pixels_max = u64::from(self.config().thumbnail_pixels_max);
-        // Pictures with deep colours take more memory for each pixel, so fewer pixels of them are scaled.
-        let pixels = header.pixels.max(header.decoded_bytes / 4);
-        if pixels > pixels_max {
-            return Err(ThumbnailError::TooManyPixels { pixels, max: pixels_max });
+        let job = match work {
+            render::Work::None(format) => {
+                let content = blocking(move || Content::open(&source).map_err(ThumbnailError::Disk)).await?;
+                return Ok(finished(format, ThumbnailBody::File(content)));
+            }
+            render::Work::Scale(job) => job,
+        };
+        let max = u64::from(self.config().thumbnail_pixels_max);
+        if job.pixels > max {
+            return Err(ThumbnailError::TooManyPixels { pixels: job.pixels, max });
         }
-        let need = units(header.decoded_bytes).min(self.workshop().memory_units);
+        let need = units(job.memory_bytes()).min(self.workshop().memory_units);
         let place =
             self.workshop().memory.clone().acquire_many_owned(need).await.expect("the semaphore is never closed");
 
         let media = self.clone();
         blocking(move || {
             let _held = (place, one_at_a_time);
-            match render::render(&source, header, spec)? {
-                render::Rendered::Original(format) => {
-                    let content = Content::open(&source).map_err(ThumbnailError::Disk)?;
-                    Ok(finished(format, ThumbnailBody::File(content)))
-                }
-                render::Rendered::Scaled(format, bytes) => {
-                    if let Err(error) = media.keep(hash, &folder, spec, format, &bytes) {
-                        tracing::warn!(%hash, %error, "a thumbnail could not be kept and will be made again next time");
-                    }
-                    Ok(finished(format, ThumbnailBody::Memory(bytes)))
-                }
+            let (format, bytes) = render::render(&source, job)?;
+            if let Err(error) = media.keep(hash, &folder, spec, format, &bytes) {
+                tracing::warn!(%hash, %error, "a thumbnail could not be kept and will be made again next time");
             }
+            Ok(finished(format, ThumbnailBody::Memory(bytes)))
         })
         .await
     }

@@ -119,6 +119,20 @@ async fn a_picture_smaller_than_asked_for_is_handed_out_as_it_is() {
 }
 
 #[tokio::test]
+async fn a_thumbnail_as_large_as_a_poster_is_the_original() {
+    let house = House::new();
+    let bytes = encoded(&picture(2100, 1100), ImageFormat::Png);
+    let item = house.upload(&bytes).await;
+    let shown = house.thumbnail(&item, 2090, 1090, Method::Scale).await.expect("shown");
+    assert_eq!(shown.bytes, bytes);
+    let error = {
+        let item = house.upload(&encoded(&picture(2100, 1100), ImageFormat::Gif)).await;
+        house.thumbnail(&item, 2090, 1090, Method::Scale).await.expect_err("a GIF might move")
+    };
+    assert!(matches!(error, ThumbnailError::TooManyPixels { max: 2_097_152, .. }), "{error}");
+}
+
+#[tokio::test]
 async fn what_shines_through_still_does() {
     let house = House::new();
     let glass = DynamicImage::ImageRgba8(RgbaImage::from_pixel(200, 200, Rgba([0, 255, 0, 40])));
