@@ -354,6 +354,9 @@ class Walk:
                 except Wrong as wrong:
                     print(f"WRONG  {step.__doc__}\n       {wrong}", flush=True)
                     return 1
+                except Exception as error:  # what the library could make nothing of
+                    print(f"WRONG  {step.__doc__}\n       {type(error).__name__}: {error}", flush=True)
+                    return 1
                 print(f"ok     {step.__doc__} ({(time.monotonic() - began) * 1000:.0f} ms)", flush=True)
             return 0
         finally:
