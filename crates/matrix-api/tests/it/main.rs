@@ -14,6 +14,7 @@ mod push_rules;
 mod registration;
 mod rooms;
 mod sessions;
+mod sync;
 
 use std::sync::Arc;
 

@@ -1,0 +1,186 @@
+//! `/sync`: what a client is told, when, and what not.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::{
+    Person, World,
+    rooms::{create, encode, text},
+};
+
+async fn sync(world: &World, who: &Person, query: &str) -> Value {
+    who.get(world, &format!("/v3/sync?{query}")).await.ok()
+}
+
+/// The next answer after `since`, without waiting.
+async fn after(world: &World, who: &Person, since: &Value) -> Value {
+    sync(world, who, &format!("since={}", text(since, "next_batch"))).await
+}
+
+async fn say(world: &World, who: &Person, room: &str, body: &str) -> String {
+    let txn = format!("{}-{body}", who.device_id);
+    let path = format!("/v3/rooms/{}/send/m.room.message/{}", encode(room), encode(&txn));
+    text(&who.put(world, &path, json!({ "msgtype": "m.text", "body": body })).await.ok(), "event_id")
+}
+
+async fn join(world: &World, who: &Person, room: &str) {
+    who.post(world, &format!("/v3/join/{}", encode(room)), json!({})).await.ok();
+}
+
+fn bodies(section: &Value) -> Vec<&str> {
+    let events = section["timeline"]["events"].as_array().expect("a timeline");
+    events.iter().filter_map(|event| event["content"]["body"].as_str()).collect()
+}
+
+fn kinds(list: &Value) -> Vec<&str> {
+    list["events"].as_array().expect("events").iter().map(|event| event["type"].as_str().expect("a type")).collect()
+}
+
+#[tokio::test]
+async fn a_first_sync_tells_the_whole_room_and_the_next_only_what_is_new() {
+    let world = World::new();
+    let alice = world.person("alice").await;
+    let room = create(&world, &alice, json!({ "preset": "public_chat", "name": "Lobby" })).await;
+    let first = sync(&world, &alice, "").await;
+    let section = &first["rooms"]["join"][&room];
+    assert_eq!(section["timeline"]["events"][0]["type"], "m.room.create");
+    assert_eq!(section["summary"]["m.joined_member_count"], 1);
+    assert!(kinds(&first["account_data"]).contains(&"m.push_rules"));
+    let quiet = after(&world, &alice, &first).await;
+    assert_eq!(quiet.as_object().expect("an object").len(), 1, "nothing but a token: {quiet}");
+    say(&world, &alice, &room, "one").await;
+    say(&world, &alice, &room, "two").await;
+    let next = after(&world, &alice, &quiet).await;
+    let section = &next["rooms"]["join"][&room];
+    assert_eq!(bodies(section), ["one", "two"]);
+    assert_eq!(section["timeline"]["limited"], false);
+    assert_eq!(section["state"]["events"], json!([]));
+    assert_eq!(section["timeline"]["events"][0]["unsigned"]["transaction_id"], format!("{}-one", alice.device_id));
+}
+
+#[tokio::test]
+async fn a_gap_is_marked_and_its_state_is_told_at_its_end() {
+    let world = World::new();
+    let alice = world.person("alice").await;
+    let room = create(&world, &alice, json!({ "preset": "public_chat" })).await;
+    let first = sync(&world, &alice, "").await;
+    let topic = format!("/v3/rooms/{}/state/m.room.topic", encode(&room));
+    alice.put(&world, &topic, json!({ "topic": "lost in the gap" })).await.ok();
+    for n in 0..5 {
+        say(&world, &alice, &room, &n.to_string()).await;
+    }
+    alice.put(&world, &topic, json!({ "topic": "in the timeline" })).await.ok();
+    let filter = encode(r#"{"room":{"timeline":{"limit":3}}}"#);
+    let since = text(&first, "next_batch");
+    let next = sync(&world, &alice, &format!("since={since}&filter={filter}")).await;
+    let section = &next["rooms"]["join"][&room];
+    assert_eq!(section["timeline"]["limited"], true);
+    assert_eq!(section["timeline"]["events"].as_array().expect("events").len(), 3);
+    assert_eq!(section["state"]["events"][0]["content"]["topic"], "lost in the gap");
+    let query = format!("since={since}&filter={filter}&use_state_after=true");
+    let next = sync(&world, &alice, &query).await;
+    let section = &next["rooms"]["join"][&room];
+    assert_eq!(section["state_after"]["events"][0]["content"]["topic"], "in the timeline");
+    let from = encode(section["timeline"]["prev_batch"].as_str().expect("a token"));
+    let page = alice.get(&world, &format!("/v3/rooms/{}/messages?dir=b&from={from}&limit=2", encode(&room))).await.ok();
+    assert_eq!(page["chunk"][0]["content"]["body"], "2", "{page}");
+}
+
+#[tokio::test]
+async fn who_waits_is_woken_by_a_message_and_by_typing() {
+    let world = World::new();
+    let (alice, bob) = (world.person("alice").await, world.person("bob").await);
+    let room = create(&world, &alice, json!({ "preset": "public_chat" })).await;
+    join(&world, &bob, &room).await;
+    let first = sync(&world, &bob, "").await;
+    let query = format!("since={}&timeout=60000", text(&first, "next_batch"));
+    let (woken, _) = tokio::join!(sync(&world, &bob, &query), say(&world, &alice, &room, "wake up"));
+    assert_eq!(bodies(&woken["rooms"]["join"][&room]), ["wake up"]);
+    let query = format!("since={}&timeout=60000", text(&woken, "next_batch"));
+    let typing = format!("/v3/rooms/{}/typing/{}", encode(&room), encode(&alice.user_id));
+    let (woken, _) =
+        tokio::join!(sync(&world, &bob, &query), alice.put(&world, &typing, json!({ "typing": true, "timeout": 30000 })));
+    let section = &woken["rooms"]["join"][&room];
+    assert_eq!(section["ephemeral"]["events"][0]["content"]["user_ids"], json!([alice.user_id]));
+    let quiet = tokio::time::timeout(Duration::from_secs(30), after(&world, &bob, &woken)).await.expect("at once");
+    assert!(quiet.get("rooms").is_none(), "{quiet}");
+}
+
+#[tokio::test]
+async fn an_invitation_shows_the_door_sign_and_leaving_closes_the_book() {
+    let world = World::new();
+    let (alice, bob) = (world.person("alice").await, world.person("bob").await);
+    let first = sync(&world, &bob, "").await;
+    let room = create(&world, &alice, json!({ "name": "Den", "invite": [bob.user_id] })).await;
+    let invited = after(&world, &bob, &first).await;
+    let shown = &invited["rooms"]["invite"][&room]["invite_state"];
+    assert!(kinds(shown).contains(&"m.room.name") && kinds(shown).contains(&"m.room.create"), "{shown}");
+    join(&world, &bob, &room).await;
+    let joined = after(&world, &bob, &invited).await;
+    let section = &joined["rooms"]["join"][&room];
+    assert!(kinds(&section["timeline"]).contains(&"m.room.member"));
+    assert!(joined["rooms"].get("invite").is_none());
+    bob.post(&world, &format!("/v3/rooms/{}/leave", encode(&room)), json!({})).await.ok();
+    say(&world, &alice, &room, "not for bob").await;
+    let left = after(&world, &bob, &joined).await;
+    let section = &left["rooms"]["leave"][&room];
+    assert_eq!(kinds(&section["timeline"]), ["m.room.member"]);
+    let quiet = after(&world, &bob, &left).await;
+    assert!(quiet.get("rooms").is_none(), "{quiet}");
+}
+
+#[tokio::test]
+async fn lazy_members_are_those_who_speak_each_told_once() {
+    let world = World::new();
+    let (alice, bob, carol) = (world.person("alice").await, world.person("bob").await, world.person("carol").await);
+    let room = create(&world, &alice, json!({ "preset": "public_chat" })).await;
+    join(&world, &bob, &room).await;
+    join(&world, &carol, &room).await;
+    for n in 0..12 {
+        say(&world, &bob, &room, &n.to_string()).await;
+    }
+    let members = |answer: &Value| -> Vec<String> {
+        let state = answer["rooms"]["join"][&room]["state"]["events"].as_array().cloned().unwrap_or_default();
+        let members = state.iter().filter(|event| event["type"] == "m.room.member");
+        let mut members: Vec<_> = members.map(|event| text(event, "state_key")).collect();
+        members.sort();
+        members
+    };
+    let filter = encode(r#"{"room":{"state":{"lazy_load_members":true}}}"#);
+    let first = sync(&world, &alice, &format!("filter={filter}")).await;
+    assert_eq!(members(&first), [alice.user_id.clone(), bob.user_id.clone()]);
+    say(&world, &carol, &room, "hello").await;
+    say(&world, &bob, &room, "hello too").await;
+    let next = sync(&world, &alice, &format!("filter={filter}&since={}", text(&first, "next_batch"))).await;
+    assert_eq!(members(&next), [carol.user_id.clone()], "bob was told before");
+}
+
+#[tokio::test]
+async fn tokens_of_other_servers_and_nonsense_are_refused() {
+    let (world, other) = (World::new(), World::new());
+    let alice = world.person("alice").await;
+    let stranger = other.person("alice").await;
+    let foreign = text(&sync(&other, &stranger, "").await, "next_batch");
+    let answer = alice.get(&world, &format!("/v3/sync?since={foreign}")).await;
+    assert_eq!((answer.status.as_u16(), answer.json["errcode"].as_str()), (400, Some("M_UNKNOWN_POS")));
+    let answer = alice.get(&world, "/v3/sync?since=nonsense").await;
+    assert_eq!((answer.status.as_u16(), answer.json["errcode"].as_str()), (400, Some("M_INVALID_PARAM")));
+}
+
+#[tokio::test]
+async fn the_ignored_are_not_heard() {
+    let world = World::new();
+    let (alice, bob) = (world.person("alice").await, world.person("bob").await);
+    let room = create(&world, &alice, json!({ "preset": "public_chat" })).await;
+    join(&world, &bob, &room).await;
+    let ignore = format!("/v3/user/{}/account_data/m.ignored_user_list", encode(&alice.user_id));
+    alice.put(&world, &ignore, json!({ "ignored_users": { (bob.user_id.as_str()): {} } })).await.ok();
+    let first = sync(&world, &alice, "").await;
+    say(&world, &bob, &room, "noise").await;
+    say(&world, &alice, &room, "signal").await;
+    create(&world, &bob, json!({ "invite": [alice.user_id] })).await;
+    let next = after(&world, &alice, &first).await;
+    assert_eq!(bodies(&next["rooms"]["join"][&room]), ["signal"]);
+    assert!(next["rooms"].get("invite").is_none(), "{next}");
+}
