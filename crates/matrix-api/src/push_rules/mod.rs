@@ -33,10 +33,11 @@ pub(crate) fn endpoints(endpoints: &mut Endpoints) {
         .add::<ruma::set_pushrule_actions::v3::Request, _, _>("matrix.push_rules.put_actions", put_actions::put_actions);
 }
 
-/// Kind and id of the rule that a path names.
+/// Kind and id of the rule that a path names. No rule is of a kind that does not exist: 404, as for any other rule
+/// that is not there; only who wants to make one is told why that cannot be.
 fn named(path: &[String]) -> Result<(Kind, &str)> {
     match path {
-        [kind, rule_id, ..] => Ok((kind.parse()?, rule_id)),
+        [kind, rule_id, ..] => Ok((kind.parse().map_err(|_unknown: koine_push::UnknownKind| unknown_rule())?, rule_id)),
         _ => Err(Error::unrecognized()),
     }
 }

@@ -10,7 +10,6 @@ use ruma_client_api::push::set_pushrule::v3;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::named;
 use crate::{Api, Empty, Error, Loose, Result};
 
 /// A rule is at most 8 KiB; the rest is for white space and escapes.
@@ -33,7 +32,8 @@ pub async fn put_rule(
     State(api): State<Api>,
     call: Loose<v3::Request, Body, BODY_BYTES_MAX>,
 ) -> Result<Empty> {
-    let (kind, rule_id) = named(&call.path)?;
+    let [kind, rule_id, ..] = call.path.as_slice() else { return Err(Error::unrecognized()) };
+    let kind = kind.parse()?;
     let Body { actions, conditions, pattern } = call.body;
     let place = place(&call.query)?;
     let rule = NewRule { kind, rule_id: rule_id.to_owned(), actions, conditions, pattern };
