@@ -10,6 +10,8 @@ use crate::config::{LogConfig, LogFormat};
 
 /// Overrides `log.filter` of the configuration.
 const FILTER_VARIABLE: &str = "KOINE_LOG";
+/// Libraries that announce more than an operator wants to know. Whoever does names them.
+const QUIET: &str = "fjall=warn,lsm_tree=warn,h2=warn,hyper=warn,rustls=warn";
 
 /// The log cannot be set up as asked for.
 #[derive(Debug, thiserror::Error)]
@@ -24,7 +26,8 @@ pub struct BadFilter {
 /// Starts the log. To be called once, before anything else starts.
 pub fn start(config: &LogConfig) -> Result<(), BadFilter> {
     let text = std::env::var(FILTER_VARIABLE).unwrap_or_else(|_| config.filter.clone());
-    let filter = EnvFilter::try_new(&text).map_err(|error| BadFilter { filter: text, reason: error.to_string() })?;
+    let filter = EnvFilter::try_new(format!("{QUIET},{text}"))
+        .map_err(|error| BadFilter { filter: text, reason: error.to_string() })?;
     let registry = tracing_subscriber::registry().with(filter);
     let result = match config.format {
         LogFormat::Text => {

@@ -42,6 +42,8 @@ pub struct Made {
 /// Why no backup was made.
 #[derive(Debug, thiserror::Error)]
 enum BackupError {
+    #[error("{} is there already; a backup never replaces a file", .0.display())]
+    Exists(PathBuf),
     #[error("cannot write the backup: {0}")]
     Io(#[from] io::Error),
     #[error("cannot read the store: {0}")]
@@ -60,6 +62,9 @@ impl Command for Backup {
     async fn run(self, server: &Server) -> Result<Made, Refusal> {
         let (engine, data_dir) = (server.shard.engine().clone(), server.config.data_dir.clone());
         let made = tokio::task::spawn_blocking(move || {
+            if self.file.exists() {
+                return Err(BackupError::Exists(self.file));
+            }
             let part = with_suffix(&self.file, ".part");
             let made = write(&*engine, &data_dir, &part).and_then(|made| {
                 // A file with the name that was asked for is always a whole backup, and never replaces another.

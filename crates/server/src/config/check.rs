@@ -144,23 +144,28 @@ fn find_unknown(value: &toml::Value, place: Place<'_>, prefix: &str, unknown: &m
     }
 }
 
-/// The nearest key: of the same section, else the same key of another section.
+/// What was probably meant: the same key of another section, else the nearest of this one.
 fn suggest(key: &str, place: Place<'_>, prefix: &str) -> Option<String> {
-    let near = place
-        .keys()
-        .map(|known| (strsim::jaro_winkler(key, known), known))
-        .filter(|(likeness, _)| *likeness >= SIMILAR)
-        .max_by(|(a, _), (b, _)| a.total_cmp(b));
-    if let Some((_, known)) = near {
-        return Some(if prefix.is_empty() { known.to_owned() } else { format!("{prefix}.{known}") });
-    }
     let top = Place::top(place.root);
     if top.key(key).is_some() {
         return Some(key.to_owned());
     }
-    top.keys()
-        .find(|section| top.key(section).is_some_and(|inner| inner.key(key).is_some()))
-        .map(|section| format!("{section}.{key}"))
+    let elsewhere = top.keys().find(|section| top.key(section).is_some_and(|inner| inner.key(key).is_some()));
+    if let Some(section) = elsewhere {
+        return Some(format!("{section}.{key}"));
+    }
+    let near = place
+        .keys()
+        .map(|known| (likeness(key, known), known))
+        .filter(|(likeness, _)| *likeness >= SIMILAR)
+        .max_by(|(a, _), (b, _)| a.total_cmp(b));
+    near.map(|(_, known)| if prefix.is_empty() { known.to_owned() } else { format!("{prefix}.{known}") })
+}
+
+fn likeness(key: &str, known: &str) -> f64 {
+    // Two letters swapped in a short word: Jaro-Winkler sees no likeness there.
+    let swapped = if strsim::osa_distance(key, known) == 1 { SIMILAR } else { 0.0 };
+    strsim::jaro_winkler(key, known).max(swapped)
 }
 
 #[cfg(test)]

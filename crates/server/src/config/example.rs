@@ -125,10 +125,8 @@ mod tests {
             for key in inner.keys() {
                 let described = inner.key(key).and_then(|place| place.keyword("description")).is_some();
                 assert!(described, "{section}.{key} has no comment");
-                assert!(
-                    text.contains(&format!("\n{key} = ")) || text.contains(&format!("\n#{key} = ")),
-                    "{section}.{key} is missing"
-                );
+                let forms = [format!("\n{key} = "), format!("\n#{key} = "), format!("\n[{section}.{key}")];
+                assert!(forms.iter().any(|form| text.contains(form)), "{section}.{key} is missing");
                 checked += 1;
             }
         }

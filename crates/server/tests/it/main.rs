@@ -1,0 +1,5 @@
+//! The program as its operator sees it: started, asked, stopped.
+
+mod admin;
+mod local;
+mod running;
