@@ -168,8 +168,9 @@ fn checked_value(key: &str, value: Value) -> Result<Option<Value>, ProfileError>
         ("avatar_url", Value::String(url)) if url.len() > AVATAR_URL_BYTES_MAX => {
             Err(ProfileError::BadValue("the address of an avatar has at most 1000 bytes"))
         }
-        ("avatar_url", Value::String(url)) if url.starts_with("mxc://") => Ok(Some(Value::String(url))),
-        ("avatar_url", _) => Err(ProfileError::BadValue("the address of an avatar is an mxc:// URI")),
+        // COMPAT(Complement, older bridges): other addresses than mxc:// ones are kept, as every server does.
+        ("avatar_url", value @ Value::String(_)) => Ok(Some(value)),
+        ("avatar_url", _) => Err(ProfileError::BadValue("the address of an avatar is a string")),
         ("m.tz", value @ Value::String(_)) => Ok(Some(value)),
         ("m.tz", _) => Err(ProfileError::BadValue("a time zone is a string")),
         (_, value) => Ok(Some(value)),

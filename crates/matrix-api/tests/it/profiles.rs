@@ -44,7 +44,7 @@ async fn what_cannot_be_in_a_profile_says_why() {
         ("displayname", json!({}), "M_MISSING_PARAM"),
         ("displayname", json!({ "displayname": 1 }), "M_INVALID_PARAM"),
         ("displayname", json!([]), "M_BAD_JSON"),
-        ("avatar_url", json!({ "avatar_url": "https://example.org/cat.png" }), "M_INVALID_PARAM"),
+        ("avatar_url", json!({ "avatar_url": ["mxc://example.org/cat"] }), "M_INVALID_PARAM"),
         ("Nonsense", json!({ "Nonsense": 1 }), "M_INVALID_PARAM"),
         ("m.big", json!({ "m.big": "x".repeat(65 * 1024) }), "M_PROFILE_TOO_LARGE"),
         (&long, json!({ &long: 1 }), "M_KEY_TOO_LARGE"),
