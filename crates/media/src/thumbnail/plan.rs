@@ -68,7 +68,7 @@ fn is_wider(width: u32, height: u32, spec: Spec) -> bool {
 }
 
 /// `length * numerator / denominator`, rounded, at least 1.
-fn scaled(length: u32, numerator: u32, denominator: u32) -> u32 {
+pub(super) fn scaled(length: u32, numerator: u32, denominator: u32) -> u32 {
     let exact = u64::from(length) * u64::from(numerator);
     let rounded = (exact + u64::from(denominator) / 2) / u64::from(denominator);
     u32::try_from(rounded).unwrap_or(u32::MAX).max(1)

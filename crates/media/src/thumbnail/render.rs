@@ -14,7 +14,10 @@ use image::{
     codecs::png::PngDecoder, imageops::FilterType, metadata::Orientation,
 };
 
-use super::{Spec, ThumbnailError, plan::Plan};
+use super::{
+    Spec, ThumbnailError,
+    plan::{Plan, scaled},
+};
 
 /// Longest side of a picture that is decoded.
 const SIDE_MAX: u32 = 30_000;
@@ -144,20 +147,25 @@ fn is_sideways(orientation: Orientation) -> bool {
 }
 
 fn scale(mut picture: DynamicImage, plan: Plan) -> DynamicImage {
-    if (plan.cut_width, plan.cut_height) != (picture.width(), picture.height()) {
-        let left = (picture.width() - plan.cut_width) / 2;
-        let top = (picture.height() - plan.cut_height) / 2;
-        picture = picture.crop_imm(left, top, plan.cut_width, plan.cut_height);
+    let Plan { mut cut_width, mut cut_height, width, height } = plan;
+    // The fine filter works in floating-point numbers over the whole width of its source, so a fast one goes first; and
+    // before anything is cut, since a cut is a copy.
+    let (rough_width, rough_height) = (width.saturating_mul(PRESCALE), height.saturating_mul(PRESCALE));
+    if cut_width > rough_width && cut_height > rough_height {
+        let whole_width = scaled(picture.width(), rough_width, cut_width);
+        let whole_height = scaled(picture.height(), rough_height, cut_height);
+        picture = picture.thumbnail_exact(whole_width, whole_height);
+        (cut_width, cut_height) = (rough_width.min(whole_width), rough_height.min(whole_height));
     }
-    // The fine filter works in floating-point numbers over the whole width of its source, so a fast one goes first.
-    let rough = (plan.width.saturating_mul(PRESCALE), plan.height.saturating_mul(PRESCALE));
-    if picture.width() > rough.0 && picture.height() > rough.1 {
-        picture = picture.thumbnail_exact(rough.0, rough.1);
+    if (cut_width, cut_height) != (picture.width(), picture.height()) {
+        let left = (picture.width() - cut_width) / 2;
+        let top = (picture.height() - cut_height) / 2;
+        picture = picture.crop_imm(left, top, cut_width, cut_height);
     }
-    if (picture.width(), picture.height()) == (plan.width, plan.height) {
+    if (picture.width(), picture.height()) == (width, height) {
         return picture;
     }
-    picture.resize_exact(plan.width, plan.height, FilterType::CatmullRom)
+    picture.resize_exact(width, height, FilterType::CatmullRom)
 }
 
 /// Photographs become JPEG; what was drawn, or shines through, becomes PNG.

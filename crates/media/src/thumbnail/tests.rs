@@ -103,6 +103,21 @@ async fn every_format_is_scaled_and_cropped() {
 }
 
 #[tokio::test]
+async fn a_crop_is_taken_out_of_the_middle() {
+    let house = House::new();
+    // Three stripes side by side; a square out of the middle sees the second alone.
+    let stripes = RgbImage::from_fn(900, 300, |x, _| if (300..600).contains(&x) { RED } else { BLUE });
+    let item = house.upload(&encoded(&DynamicImage::ImageRgb8(stripes), ImageFormat::Png)).await;
+    for side in [32, 96, 200] {
+        let shown = house.thumbnail(&item, side, side, Method::Crop).await.expect("cropped");
+        assert_eq!(shown.picture.dimensions(), (side, side));
+        for x in [2, side / 2, side - 3] {
+            assert!(is_reddish(shown.picture.get_pixel(x, side / 2)), "{side}, {x}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_picture_smaller_than_asked_for_is_handed_out_as_it_is() {
     let house = House::new();
     for format in [ImageFormat::Png, ImageFormat::Jpeg] {
