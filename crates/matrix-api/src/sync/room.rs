@@ -148,7 +148,7 @@ impl Look<'_> {
     }
 
     /// How events of the section are shown. What is known of their children goes with a timeline that may not hold
-    /// those. [CS-API §server-side-aggregation-of-child-events]
+    /// those. [CS-API §aggregations-of-child-events]
     pub(super) fn shown<'s>(&'s self, section: &Section<'s>) -> Shown<'s> {
         Shown {
             who: self.who,
@@ -206,7 +206,7 @@ impl Look<'_> {
         out.field("notification_count", &main.notify);
         out.field("highlight_count", &main.highlight);
         out.close(b'}');
-        if threads {
+        if threads && !unread.threads.is_empty() {
             out.open_field("unread_thread_notifications", b'{');
             for (root, counts) in &unread.threads {
                 out.open_field(root.as_str(), b'{');
