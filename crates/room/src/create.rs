@@ -102,7 +102,7 @@ impl Rooms {
                 Room::new(self.core.clone(), place, (new.version.clone(), rules.clone()), head, 0, HashMap::new())
             };
             let create = NewEvent::state(&new.creator, "m.room.create", "", &content);
-            // Since version 12 the id of a room is the hash of its create event. [RV12 §room-ids]
+            // Since version 12 the id of a room is the hash of its create event. [RV12 §event-format]
             let (room, mut head, first) = if rules.authorization.room_create_event_id_as_room_id {
                 let nameless = empty(RoomId::new_v1(self.server_name()));
                 let mut head = nameless.head.lock().clone();
@@ -234,7 +234,7 @@ impl CreateRoom {
                 users.extend(self.invite.iter().map(|(user, _)| (user.to_string(), json!(100))));
             }
         }
-        // Only creators replace a room in the versions where they stand above everyone. [RV12 §power-levels]
+        // Only creators replace a room in the versions where they stand above everyone. [RV12 §definitions]
         let tombstone = if rules.explicitly_privilege_room_creators { 150 } else { 100 };
         let mut levels = json!({
             "users": users,

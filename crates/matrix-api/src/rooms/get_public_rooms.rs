@@ -44,7 +44,7 @@ pub(super) fn only_here(api: &Api, server: Option<&str>) -> Result<()> {
     }
 }
 
-/// [CS-API §definition-publishedroomdirectory]
+/// [CS-API §get_matrixclientv3publicrooms]
 #[derive(Debug, Serialize)]
 pub struct PublicRooms {
     chunk: Vec<Chunk>,
