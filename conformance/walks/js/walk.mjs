@@ -277,13 +277,14 @@ const STEPS = {
         await see("the tag on the second device", () => room(w.phone).tags["m.favourite"]?.order === 0.5);
     },
     "the second device sees the same": async () => {
-        const ids = (client) => timeline(client).map((e) => e.getId()).slice(-50);
+        const ids = (client) => timeline(client).map((e) => e.getId());
         await eventOn(w.phone, w.last, "the last message on the second device");
-        // What a device sent itself it may show where it first drew it, so that one is compared without order.
-        expect("what the sending device shows", ids(w.phone).sort(), ids(w.alice).sort());
+        const newest = ids(w.phone).slice(-20);
+        // What a device sent itself it may show where it first drew it, so that one is asked without order.
+        expect("what the sending device lacks", [], newest.filter((id) => !ids(w.alice).includes(id)));
         const fresh = await start(await logIn(names.alice, PASSWORD, "fresh"));
         await see("twenty events on a fresh device", () => ids(fresh).length >= 20);
-        expect("the last twenty on a fresh device", ids(w.phone).slice(-20), ids(fresh).slice(-20));
+        expect("the newest on a fresh device", newest, ids(fresh).slice(-20));
         await fresh.logout(true);
     },
     "a change of profile is seen": async () => {
