@@ -18,8 +18,10 @@ use crate::{
 
 /// Most rooms on one page.
 pub const DIRECTORY_PAGE_MAX: usize = 500;
-/// Most listed rooms that one question looks at.
+/// Most rooms that the list tells of.
 pub const DIRECTORY_LISTED_MAX: usize = 50_000;
+/// Most rooms that one question looks into; a search that found too few by then goes on with the next page.
+pub const DIRECTORY_LOOK_MAX: usize = 2_000;
 
 /// What somebody outside may know of a room. [CS-API §definition-publishedroomschunk]
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,29 +96,28 @@ impl Rooms {
             None => {}
         }
         let term = query.term.as_deref().map(str::to_lowercase).filter(|term| !term.is_empty());
-        let mut shown: Vec<Place> = Vec::new();
+        let mut looked: Vec<Place> = Vec::new();
         let mut more = false;
         for place in places {
-            let summary = self.room_by_no(place.1)?.summary()?;
-            if !matches(&summary, term.as_deref(), query.room_types.as_deref()) {
-                continue;
-            }
-            if shown.len() == limit {
+            if page.rooms.len() == limit || looked.len() == DIRECTORY_LOOK_MAX {
                 more = true;
                 break;
             }
-            shown.push(place);
-            page.rooms.push(summary);
+            looked.push(place);
+            let summary = self.room_by_no(place.1)?.summary()?;
+            if matches(&summary, term.as_deref(), query.room_types.as_deref()) {
+                page.rooms.push(summary);
+            }
         }
         if backward {
-            shown.reverse();
+            looked.reverse();
             page.rooms.reverse();
         }
-        if (more && !backward) || (backward && !shown.is_empty()) {
-            page.next = shown.last().map(|place| token('n', *place));
+        if (more && !backward) || (backward && !looked.is_empty()) {
+            page.next = looked.last().map(|place| token('n', *place));
         }
         if (more && backward) || (since.is_some() && !backward) {
-            page.previous = shown.first().map(|place| token('p', *place));
+            page.previous = looked.first().map(|place| token('p', *place));
         }
         Ok(page)
     }

@@ -48,7 +48,9 @@ impl Room {
     pub fn typing(&self) -> (Vec<OwnedUserId>, u64) {
         let typing = self.typing.lock();
         let now = Instant::now();
-        let users = typing.until.iter().filter(|(_, until)| **until > now).map(|(user, _)| user.clone());
+        // Who leaves in the midst of a word types no more.
+        let here = |user: &UserId| self.local_membership(user) == Some(Membership::Join);
+        let users = typing.until.iter().filter(|(user, until)| **until > now && here(user)).map(|(user, _)| user.clone());
         (users.collect(), typing.mark)
     }
 

@@ -20,9 +20,9 @@ use crate::{
 };
 
 /// Most events that one question counts; what is older than the newest so many counts as read.
-pub const COUNT_MAX: usize = 5_000;
+pub const COUNT_MAX: usize = 1_000;
 /// Events counted since the last write after which the counts are written.
-pub const CHECKPOINT_EVERY: i64 = 256;
+pub const CHECKPOINT_EVERY: i64 = 64;
 /// Most threads with counts of their own for one reader of one room; past it those read up longest ago are forgotten.
 pub const THREADS_MAX: usize = 200;
 /// Most readers of one room whose counts are kept in memory.
