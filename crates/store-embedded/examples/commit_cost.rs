@@ -28,13 +28,26 @@ fn write(txn: &mut Txn, room: u64) {
     let node = u128::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835).to_be_bytes();
     txn.put(&STATE, DOMAIN, &node, &vec![2; 200]);
     txn.put(&TXNS, DOMAIN, &("@someone:example.org", format!("m{number}")), &number);
-    txn.append(LogEntry { domain: DOMAIN, subject: room.to_be_bytes().to_vec().into(), kind: 1, body: vec![3; 60].into() });
+    txn.append(LogEntry {
+        domain: DOMAIN,
+        subject: room.to_be_bytes().to_vec().into(),
+        kind: 1,
+        body: vec![3; 60].into(),
+    });
 }
 
 /// User and system time of this process (Linux).
 fn cpu() -> Duration {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let ticks: u64 = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11).take(2).flat_map(str::parse::<u64>).sum();
+    let ticks: u64 = stat
+        .rsplit(')')
+        .next()
+        .unwrap_or_default()
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .flat_map(str::parse::<u64>)
+        .sum();
     Duration::from_millis(ticks * 10)
 }
 

@@ -11,9 +11,7 @@ use bytes::Bytes;
 use fjall::{
     CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, config::CompressionPolicy,
 };
-use koine_store::{
-    Batch, ByteRange, CommitFailure, Direction, Engine, EngineError, Rows, Snapshot, Space,
-};
+use koine_store::{Batch, ByteRange, CommitFailure, Direction, Engine, EngineError, Rows, Snapshot, Space};
 
 use crate::{
     config::EmbeddedConfig,
@@ -181,10 +179,7 @@ fn mebibytes(bytes: u64) -> String {
 
 fn statvfs(path: &Path) -> io::Result<Disk> {
     let disk = rustix::fs::statvfs(path)?;
-    Ok(Disk {
-        free: disk.f_bavail.saturating_mul(disk.f_frsize),
-        total: disk.f_blocks.saturating_mul(disk.f_frsize),
-    })
+    Ok(Disk { free: disk.f_bavail.saturating_mul(disk.f_frsize), total: disk.f_blocks.saturating_mul(disk.f_frsize) })
 }
 
 /// A snapshot of fjall, over all spaces.

@@ -153,7 +153,9 @@ impl Folder {
         if is_new {
             folder.begin().map_err(failed)?;
         } else {
-            inspect(&folder.db()).map_err(failed)?.map_err(|what| OpenError::Damaged { path: path.to_owned(), what })?;
+            inspect(&folder.db())
+                .map_err(failed)?
+                .map_err(|what| OpenError::Damaged { path: path.to_owned(), what })?;
         }
         Ok(folder)
     }
@@ -215,8 +217,10 @@ impl Format {
             path: path.to_owned(),
             what: format!("its file {FORMAT_FILE} is not what Koine writes"),
         };
-        let line = std::str::from_utf8(&text).ok().and_then(|text| text.strip_prefix(FORMAT_WORDS)).ok_or_else(damaged)?;
-        let (number, state) = line.trim_end().split_once(',').map_or((line.trim_end(), false), |(number, _)| (number, true));
+        let line =
+            std::str::from_utf8(&text).ok().and_then(|text| text.strip_prefix(FORMAT_WORDS)).ok_or_else(damaged)?;
+        let (number, state) =
+            line.trim_end().split_once(',').map_or((line.trim_end(), false), |(number, _)| (number, true));
         match (number.parse::<u32>().map_err(|_| damaged())?, state) {
             (FORMAT_KNOWN, true) => Ok(Self::BeingMade),
             (FORMAT_KNOWN, false) => Ok(Self::Known),
@@ -262,7 +266,9 @@ fn inspect(db: &Path) -> io::Result<Result<(), String>> {
     match fs::read(db.join("version")) {
         Ok(version) if version.starts_with(&FJALL_MAGIC) => {}
         Ok(_) => return Ok(Err("the file db/version does not belong to this engine".to_owned())),
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Err("the file db/version is missing".to_owned())),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return Ok(Err("the file db/version is missing".to_owned()));
+        }
         Err(error) => return Err(error),
     }
     if let Err(what) = inspect_keyspaces(&db.join("keyspaces"))? {

@@ -12,7 +12,7 @@
 //!
 //! Opening changes nothing before it knows that the folder is ours, whole, and of a format it knows ([`OpenError`] says
 //! what to do otherwise). fjall quietly cuts a journal at the first place it cannot read, which is right for the torn
-//! end that a crash leaves and wrong for anything else; [`journal`] tells the two apart beforehand.
+//! end that a crash leaves and wrong for anything else; `journal.rs` tells the two apart beforehand.
 //!
 //! A full disk: commits are refused while less than [`EmbeddedConfig::reserve_bytes`] is free, before anything is
 //! written; reads go on. The reserve is what fjall needs to tidy up in the background.

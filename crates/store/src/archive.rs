@@ -242,9 +242,10 @@ impl<'a, R: Read> FrameReader<'a, R> {
         if u32::from_be_bytes(sum) != crc32fast::hash(&head) {
             return Err(this.damaged("its head was changed"));
         }
-        for (what, found, known) in
-            [("format", u64::from(u16::from_be_bytes([*v0, *v1])), u64::from(VERSION)), ("layout", layout, LAYOUT_KNOWN)]
-        {
+        for (what, found, known) in [
+            ("format", u64::from(u16::from_be_bytes([*v0, *v1])), u64::from(VERSION)),
+            ("layout", layout, LAYOUT_KNOWN),
+        ] {
             if found > known {
                 return Err(ArchiveError::Newer { what, found, known });
             }

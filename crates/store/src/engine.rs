@@ -6,12 +6,7 @@
 
 use bytes::Bytes;
 
-use crate::{
-    batch::Batch,
-    error::EngineError,
-    table::Space,
-    view::Direction,
-};
+use crate::{batch::Batch, error::EngineError, table::Space, view::Direction};
 
 /// Bytes from `start` up to, and without, `end`.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -13,7 +13,11 @@ mod queue;
 mod watchdog;
 mod writer;
 
-use std::{sync::Arc, thread::JoinHandle, time::{Duration, Instant}};
+use std::{
+    sync::Arc,
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};

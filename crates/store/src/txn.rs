@@ -133,12 +133,7 @@ impl Txn {
     }
 
     /// Deletes what is at `key`, if anything.
-    pub fn delete<K: Key, V: Value>(
-        &mut self,
-        table: &Table<K, V>,
-        domain: DomainId,
-        key: &(impl AsKey<K> + ?Sized),
-    ) {
+    pub fn delete<K: Key, V: Value>(&mut self, table: &Table<K, V>, domain: DomainId, key: &(impl AsKey<K> + ?Sized)) {
         if let Some(key) = self.key(table, domain, key) {
             self.batch.delete(table.space(), key);
         }
@@ -170,9 +165,8 @@ impl Txn {
         range: impl IntoKeyRange<K>,
     ) -> Result<Vec<(K, V)>, StoreError> {
         let rows = self.raw_scan(table, domain, &range.into_key_range());
-        let rows = rows.and_then(|rows| {
-            rows.into_iter().map(|(key, value)| decode_row(table.name(), &key, value)).collect()
-        });
+        let rows =
+            rows.and_then(|rows| rows.into_iter().map(|(key, value)| decode_row(table.name(), &key, value)).collect());
         self.noted(rows)
     }
 

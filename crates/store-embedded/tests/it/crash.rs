@@ -56,7 +56,12 @@ fn write(txn: &mut Txn) -> u64 {
     if number.is_multiple_of(7) {
         txn.delete(&A, DOMAIN, &(number - 3));
     }
-    txn.append(LogEntry { domain: DOMAIN, subject: "crash".into(), kind: 1, body: number.to_be_bytes().to_vec().into() });
+    txn.append(LogEntry {
+        domain: DOMAIN,
+        subject: "crash".into(),
+        kind: 1,
+        body: number.to_be_bytes().to_vec().into(),
+    });
     number
 }
 
@@ -174,7 +179,10 @@ fn kills_lose_nothing_that_was_acknowledged_and_leave_no_half_batch() {
         let acknowledged = round(&path, life);
         let newest = check(&path, &acknowledged);
         total += acknowledged.len();
-        eprintln!("round {number}: killed after {life:?}, {} acknowledged, the log ends at {newest}", acknowledged.len());
+        eprintln!(
+            "round {number}: killed after {life:?}, {} acknowledged, the log ends at {newest}",
+            acknowledged.len()
+        );
     }
     assert!(total > 0, "nothing was ever written");
 }

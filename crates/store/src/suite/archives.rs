@@ -46,7 +46,11 @@ fn archive(engine: &dyn Engine) -> (Summary, Vec<u8>) {
 
 fn everything(engine: &dyn Engine) -> Vec<(Space, Bytes, Bytes)> {
     let snapshot = engine.snapshot();
-    let of = |space| rows(snapshot.as_ref(), space, ByteRange::all(), Direction::Forward).into_iter().map(move |(k, v)| (space, k, v));
+    let of = |space| {
+        rows(snapshot.as_ref(), space, ByteRange::all(), Direction::Forward)
+            .into_iter()
+            .map(move |(k, v)| (space, k, v))
+    };
     let identity = FACTS.key(DomainId::HOUSE, IDENTITY);
     Space::ALL.into_iter().flat_map(of).filter(|(space, key, _)| *space != FACTS.space() || *key != identity).collect()
 }

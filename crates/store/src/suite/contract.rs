@@ -14,8 +14,8 @@ use crate::{
     batch::Batch,
     engine::{ByteRange, Engine, Snapshot},
     table::Space,
-    view::Direction::{Backward, Forward},
     view::Direction,
+    view::Direction::{Backward, Forward},
 };
 
 const SPACE: Space = Space::Index;
@@ -30,7 +30,12 @@ pub(super) fn get(snapshot: &dyn Snapshot, space: Space, key: &[u8]) -> Option<B
     snapshot.get(space, key).expect("a healthy engine reads")
 }
 
-pub(super) fn rows(snapshot: &dyn Snapshot, space: Space, range: ByteRange, direction: Direction) -> Vec<(Bytes, Bytes)> {
+pub(super) fn rows(
+    snapshot: &dyn Snapshot,
+    space: Space,
+    range: ByteRange,
+    direction: Direction,
+) -> Vec<(Bytes, Bytes)> {
     snapshot.scan(space, range, direction).collect::<Result<_, _>>().expect("a healthy engine reads")
 }
 
@@ -101,7 +106,8 @@ pub fn rows_come_in_the_order_of_their_bytes(subject: &Subject) {
     let mut sorted: Vec<Vec<u8>> = (0..=255u8).flat_map(|byte| [vec![byte], vec![byte, 0], vec![byte, 0xff]]).collect();
     sorted.sort();
     let mut shuffled = sorted.clone();
-    shuffled.sort_by_key(|key| key.iter().fold(17u32, |hash, byte| hash.wrapping_mul(31).wrapping_add(u32::from(*byte))));
+    shuffled
+        .sort_by_key(|key| key.iter().fold(17u32, |hash, byte| hash.wrapping_mul(31).wrapping_add(u32::from(*byte))));
     for part in shuffled.chunks(100) {
         commit(engine, |batch| part.iter().for_each(|key| batch.put(SPACE, key.clone(), "")));
     }

@@ -136,7 +136,10 @@ pub fn nothing_is_acknowledged_or_seen_before_it_is_durable(subject: &Subject) {
     }));
     let mut context = Context::from_waker(Waker::noop());
     assert!(commit.as_mut().poll(&mut context).is_pending());
-    assert_eq!((count(&shard), shard.position(), watch.has_changed().is_ok_and(|changed| changed)), (0, Position(0), false));
+    assert_eq!(
+        (count(&shard), shard.position(), watch.has_changed().is_ok_and(|changed| changed)),
+        (0, Position(0), false)
+    );
     drop(held);
     shard.submit(|_| {}).wait().expect("a healthy engine commits");
     assert!(commit.as_mut().poll(&mut context).is_ready());
