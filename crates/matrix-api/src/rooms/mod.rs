@@ -1,4 +1,4 @@
-//! Rooms: making them, coming and going, speaking, reading. [CS-API §rooms-1] [CS-API §room-membership]
+//! Rooms: making them, coming and going, speaking, reading. [CS-API §rooms] [CS-API §room-membership]
 
 mod ban_user;
 mod create_room;
