@@ -15,12 +15,9 @@ use crate::{
     ignored::IgnoredUsers,
     interactive::InteractiveSessions,
     names,
-    secret::TokenHash,
-    session::Session,
+    session::SessionCache,
 };
 
-/// How many sessions are remembered, so that requests of the connected need not read the store.
-const SESSIONS_MAX: usize = 65_536;
 /// How many people's lists of whom they ignore are remembered.
 const IGNORED_MAX: usize = 16_384;
 
@@ -38,7 +35,7 @@ pub struct Accounts {
     pub(crate) limits: Limits,
     /// For the limits, which want a time that never goes back.
     pub(crate) started: Instant,
-    pub(crate) sessions: Cache<TokenHash, Arc<Session>>,
+    pub(crate) sessions: SessionCache,
     pub(crate) interactive: InteractiveSessions,
     pub(crate) ignored: Cache<String, Arc<IgnoredUsers>>,
 }
@@ -61,7 +58,7 @@ impl Accounts {
             config,
             clock,
             started: Instant::now(),
-            sessions: Cache::new(SESSIONS_MAX),
+            sessions: SessionCache::default(),
             interactive: InteractiveSessions::default(),
             ignored: Cache::new(IGNORED_MAX),
         })

@@ -92,7 +92,7 @@ impl Accounts {
         device_ids: Vec<OwnedDeviceId>,
     ) -> Result<(), StoreUnavailable> {
         let Some(localpart) = self.key(user_id).map(ToOwned::to_owned) else { return Ok(()) };
-        let (domain, owner) = (self.domain, user_id.to_owned());
+        let (domain, owner, sessions) = (self.domain, user_id.to_owned(), self.sessions.clone());
         let commit = move |txn: &mut Txn| -> Result<Vec<TokenHash>, StoreError> {
             let mut revoked = Vec::new();
             for device_id in device_ids {
@@ -105,10 +105,12 @@ impl Accounts {
                 txn.append(log::entry(domain, &owner, Kind::Device, key.1));
                 revoked.extend(device.tokens);
             }
+            sessions.forget_when_durable(txn, revoked.clone());
             Ok(revoked)
         };
         let revoked = self.change(commit).await??;
-        self.forget_sessions(&revoked);
+        // Once more: a request may have read the store before it showed the deletion, and remembered what it read.
+        self.sessions.forget(&revoked);
         Ok(())
     }
 

@@ -14,6 +14,7 @@ use std::{
 
 use koine_store::{StoreError, Txn};
 use parking_lot::Mutex;
+use quick_cache::sync::Cache;
 use ruma_common::{OwnedDeviceId, OwnedUserId, UserId};
 
 use crate::{
@@ -23,6 +24,8 @@ use crate::{
     tables::{DEVICE, DeviceRecord, TOKEN, TokenKind, TokenRecord, USER},
 };
 
+/// How many sessions are remembered, so that requests of the connected need not read the store.
+const SESSIONS_MAX: usize = 65_536;
 /// How coarsely "last seen" is kept: written at most this often for a device, not for every request.
 const SEEN_EVERY_MS: u64 = 10 * 60 * 1000;
 /// How long a device id may be.
@@ -48,11 +51,40 @@ pub struct Session {
     /// May look, but do little else. [CS-API §account-suspension]
     pub is_suspended: bool,
     is_locked: bool,
+    token: TokenHash,
+    /// Something about it has changed since it was proven.
+    is_stale: AtomicBool,
     expires_ms: Option<u64>,
     seen_ms: AtomicU64,
     seen_ip: Mutex<Option<IpAddr>>,
     /// The token replaces others, which are to be revoked now that it is in use.
     replaces: AtomicBool,
+}
+
+/// Sessions by their access tokens, as far as they are remembered.
+#[derive(Clone)]
+pub(crate) struct SessionCache(Arc<Cache<TokenHash, Arc<Session>>>);
+
+impl Default for SessionCache {
+    fn default() -> Self {
+        Self(Arc::new(Cache::new(SESSIONS_MAX)))
+    }
+}
+
+impl SessionCache {
+    pub(crate) fn forget(&self, tokens: &[TokenHash]) {
+        for token in tokens {
+            if let Some((_, session)) = self.0.remove(token) {
+                session.is_stale.store(true, Ordering::Release);
+            }
+        }
+    }
+
+    /// Forgets as soon as the revocation is durable, before anybody is woken by it.
+    pub(crate) fn forget_when_durable(&self, txn: &mut Txn, tokens: Vec<TokenHash>) {
+        let cache = self.clone();
+        txn.on_durable(move |_| cache.forget(&tokens));
+    }
 }
 
 /// Why an access token proves nothing.
@@ -129,7 +161,7 @@ impl Accounts {
         address: Option<IpAddr>,
     ) -> Result<Arc<Session>, AuthenticateError> {
         let hash = secret::hash_token(token);
-        let session = match self.sessions.get(&hash) {
+        let session = match self.sessions.0.get(&hash) {
             Some(session) => session,
             None => self.load_session(hash)?.ok_or(AuthenticateError::UnknownToken)?,
         };
@@ -144,13 +176,26 @@ impl Accounts {
         Ok(session)
     }
 
+    /// Whether a session that was proven some time ago is still good, for requests that take long. Cheap while nothing
+    /// has happened to it.
+    pub fn recheck(&self, session: &Session) -> Result<(), AuthenticateError> {
+        if !session.is_stale.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        match self.load_session(session.token)? {
+            Some(session) if session.is_locked => Err(AuthenticateError::UserLocked),
+            Some(_) => Ok(()),
+            None => Err(AuthenticateError::UnknownToken),
+        }
+    }
+
     fn load_session(&self, hash: TokenHash) -> Result<Option<Arc<Session>>, StoreUnavailable> {
         let Some(session) = self.read_session(hash)? else { return Ok(None) };
         let session = Arc::new(session);
-        self.sessions.insert(hash, session.clone());
+        self.sessions.0.insert(hash, session.clone());
         // Whoever revoked the token in between found nothing to forget; so look again now that there is.
         if self.shard.get(&TOKEN, self.domain, &hash)?.is_none() {
-            self.sessions.remove(&hash);
+            self.sessions.forget(&[hash]);
             return Ok(None);
         }
         Ok(Some(session))
@@ -174,6 +219,8 @@ impl Accounts {
             is_admin: user.is_admin,
             is_suspended: user.is_suspended,
             is_locked: user.is_locked,
+            token: hash,
+            is_stale: AtomicBool::new(false),
             expires_ms: token.expires_ms,
             seen_ms: AtomicU64::new(device.seen_ms),
             seen_ip: Mutex::new(device.seen_ip.and_then(|text| text.parse().ok())),
@@ -220,7 +267,7 @@ impl Accounts {
             Ok(plan.write(txn).map_err(StoreUnavailable::from)?)
         };
         let (credentials, revoked) = self.change(commit).await??;
-        self.forget_sessions(&revoked);
+        self.sessions.forget(&revoked);
         Ok(credentials)
     }
 
@@ -265,7 +312,7 @@ impl Accounts {
         };
         let outcome = self.change(commit).await?.map_err(StoreUnavailable::from)?;
         let (tokens, revoked) = outcome.ok_or(AuthenticateError::UnknownToken)?;
-        self.forget_sessions(&revoked);
+        self.sessions.forget(&revoked);
         Ok(tokens.credentials(device_id))
     }
 
@@ -274,7 +321,7 @@ impl Accounts {
         let domain = self.domain;
         // Forgotten at once in memory: the store follows.
         if let Ok(Some(token)) = self.shard.get(&TOKEN, domain, &hash) {
-            self.forget_sessions(&token.replaces);
+            self.sessions.forget(&token.replaces);
         }
         drop(self.shard.submit(move |txn| {
             if let Err(error) = revoke_replaced(txn, domain, hash) {
@@ -283,16 +330,10 @@ impl Accounts {
         }));
     }
 
-    pub(crate) fn forget_sessions(&self, hashes: &[TokenHash]) {
-        for hash in hashes {
-            self.sessions.remove(hash);
-        }
-    }
-
     /// Forgets what is remembered of all sessions of a user, because something about the user has changed.
     pub(crate) fn forget_sessions_of(&self, localpart: &str) -> Result<(), StoreUnavailable> {
         for (_, device) in self.device_records(localpart)? {
-            self.forget_sessions(&device.tokens);
+            self.sessions.forget(&device.tokens);
         }
         Ok(())
     }
@@ -328,6 +369,7 @@ pub(crate) struct SessionPlan {
     address: Option<IpAddr>,
     now_ms: u64,
     tokens: NewTokens,
+    sessions: SessionCache,
 }
 
 impl SessionPlan {
@@ -349,6 +391,7 @@ impl SessionPlan {
             address: wanted.address,
             now_ms: accounts.now_ms(),
             tokens: NewTokens::new(accounts, wanted.refreshable),
+            sessions: accounts.sessions.clone(),
         })
     }
 
@@ -366,6 +409,7 @@ impl SessionPlan {
         for token in &revoked {
             txn.delete(&TOKEN, self.domain, token);
         }
+        self.sessions.forget_when_durable(txn, revoked.clone());
         device.seen_ms = self.now_ms;
         device.seen_ip = self.address.map(|address| address.to_string());
         self.tokens.write(txn, self.domain, &key, Vec::new());

@@ -1,6 +1,6 @@
 //! Tokens and devices.
 
-use koine_account::{AuthenticateError, Credentials, NewSession, Registration, RenameError};
+use koine_account::{AuthenticateError, Credentials, Flag, NewSession, Registration, RenameError};
 use ruma_common::device_id;
 
 use crate::World;
@@ -124,4 +124,18 @@ async fn only_devices_that_are_there_are_renamed() {
     assert_eq!(device.display_name.as_deref(), Some("Jungle Phone"));
     let refused = world.accounts.rename_device(&alice, device_id!("TABLET"), "x".into()).await;
     assert!(matches!(refused, Err(RenameError::UnknownDevice)));
+}
+
+#[tokio::test]
+async fn a_session_that_ended_is_known_to_have_ended_by_those_who_hold_it() {
+    let world = World::new(Registration::Open);
+    let alice = world.person("alice").await;
+    let (phone, laptop) = (world.token(&alice, "PHONE").await, world.token(&alice, "LAPTOP").await);
+    let prove = |token: &str| world.accounts.authenticate(token, None).expect("valid so far");
+    let (phone, laptop) = (prove(&phone), prove(&laptop));
+    world.accounts.delete_devices(&alice, vec!["PHONE".into()]).await.expect("durable");
+    assert!(matches!(world.accounts.recheck(&phone), Err(AuthenticateError::UnknownToken)));
+    assert!(world.accounts.recheck(&laptop).is_ok());
+    world.accounts.set_flag(&alice, Flag::Locked, true).await.expect("an account");
+    assert!(matches!(world.accounts.recheck(&laptop), Err(AuthenticateError::UserLocked)));
 }

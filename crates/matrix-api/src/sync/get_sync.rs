@@ -71,6 +71,8 @@ pub async fn sync(State(api): State<Api>, call: Call<v3::Request>) -> Result<Raw
             () = tokio::time::sleep_until(deadline) => {}
             () = api.closing() => return Ok(Raw(body)),
         }
+        // Whoever was logged out meanwhile is told so, and nothing else.
+        api.accounts.recheck(&call.who)?;
     }
 }
 

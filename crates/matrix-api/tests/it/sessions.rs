@@ -145,3 +145,22 @@ async fn an_account_is_closed_by_its_owner() {
     assert_eq!(alice.get(&world, "/v3/account/whoami").await.error(), (401, "M_UNKNOWN_TOKEN"));
     assert_eq!(log_in(&world, password_stage("alice", "alice!")).await.error(), (403, "M_FORBIDDEN"));
 }
+
+#[tokio::test]
+async fn a_waiting_sync_ends_with_its_session() {
+    let world = World::new();
+    let alice = world.person("alice").await;
+    let lost = world.log_in("alice").await;
+    let since = lost.get(&world, "/v3/sync?timeout=0").await.ok()["next_batch"].clone();
+    let path = format!("/v3/sync?timeout=60000&since={}", since.as_str().expect("a token"));
+    let begun = std::time::Instant::now();
+    let log_out = async {
+        // Lets the other go to sleep first; if it does not get there in time, it is refused at once instead.
+        tokio::task::yield_now().await;
+        let body = json!({ "devices": [lost.device_id], "auth": password_stage("alice", "alice!") });
+        alice.post(&world, "/v3/delete_devices", body).await.ok();
+    };
+    let (answer, ()) = tokio::join!(lost.get(&world, &path), log_out);
+    assert_eq!(answer.error(), (401, "M_UNKNOWN_TOKEN"));
+    assert!(begun.elapsed().as_secs() < 30);
+}
