@@ -86,7 +86,7 @@ pub fn check() -> Result<Vec<String>, String> {
                 operation.anchor()
             )),
             (false, Some(file)) => {
-                found.push(format!("{method} {path}: {file} cites it, but the ledger does not claim it"))
+                found.push(format!("{method} {path}: {file} cites it, but the ledger does not claim it"));
             }
             _ => {}
         }

@@ -77,7 +77,7 @@ async fn register(State(office): State<Arc<Office>>, body: Bytes) -> Response {
         Err(error) => return refusal(StatusCode::BAD_REQUEST, "M_NOT_JSON", &error.to_string()),
     };
     let given = office.nonces.lock().remove(&wanted.nonce);
-    if !given.is_some_and(|given| given.elapsed() < NONCE_LIFE) {
+    if given.is_none_or(|given| given.elapsed() >= NONCE_LIFE) {
         return refusal(StatusCode::BAD_REQUEST, "M_UNKNOWN", "The nonce is unknown, used or too old; fetch a new one");
     }
     if !is_proven(&wanted, &office.secret) {

@@ -50,13 +50,13 @@ fn code(path: &str, text: &str, found: &mut Vec<String>) {
     let bound = LONG.iter().find(|(long, _)| *long == path).map(|(_, bound)| *bound);
     match bound {
         Some(bound) if lines > bound => {
-            found.push(format!("{path} grew from {bound} to {lines} lines; it was too long already"))
+            found.push(format!("{path} grew from {bound} to {lines} lines; it was too long already"));
         }
         Some(_) if lines <= LINES_MAX => {
-            found.push(format!("{path} is short again; take it off the list of long files"))
+            found.push(format!("{path} is short again; take it off the list of long files"));
         }
         None if lines > LINES_MAX => {
-            found.push(format!("{path} has {lines} lines, more than {LINES_MAX}; are there two stories in it?"))
+            found.push(format!("{path} has {lines} lines, more than {LINES_MAX}; are there two stories in it?"));
         }
         _ => {}
     }
