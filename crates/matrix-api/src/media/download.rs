@@ -9,48 +9,67 @@
 //! is never waited for; and content is always answered with itself, so `allow_redirect` is not needed.
 
 use axum::{extract::State, response::Response};
+use http::HeaderMap;
 use koine_media::Item;
 use ruma_client_api::{authenticated_media as ruma, media as old};
 use ruma_common::ServerName;
 
-use super::{headers::headers, stream};
+use super::{headers::headers, range, stream};
 use crate::{Api, Call, Error, Result};
 
-pub async fn download(State(api): State<Api>, call: Call<ruma::get_content::v1::Request>) -> Result<Response> {
+pub async fn download(
+    State(api): State<Api>,
+    asked: HeaderMap,
+    call: Call<ruma::get_content::v1::Request>,
+) -> Result<Response> {
     let request = call.request;
-    answer(&api, &request.server_name, &request.media_id, None).await
+    answer(&api, &asked, &request.server_name, &request.media_id, None).await
 }
 
 pub async fn download_as(
     State(api): State<Api>,
+    asked: HeaderMap,
     call: Call<ruma::get_content_as_filename::v1::Request>,
 ) -> Result<Response> {
     let request = call.request;
-    answer(&api, &request.server_name, &request.media_id, Some(request.filename)).await
+    answer(&api, &asked, &request.server_name, &request.media_id, Some(request.filename)).await
 }
 
 #[expect(deprecated, reason = "the old address is served for old clients")]
-pub async fn download_old(State(api): State<Api>, call: Call<old::get_content::v3::Request>) -> Result<Response> {
+pub async fn download_old(
+    State(api): State<Api>,
+    asked: HeaderMap,
+    call: Call<old::get_content::v3::Request>,
+) -> Result<Response> {
     let request = call.request;
     check_old(&api)?;
-    answer(&api, &request.server_name, &request.media_id, None).await
+    answer(&api, &asked, &request.server_name, &request.media_id, None).await
 }
 
 #[expect(deprecated, reason = "the old address is served for old clients")]
 pub async fn download_as_old(
     State(api): State<Api>,
+    asked: HeaderMap,
     call: Call<old::get_content_as_filename::v3::Request>,
 ) -> Result<Response> {
     let request = call.request;
     check_old(&api)?;
-    answer(&api, &request.server_name, &request.media_id, Some(request.filename)).await
+    answer(&api, &asked, &request.server_name, &request.media_id, Some(request.filename)).await
 }
 
-async fn answer(api: &Api, server_name: &ServerName, media_id: &str, name: Option<String>) -> Result<Response> {
+async fn answer(
+    api: &Api,
+    asked: &HeaderMap,
+    server_name: &ServerName,
+    media_id: &str,
+    name: Option<String>,
+) -> Result<Response> {
     let item = find(api, server_name, media_id)?;
     let content = api.media.content(&item).await?;
     let name = name.or(item.file_name);
-    Ok(stream::file(headers(item.content_type.as_deref(), name.as_deref()), content))
+    let headers = headers(item.content_type.as_deref(), name.as_deref());
+    let wanted = range::wanted(asked, content.size);
+    stream::part(headers, content, wanted).await.map_err(Error::internal)
 }
 
 /// The item with this address, or `M_NOT_FOUND`.

@@ -125,7 +125,12 @@ mod tests {
         assert_eq!(served[header::CONTENT_TYPE], "img/png");
         assert_eq!(served["cross-origin-resource-policy"], "cross-origin");
         assert_eq!(served[header::X_CONTENT_TYPE_OPTIONS], "nosniff");
-        assert!(served[header::CONTENT_SECURITY_POLICY].to_str().expect("ASCII").starts_with("sandbox; default-src 'none';"));
+        assert!(
+            served[header::CONTENT_SECURITY_POLICY]
+                .to_str()
+                .expect("ASCII")
+                .starts_with("sandbox; default-src 'none';")
+        );
         assert_eq!(headers(None, None)[header::CONTENT_TYPE], UNKNOWN_TYPE);
         assert_eq!(headers(Some("text/plain\nSet-Cookie: x"), None)[header::CONTENT_TYPE], UNKNOWN_TYPE);
     }

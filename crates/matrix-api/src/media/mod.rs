@@ -6,6 +6,7 @@
 mod download;
 mod get_config;
 mod headers;
+mod range;
 mod stream;
 mod thumbnail;
 mod upload;
@@ -19,10 +20,8 @@ pub(crate) fn endpoints(endpoints: &mut Endpoints) {
     endpoints.add::<old::create_content::v3::Request, _, _>("matrix.media.upload", upload::upload);
     endpoints.add::<ruma::get_media_config::v1::Request, _, _>("matrix.media.get_config", get_config::get_config);
     endpoints.add::<ruma::get_content::v1::Request, _, _>("matrix.media.download", download::download);
-    endpoints.add::<ruma::get_content_as_filename::v1::Request, _, _>(
-        "matrix.media.download_as",
-        download::download_as,
-    );
+    endpoints
+        .add::<ruma::get_content_as_filename::v1::Request, _, _>("matrix.media.download_as", download::download_as);
     endpoints.add::<ruma::get_content_thumbnail::v1::Request, _, _>("matrix.media.thumbnail", thumbnail::thumbnail);
 
     // COMPAT(clients from before Matrix 1.11): `v1` was never specified for all of these, and is asked for all the same.

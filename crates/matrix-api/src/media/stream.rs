@@ -1,20 +1,25 @@
 //! A file as a response body: read as fast as the client takes it, one piece in memory at a time.
 
 use std::{
-    io,
+    io::{self, SeekFrom},
     pin::Pin,
     task::{Context, Poll, ready},
 };
 
 use axum::{body::Body, response::Response};
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, header::CONTENT_LENGTH};
+use http::{
+    HeaderMap, HeaderValue, StatusCode,
+    header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE},
+};
 use http_body::{Frame, SizeHint};
 use koine_media::Content;
 use tokio::{
     fs::File,
-    io::{AsyncRead, ReadBuf},
+    io::{AsyncRead, AsyncSeekExt as _, ReadBuf},
 };
+
+use super::range::Wanted;
 
 /// How much is read at once.
 const PIECE_BYTES: usize = 64 * 1024;
@@ -23,6 +28,30 @@ const PIECE_BYTES: usize = 64 * 1024;
 pub(super) fn file(headers: HeaderMap, content: Content) -> Response {
     let Content { file, size } = content;
     with_body(headers, size, Body::new(FileBody { file, left: size }))
+}
+
+/// A response with these headers and what the request wants of the file.
+pub(super) async fn part(mut headers: HeaderMap, mut content: Content, wanted: Wanted) -> Result<Response, io::Error> {
+    headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    let size = content.size;
+    let range = |text: String| HeaderValue::try_from(text).expect("numbers make a header");
+    match wanted {
+        Wanted::Whole => Ok(file(headers, content)),
+        Wanted::Part { first, last } => {
+            content.file.seek(SeekFrom::Start(first)).await?;
+            content.size = last - first + 1;
+            headers.insert(CONTENT_RANGE, range(format!("bytes {first}-{last}/{size}")));
+            let mut response = file(headers, content);
+            *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+            Ok(response)
+        }
+        Wanted::Nothing => {
+            headers.insert(CONTENT_RANGE, range(format!("bytes */{size}")));
+            let mut response = memory(headers, Vec::new());
+            *response.status_mut() = StatusCode::RANGE_NOT_SATISFIABLE;
+            Ok(response)
+        }
+    }
 }
 
 /// A response with these headers and bytes that are in memory already.

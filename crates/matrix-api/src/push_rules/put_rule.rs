@@ -28,10 +28,7 @@ struct Where {
     after: Option<String>,
 }
 
-pub async fn put_rule(
-    State(api): State<Api>,
-    call: Loose<v3::Request, Body, BODY_BYTES_MAX>,
-) -> Result<Empty> {
+pub async fn put_rule(State(api): State<Api>, call: Loose<v3::Request, Body, BODY_BYTES_MAX>) -> Result<Empty> {
     let [kind, rule_id, ..] = call.path.as_slice() else { return Err(Error::unrecognized()) };
     let kind = kind.parse()?;
     let Body { actions, conditions, pattern } = call.body;

@@ -50,7 +50,14 @@ impl Fetched {
 }
 
 async fn fetch(world: &World, who: Option<&Person>, path: &str) -> Fetched {
+    fetch_range(world, who, path, None).await
+}
+
+async fn fetch_range(world: &World, who: Option<&Person>, path: &str, range: Option<&str>) -> Fetched {
     let mut request = Request::builder().uri(format!("/_matrix/{path}"));
+    if let Some(range) = range {
+        request = request.header(header::RANGE, range);
+    }
     if let Some(who) = who {
         request = request.header(header::AUTHORIZATION, format!("Bearer {}", who.token));
     }
@@ -111,7 +118,11 @@ async fn what_is_not_there_is_not_found_and_strangers_are_turned_away() {
         ("client/v1/media/download/example.org/..%2F..%2Fkeys".to_owned(), Some(&alice), (404, "M_NOT_FOUND")),
         ("client/v1/media/download/elsewhere.org/nothing".to_owned(), Some(&alice), (404, "M_NOT_FOUND")),
         ("client/v1/media/download/not%20a%20name/nothing".to_owned(), Some(&alice), (400, "M_INVALID_PARAM")),
-        ("media/v3/download/example.org/nothing?allow_remote=false&timeout_ms=1".to_owned(), None, (404, "M_NOT_FOUND")),
+        (
+            "media/v3/download/example.org/nothing?allow_remote=false&timeout_ms=1".to_owned(),
+            None,
+            (404, "M_NOT_FOUND"),
+        ),
         (format!("client/v1/media/download/{item}"), None, (401, "M_MISSING_TOKEN")),
         (format!("client/v1/media/thumbnail/{item}"), None, (401, "M_MISSING_TOKEN")),
         ("client/v1/media/config".to_owned(), None, (401, "M_MISSING_TOKEN")),
@@ -163,4 +174,25 @@ async fn thumbnails_are_pictures_or_errors() {
         let (status, errcode) = fetch(&world, Some(&alice), &format!("client/v1/media/thumbnail/{path}")).await.error();
         assert_eq!((status, errcode.as_str()), expected, "{path}");
     }
+}
+
+#[tokio::test]
+async fn a_part_of_a_file_can_be_asked_for() {
+    let world = World::new();
+    let alice = world.person("alice").await;
+    let item = uploaded(&world, &alice, "", Some("video/mp4"), b"0123456789").await;
+    let path = format!("client/v1/media/download/{item}");
+    for (range, status, bytes, content_range) in [
+        ("bytes=2-4", 206, "234", "bytes 2-4/10"),
+        ("bytes=-3", 206, "789", "bytes 7-9/10"),
+        ("bytes=10-", 416, "", "bytes */10"),
+    ] {
+        let part = fetch_range(&world, Some(&alice), &path, Some(range)).await;
+        assert_eq!(part.status.as_u16(), status, "{range}");
+        assert_eq!(part.bytes, bytes.as_bytes(), "{range}");
+        assert_eq!(part.header("content-range"), content_range);
+        assert_eq!(part.header("content-length"), bytes.len().to_string());
+    }
+    let whole = fetch(&world, Some(&alice), &path).await;
+    assert_eq!((whole.status, whole.header("accept-ranges")), (StatusCode::OK, "bytes"));
 }

@@ -68,7 +68,10 @@ async fn rules_stand_where_they_are_put() {
     put(&world, &alice, "sender/@b:example.org", body()).await;
     put(&world, &alice, "sender/@c:example.org?after=@b:example.org", body()).await;
     put(&world, &alice, "sender/@d:example.org?before=%40a%3Aexample.org", body()).await;
-    assert_eq!(ids(&world, &alice, "sender").await, ["@b:example.org", "@c:example.org", "@d:example.org", "@a:example.org"]);
+    assert_eq!(
+        ids(&world, &alice, "sender").await,
+        ["@b:example.org", "@c:example.org", "@d:example.org", "@a:example.org"]
+    );
     put(&world, &alice, "override/mine", body()).await;
     assert_eq!(ids(&world, &alice, "override").await[..2], [".m.rule.master", "mine"]);
 }
