@@ -4,23 +4,20 @@ use koine_store::{CommitError, StoreError};
 
 /// The store could not be read or written. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
-#[error("the store is not available: {0}")]
-pub struct StoreUnavailable(String);
-
-impl From<StoreError> for StoreUnavailable {
-    fn from(error: StoreError) -> Self {
-        Self(error.to_string())
-    }
-}
-
-impl From<CommitError> for StoreUnavailable {
-    fn from(error: CommitError) -> Self {
-        Self(error.to_string())
-    }
+pub enum StoreUnavailable {
+    /// It could not be read.
+    #[error("the store cannot be read: {0}")]
+    Read(#[from] StoreError),
+    /// It could not be written: a full disk, mostly.
+    #[error("the store cannot be written: {0}")]
+    Commit(#[from] CommitError),
+    /// What is kept cannot be understood: a defect, or a damaged store.
+    #[error("damaged data: {0}")]
+    Damaged(&'static str),
 }
 
 impl StoreUnavailable {
-    pub(crate) fn damaged(what: &str) -> Self {
-        Self(format!("damaged: {what}"))
+    pub(crate) fn damaged(what: &'static str) -> Self {
+        Self::Damaged(what)
     }
 }

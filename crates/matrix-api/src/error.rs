@@ -7,6 +7,7 @@ mod account;
 mod media;
 mod push;
 mod room;
+mod store;
 
 use std::{borrow::Cow, fmt, time::Duration};
 

@@ -16,7 +16,10 @@ fn sentence(error: &impl std::fmt::Display) -> String {
 
 impl From<StoreUnavailable> for Error {
     fn from(error: StoreUnavailable) -> Self {
-        Self::internal(error)
+        match error {
+            StoreUnavailable::Commit(error) => error.into(),
+            other => Self::internal(other),
+        }
     }
 }
 

@@ -20,7 +20,8 @@ impl From<UploadError> for Error {
                 tracing::error!(reason = %error, "the disk with the media folder is full");
                 Self::new(StatusCode::INSUFFICIENT_STORAGE, "M_UNKNOWN", "The server has no space left for files")
             }
-            UploadError::Disk(_) | UploadError::Store(_) | UploadError::Commit(_) => Self::internal(error),
+            UploadError::Commit(error) => error.into(),
+            UploadError::Disk(_) | UploadError::Store(_) => Self::internal(error),
         }
     }
 }

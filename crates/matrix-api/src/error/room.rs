@@ -28,6 +28,7 @@ impl From<CommandError> for Error {
             CommandError::InvalidRoomState(_) => bad("M_INVALID_ROOM_STATE", message),
             CommandError::DuplicateAnnotation => bad("M_DUPLICATE_ANNOTATION", message),
             CommandError::ThreadOnChild => bad("M_UNKNOWN", message),
+            CommandError::Commit(error) => error.into(),
             other => Self::internal(other),
         }
     }
