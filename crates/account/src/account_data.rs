@@ -125,12 +125,13 @@ impl Accounts {
     ) -> Result<Vec<AccountData>, StoreUnavailable> {
         let rows = self.rows_after(user_id, position, Some(""))?;
         let rows = rows.into_iter().filter(|(key, _)| key.room.is_empty());
-        Ok(rows.map(|(key, record)| AccountData {
-            kind: key.kind,
-            content: record.content,
-            position: Position(record.position),
-        })
-        .collect())
+        Ok(rows
+            .map(|(key, record)| AccountData {
+                kind: key.kind,
+                content: record.content,
+                position: Position(record.position),
+            })
+            .collect())
     }
 
     /// The room account data of a user that changed after `position`, all of it without one. Costs what it answers.

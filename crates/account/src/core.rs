@@ -10,12 +10,8 @@ use quick_cache::sync::Cache;
 use ruma_common::{MilliSecondsSinceUnixEpoch, OwnedServerName, OwnedUserId, ServerName, UserId};
 
 use crate::{
-    AccountConfig, Class, LimitExceeded, LimitKey, Limits, StoreUnavailable,
-    hasher::Hasher,
-    ignored::IgnoredUsers,
-    interactive::InteractiveSessions,
-    names,
-    session::SessionCache,
+    AccountConfig, Class, LimitExceeded, LimitKey, Limits, StoreUnavailable, hasher::Hasher, ignored::IgnoredUsers,
+    interactive::InteractiveSessions, names, session::SessionCache,
 };
 
 /// How many people's lists of whom they ignore are remembered.

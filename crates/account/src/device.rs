@@ -57,7 +57,8 @@ impl Accounts {
     pub(crate) fn device_records(&self, localpart: &str) -> Result<Vec<(String, DeviceRecord)>, StoreUnavailable> {
         let view = self.shard.view();
         let rows = view.prefix(&DEVICE, self.domain, &(localpart,), Direction::Forward);
-        rows.map(|row| row.map(|((_, device_id), record)| (device_id, record)).map_err(StoreUnavailable::from)).collect()
+        rows.map(|row| row.map(|((_, device_id), record)| (device_id, record)).map_err(StoreUnavailable::from))
+            .collect()
     }
 
     /// Names a device.

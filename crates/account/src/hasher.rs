@@ -38,12 +38,7 @@ pub(crate) struct Hasher {
 impl Hasher {
     pub(crate) fn new(config: PasswordConfig) -> Self {
         let at_once = std::thread::available_parallelism().map_or(1, usize::from).min(AT_ONCE_MAX);
-        Self {
-            config,
-            turns: Arc::new(Semaphore::new(at_once)),
-            waiting: AtomicUsize::new(0),
-            decoy: Arc::default(),
-        }
+        Self { config, turns: Arc::new(Semaphore::new(at_once)), waiting: AtomicUsize::new(0), decoy: Arc::default() }
     }
 
     pub(crate) async fn hash(&self, password: Secret) -> Result<PasswordRecord, Busy> {
@@ -57,9 +52,9 @@ impl Hasher {
         let (decoy, config) = (self.decoy.clone(), self.config);
         let compare = move || match record {
             Some(record) => record.matches(&password),
-            None => decoy
-                .get_or_init(|| PasswordRecord::new(&"decoy".into(), config, &mut rand::rng()))
-                .matches(&password),
+            None => {
+                decoy.get_or_init(|| PasswordRecord::new(&"decoy".into(), config, &mut rand::rng())).matches(&password)
+            }
         };
         let matches = self.run(compare).await?;
         Ok(matches && is_real)

@@ -177,12 +177,7 @@ impl Accounts {
         if flows.contains(&session.completed) {
             return Ok(Passed { session: id, registration_token: session.registration_token });
         }
-        Err(InteractError::Challenge(Box::new(Challenge {
-            session: id,
-            flows,
-            completed: session.completed,
-            failure,
-        })))
+        Err(InteractError::Challenge(Box::new(Challenge { session: id, flows, completed: session.completed, failure })))
     }
 
     /// What the stages were passed for is done, so that they are worth nothing any more.
@@ -243,12 +238,7 @@ impl Accounts {
 
 impl InteractiveSessions {
     /// The session of this id, if it is there and for this purpose; otherwise a new one.
-    fn continue_or_start(
-        &self,
-        id: Option<&str>,
-        purpose: &Purpose,
-        now: Duration,
-    ) -> (String, InteractiveSession) {
+    fn continue_or_start(&self, id: Option<&str>, purpose: &Purpose, now: Duration) -> (String, InteractiveSession) {
         let sessions = self.0.lock();
         if let Some(id) = id
             && let Some(session) = sessions.get(id)
@@ -258,8 +248,12 @@ impl InteractiveSessions {
             return (id.to_owned(), session.clone());
         }
         let id = secret::new_name(SESSION_ID_LENGTH, secret::LOWER_CASE, &mut rand::rng());
-        let session =
-            InteractiveSession { purpose: purpose.clone(), started: now, completed: Vec::new(), registration_token: None };
+        let session = InteractiveSession {
+            purpose: purpose.clone(),
+            started: now,
+            completed: Vec::new(),
+            registration_token: None,
+        };
         (id, session)
     }
 
@@ -268,7 +262,8 @@ impl InteractiveSessions {
         if sessions.len() >= SESSIONS_MAX && !sessions.contains_key(id) {
             sessions.retain(|_, session| now < session.started + SESSION_AGE_MAX);
             if sessions.len() >= SESSIONS_MAX
-                && let Some(oldest) = sessions.iter().min_by_key(|(_, session)| session.started).map(|(id, _)| id.clone())
+                && let Some(oldest) =
+                    sessions.iter().min_by_key(|(_, session)| session.started).map(|(id, _)| id.clone())
             {
                 sessions.remove(&oldest);
             }

@@ -60,8 +60,8 @@ impl Accounts {
         uses_allowed: Option<u64>,
         expires_ms: Option<u64>,
     ) -> Result<String, CreateTokenError> {
-        let token = token
-            .unwrap_or_else(|| crate::secret::new_name(TOKEN_LENGTH, crate::secret::UPPER_CASE, &mut rand::rng()));
+        let token =
+            token.unwrap_or_else(|| crate::secret::new_name(TOKEN_LENGTH, crate::secret::UPPER_CASE, &mut rand::rng()));
         let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._~-".contains(&byte);
         if token.is_empty() || token.len() > REGISTRATION_TOKEN_BYTES_MAX || !token.bytes().all(is_allowed) {
             return Err(CreateTokenError::BadToken);
@@ -116,12 +116,7 @@ fn is_valid(record: &InvitationRecord, pending: u64, now_ms: u64) -> bool {
 }
 
 /// Counts an account made with this token, in the same commit.
-pub(crate) fn complete(
-    txn: &mut Txn,
-    domain: DomainId,
-    token: &str,
-    now_ms: u64,
-) -> Result<(), InvitationRefused> {
+pub(crate) fn complete(txn: &mut Txn, domain: DomainId, token: &str, now_ms: u64) -> Result<(), InvitationRefused> {
     let record = txn.get(&INVITATION, domain, token).map_err(StoreUnavailable::from)?;
     // Those who are about to are not counted here: whoever comes first has it.
     let mut record = record.filter(|record| is_valid(record, 0, now_ms)).ok_or(InvitationRefused::NotValid)?;

@@ -49,6 +49,4 @@ pub use session::{
     AuthenticateError, Credentials, DEVICE_ID_BYTES_MAX, DEVICE_NAME_CHARS_MAX, NewSession, Session, StartSessionError,
 };
 pub use tables::ALL as TABLES;
-pub use user::{
-    ChangeError, CreateError, Flag, LoginError, NewAccount, PasswordRefused, UserInfo, check_password,
-};
+pub use user::{ChangeError, CreateError, Flag, LoginError, NewAccount, PasswordRefused, UserInfo, check_password};

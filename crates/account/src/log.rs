@@ -27,12 +27,7 @@ impl Kind {
 }
 
 pub(crate) fn entry(domain: DomainId, user_id: &UserId, kind: Kind, body: impl Into<Bytes>) -> LogEntry {
-    LogEntry {
-        domain,
-        subject: Bytes::copy_from_slice(user_id.as_bytes()),
-        kind: kind as u8,
-        body: body.into(),
-    }
+    LogEntry { domain, subject: Bytes::copy_from_slice(user_id.as_bytes()), kind: kind as u8, body: body.into() }
 }
 
 /// The account that an entry of one of our kinds is about.

@@ -250,11 +250,7 @@ impl Accounts {
     }
 
     /// Starts a session for an account whose owner has proven who they are.
-    pub async fn start_session(
-        &self,
-        user_id: &UserId,
-        wanted: NewSession,
-    ) -> Result<Credentials, StartSessionError> {
+    pub async fn start_session(&self, user_id: &UserId, wanted: NewSession) -> Result<Credentials, StartSessionError> {
         let localpart = self.key(user_id).ok_or(StartSessionError::UnknownUser)?.to_owned();
         let plan = SessionPlan::new(self, user_id, wanted)?;
         let domain = self.domain;
@@ -373,11 +369,7 @@ pub(crate) struct SessionPlan {
 }
 
 impl SessionPlan {
-    pub(crate) fn new(
-        accounts: &Accounts,
-        user_id: &UserId,
-        wanted: NewSession,
-    ) -> Result<Self, StartSessionError> {
+    pub(crate) fn new(accounts: &Accounts, user_id: &UserId, wanted: NewSession) -> Result<Self, StartSessionError> {
         let device_id = match wanted.device_id {
             Some(id) if !is_device_id(&id) => return Err(StartSessionError::BadDeviceId),
             Some(id) => id,
@@ -451,7 +443,8 @@ impl NewTokens {
 
     fn write(&self, txn: &mut Txn, domain: koine_store::DomainId, key: &(String, String), replaces: Vec<TokenHash>) {
         let (localpart, device_id) = key.clone();
-        let access = TokenRecord { localpart, device_id, kind: TokenKind::Access, expires_ms: self.expires_ms, replaces };
+        let access =
+            TokenRecord { localpart, device_id, kind: TokenKind::Access, expires_ms: self.expires_ms, replaces };
         txn.put(&TOKEN, domain, &secret::hash_token(self.access.expose()), &access);
         if let Some(refresh) = &self.refresh {
             let record = TokenRecord { kind: TokenKind::Refresh, expires_ms: None, ..access };
@@ -460,11 +453,6 @@ impl NewTokens {
     }
 
     fn credentials(self, device_id: OwnedDeviceId) -> Credentials {
-        Credentials {
-            device_id,
-            access_token: self.access,
-            refresh_token: self.refresh,
-            expires_in: self.expires_in,
-        }
+        Credentials { device_id, access_token: self.access, refresh_token: self.refresh, expires_in: self.expires_in }
     }
 }

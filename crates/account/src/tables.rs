@@ -19,8 +19,7 @@ pub(crate) const TOKEN: Table<TokenHash, TokenRecord> = Table::new("account.toke
 /// (local part, field) → its value, as JSON.
 pub(crate) const PROFILE: Table<(String, String), Bytes> = Table::new("account.profile", Space::Accounts, 0x43);
 /// (local part, room id or "", type) → account data.
-pub(crate) const DATA: Table<(String, String, String), DataRecord> =
-    Table::new("account.data", Space::Accounts, 0x44);
+pub(crate) const DATA: Table<(String, String, String), DataRecord> = Table::new("account.data", Space::Accounts, 0x44);
 /// (local part, log position) → the account data that changed there last.
 pub(crate) const DATA_AT: Table<(String, u64), DataKey> = Table::new("account.data_at", Space::Accounts, 0x45);
 /// (local part, number) → filter, as JSON.

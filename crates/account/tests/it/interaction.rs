@@ -36,7 +36,8 @@ async fn nothing_succeeds_without_being_asked_for_first() {
     assert_eq!((asked.completed.len(), asked.failure), (0, None));
     let asked = challenge(world.accounts.interact(&Purpose::Register, Some(AuthData::default())).await);
     assert_eq!(asked.failure, None);
-    let dummy = AuthData { stage: Some("m.login.dummy".to_owned()), session: Some(asked.session), ..AuthData::default() };
+    let dummy =
+        AuthData { stage: Some("m.login.dummy".to_owned()), session: Some(asked.session), ..AuthData::default() };
     assert!(world.accounts.interact(&Purpose::Register, Some(dummy)).await.is_ok());
 }
 

@@ -11,9 +11,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use koine_account::{
-    AccountConfig, Accounts, LimitConfig, NewAccount, NewSession, PasswordConfig, Registration,
-};
+use koine_account::{AccountConfig, Accounts, LimitConfig, NewAccount, NewSession, PasswordConfig, Registration};
 use koine_store::{DomainId, MemoryEngine, Shard};
 use ruma_common::{MilliSecondsSinceUnixEpoch, OwnedUserId, owned_server_name};
 
@@ -43,8 +41,7 @@ impl World {
             let now = hand.load(Ordering::Relaxed);
             MilliSecondsSinceUnixEpoch(now.try_into().expect("not that late"))
         });
-        let accounts =
-            Accounts::new(shard.clone(), DomainId(1), owned_server_name!("example.org"), config, clock);
+        let accounts = Accounts::new(shard.clone(), DomainId(1), owned_server_name!("example.org"), config, clock);
         Self { accounts, shard, now_ms }
     }
 

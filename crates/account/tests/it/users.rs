@@ -43,7 +43,8 @@ async fn the_password_lets_in_under_every_spelling_of_the_name() {
         let proven = world.accounts.log_in(name, "alice's secret".into()).await;
         assert_eq!(proven.expect("the right password"), alice, "{name}");
     }
-    for (name, password) in [("alice", "wrong"), ("bob", "alice's secret"), ("@alice:elsewhere.org", "alice's secret")] {
+    for (name, password) in [("alice", "wrong"), ("bob", "alice's secret"), ("@alice:elsewhere.org", "alice's secret")]
+    {
         let refused = world.accounts.log_in(name, password.into()).await;
         assert!(matches!(refused, Err(LoginError::WrongPassword)), "{name}");
     }

@@ -23,9 +23,8 @@ pub struct Body {
 
 pub async fn change_password(State(api): State<Api>, call: Loose<v3::Request, Body>) -> Result<Empty> {
     let body = call.body;
-    let who: User = call
-        .who
-        .ok_or_else(|| Error::new(StatusCode::UNAUTHORIZED, "M_MISSING_TOKEN", "An access token is needed"))?;
+    let who: User =
+        call.who.ok_or_else(|| Error::new(StatusCode::UNAUTHORIZED, "M_MISSING_TOKEN", "An access token is needed"))?;
     if let Some(password) = &body.new_password {
         koine_account::check_password(password)?;
     }

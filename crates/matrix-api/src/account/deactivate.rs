@@ -20,9 +20,8 @@ pub struct Body {
 }
 
 pub async fn deactivate(State(api): State<Api>, call: Loose<v3::Request, Body>) -> Result<Json<Value>> {
-    let who: User = call
-        .who
-        .ok_or_else(|| Error::new(StatusCode::UNAUTHORIZED, "M_MISSING_TOKEN", "An access token is needed"))?;
+    let who: User =
+        call.who.ok_or_else(|| Error::new(StatusCode::UNAUTHORIZED, "M_MISSING_TOKEN", "An access token is needed"))?;
     let passed = interactive::prove_owner(&api, &who, "deactivate", call.body.auth).await?;
     api.accounts.deactivate(&who.user_id, call.body.erase.unwrap_or(false)).await?;
     api.accounts.interaction_done(&passed);

@@ -8,10 +8,7 @@ use ruma_client_api::account::get_username_availability::v3;
 
 use crate::{Api, Call, Result, Ruma};
 
-pub async fn get_username_availability(
-    State(api): State<Api>,
-    call: Call<v3::Request>,
-) -> Result<Ruma<v3::Response>> {
+pub async fn get_username_availability(State(api): State<Api>, call: Call<v3::Request>) -> Result<Ruma<v3::Response>> {
     api.permit(Class::Registration, LimitKey::Address(call.peer.0))?;
     api.accounts.check_name(&call.request.username)?;
     Ok(Ruma(v3::Response::new(true)))

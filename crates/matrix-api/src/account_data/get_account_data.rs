@@ -10,10 +10,7 @@ use ruma_common::{RoomId, UserId};
 use super::is_own;
 use crate::{Api, Call, Error, Raw, Result, User};
 
-pub async fn get_global(
-    State(api): State<Api>,
-    call: Call<get_global_account_data::v3::Request>,
-) -> Result<Raw> {
+pub async fn get_global(State(api): State<Api>, call: Call<get_global_account_data::v3::Request>) -> Result<Raw> {
     get(&api, &call.who, &call.request.user_id, None, &call.request.event_type.to_string())
 }
 

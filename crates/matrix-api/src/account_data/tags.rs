@@ -24,10 +24,7 @@ pub async fn get_tags(State(api): State<Api>, call: Call<get_tags::v3::Request>)
     Ok(Json(json!({ "tags": tags_in(content.as_deref()) })))
 }
 
-pub async fn create_tag(
-    State(api): State<Api>,
-    call: Loose<create_tag::v3::Request, Checked>,
-) -> Result<Empty> {
+pub async fn create_tag(State(api): State<Api>, call: Loose<create_tag::v3::Request, Checked>) -> Result<Empty> {
     // COMPAT(several): a tag without an order is sent with no body at all.
     let info: Map<String, Value> = body::parse(&call.body.0)?;
     if info.get("order").is_some_and(|order| !order.is_number()) {
@@ -59,7 +56,10 @@ async fn edit_tags(
     let room_id = RoomId::parse(room_id).map_err(|_| Error::invalid_param("Not a room id"))?;
     is_own(who, &user_id)?;
     if tag.len() > TAG_BYTES_MAX {
-        return Err(Error::invalid_param(format!("The tag has {} bytes, at most {TAG_BYTES_MAX} are allowed", tag.len())));
+        return Err(Error::invalid_param(format!(
+            "The tag has {} bytes, at most {TAG_BYTES_MAX} are allowed",
+            tag.len()
+        )));
     }
     let tag = tag.clone();
     let edited = api.accounts.edit_account_data(&user_id, Some(&room_id), KIND, move |content| {

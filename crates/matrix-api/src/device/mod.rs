@@ -14,18 +14,12 @@ use crate::Endpoints;
 pub(crate) fn endpoints(endpoints: &mut Endpoints) {
     endpoints.add::<ruma::get_devices::v3::Request, _, _>("matrix.device.get_devices", get_devices::get_devices);
     endpoints.add::<ruma::get_device::v3::Request, _, _>("matrix.device.get_device", get_device::get_device);
-    endpoints.add::<ruma::update_device::v3::Request, _, _>(
-        "matrix.device.update_device",
-        update_device::update_device,
-    );
-    endpoints.add::<ruma::delete_device::v3::Request, _, _>(
-        "matrix.device.delete_device",
-        delete_device::delete_device,
-    );
-    endpoints.add::<ruma::delete_devices::v3::Request, _, _>(
-        "matrix.device.delete_devices",
-        delete_devices::delete_devices,
-    );
+    endpoints
+        .add::<ruma::update_device::v3::Request, _, _>("matrix.device.update_device", update_device::update_device);
+    endpoints
+        .add::<ruma::delete_device::v3::Request, _, _>("matrix.device.delete_device", delete_device::delete_device);
+    endpoints
+        .add::<ruma::delete_devices::v3::Request, _, _>("matrix.device.delete_devices", delete_devices::delete_devices);
 }
 
 fn as_ruma(device: Device) -> ruma::Device {

@@ -15,7 +15,10 @@ async fn devices_are_listed_and_renamed() {
     let path = format!("/v3/devices/{}", alice.device_id);
     alice.put(&world, &path, json!({ "display_name": "new device display" })).await.ok();
     let device = alice.get(&world, &path).await.ok();
-    assert_eq!((&device["device_id"], &device["display_name"]), (&json!(alice.device_id), &json!("new device display")));
+    assert_eq!(
+        (&device["device_id"], &device["display_name"]),
+        (&json!(alice.device_id), &json!("new device display"))
+    );
     assert!(device["last_seen_ts"].is_u64());
     alice.put(&world, &path, json!({})).await.ok();
     assert_eq!(alice.get(&world, "/v3/devices/unknown").await.error(), (404, "M_NOT_FOUND"));

@@ -43,7 +43,8 @@ async fn what_is_not_there_is_unrecognized() {
     for path in ["/v3/nonsense", "/v1/login/get_token", "/v1/auth_metadata", "/v99/login", ""] {
         assert_eq!(world.call(Method::GET, path, None, Value::Null).await.error(), (404, "M_UNRECOGNIZED"), "{path}");
     }
-    for (method, path) in [(Method::DELETE, "/v3/login"), (Method::POST, "/versions"), (Method::PATCH, "/v3/register")] {
+    for (method, path) in [(Method::DELETE, "/v3/login"), (Method::POST, "/versions"), (Method::PATCH, "/v3/register")]
+    {
         assert_eq!(world.call(method, path, None, Value::Null).await.error(), (405, "M_UNRECOGNIZED"), "{path}");
     }
 }

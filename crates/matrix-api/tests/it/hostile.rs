@@ -48,5 +48,8 @@ async fn strangers_are_refused_before_their_body_is_looked_at() {
         let answer = world.send(request.body(Body::empty()).expect("valid")).await;
         assert_eq!(answer.status, 401, "{header}");
     }
-    assert_eq!(world.call(Method::GET, "/v3/account/whoami", None, Value::Null).await.error(), (401, "M_MISSING_TOKEN"));
+    assert_eq!(
+        world.call(Method::GET, "/v3/account/whoami", None, Value::Null).await.error(),
+        (401, "M_MISSING_TOKEN")
+    );
 }

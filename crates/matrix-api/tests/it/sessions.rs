@@ -82,9 +82,8 @@ async fn sessions_are_refreshed() {
     body["refresh_token"] = true.into();
     let first = log_in(&world, body).await.ok();
     assert!(first["expires_in_ms"].as_u64().is_some_and(|lifetime| lifetime > 0));
-    let refresh = async |token: &Value| {
-        world.call(Method::POST, "/v3/refresh", None, json!({ "refresh_token": token })).await
-    };
+    let refresh =
+        async |token: &Value| world.call(Method::POST, "/v3/refresh", None, json!({ "refresh_token": token })).await;
     let second = refresh(&first["refresh_token"]).await.ok();
     let token = second["access_token"].as_str().expect("a token");
     world.call(Method::GET, "/v3/account/whoami", Some(token), Value::Null).await.ok();
