@@ -10,10 +10,10 @@
 //! Limits: a file has at most [`Config::upload_bytes_max`] bytes, an account [`Config::account_bytes_max`]; memory in use
 //! is a buffer for each transfer and at most [`Config::thumbnail_pixels_max`] decoded pixels for all thumbnails together.
 
-use std::{io, path::PathBuf, sync::Arc};
+use std::{collections::HashMap, io, path::PathBuf, sync::Arc};
 
 use koine_store::{DomainId, Shard, StoreError};
-use ruma_common::{OwnedServerName, ServerName};
+use ruma_common::{OwnedServerName, OwnedUserId, ServerName};
 use thiserror::Error;
 use tokio::sync::Mutex;
 
@@ -35,7 +35,9 @@ pub use thumbnail::{
     Method, Spec, THUMBNAIL_SOURCE_BYTES_MAX, THUMBNAILS_KEPT_MAX, THUMBNAILS_WAITING_MAX, Thumbnail, ThumbnailBody,
     ThumbnailError,
 };
-pub use upload::{CONTENT_TYPE_LENGTH_MAX, Description, FILE_NAME_LENGTH_MAX, Upload, UploadError};
+pub use upload::{
+    CONTENT_TYPE_LENGTH_MAX, Description, FILE_NAME_LENGTH_MAX, UPLOADS_AT_ONCE_MAX, Upload, UploadError,
+};
 
 use folder::Folder;
 use tables::BLOBS;
@@ -57,6 +59,8 @@ struct Inner {
     folder: Folder,
     config: Config,
     workshop: Workshop,
+    /// How many files each account is sending just now. Accounts that send none are not in it.
+    receiving: parking_lot::Mutex<HashMap<OwnedUserId, usize>>,
     /// Held from looking whether a blob is known until disk and metadata agree about it.
     blob_locks: Vec<Arc<Mutex<()>>>,
     /// Held while a thumbnail of the blob is made, so that it is made once. Taken before a blob lock, never after.
@@ -108,7 +112,9 @@ impl Media {
         let locks = || (0..LOCKS).map(|_| Arc::default()).collect();
         let workshop = Workshop::new(config.thumbnail_pixels_max);
         let (blob_locks, thumbnail_locks) = (locks(), locks());
-        let inner = Inner { shard, domain, server_name, folder, config, workshop, blob_locks, thumbnail_locks };
+        let receiving = parking_lot::Mutex::default();
+        let inner =
+            Inner { shard, domain, server_name, folder, config, workshop, receiving, blob_locks, thumbnail_locks };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -136,6 +142,10 @@ impl Media {
 
     fn workshop(&self) -> &Workshop {
         &self.inner.workshop
+    }
+
+    fn receiving(&self) -> &parking_lot::Mutex<HashMap<OwnedUserId, usize>> {
+        &self.inner.receiving
     }
 
     fn blob_lock(&self, hash: ContentHash) -> Arc<Mutex<()>> {

@@ -7,7 +7,7 @@
 use std::{io, path::PathBuf};
 
 use koine_store::{CommitError, StoreError};
-use ruma_common::{MilliSecondsSinceUnixEpoch, OwnedMxcUri, OwnedUserId};
+use ruma_common::{MilliSecondsSinceUnixEpoch, OwnedMxcUri, OwnedUserId, UserId};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 use tokio::{fs::File, io::AsyncWriteExt};
@@ -24,11 +24,13 @@ pub const FILE_NAME_LENGTH_MAX: usize = 255;
 /// Longest content type that is kept; a longer one is treated as none.
 pub const CONTENT_TYPE_LENGTH_MAX: usize = 255;
 
+/// How many files one account may be sending at the same time. What is being received counts for nobody's share of the
+/// disk yet, so this bounds how far beyond it an account can get.
+pub const UPLOADS_AT_ONCE_MAX: usize = 32;
+
 /// What the uploader says about the file.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Description {
-    /// Who uploads.
-    pub owner: OwnedUserId,
     /// The content type, as sent.
     pub content_type: Option<String>,
     /// The file name, as sent.
@@ -52,6 +54,9 @@ pub enum UploadError {
         /// The limit.
         max: u64,
     },
+    /// The account is sending [`UPLOADS_AT_ONCE_MAX`] other files.
+    #[error("you are sending {UPLOADS_AT_ONCE_MAX} files already; wait until one of them is through")]
+    TooManyAtOnce,
     /// Our disk; also when it is full.
     #[error("the file cannot be written to the media folder: {0}")]
     Disk(#[source] io::Error),
@@ -67,6 +72,7 @@ pub enum UploadError {
 #[derive(Debug)]
 pub struct Upload {
     media: Media,
+    turn: Turn,
     file: File,
     received: Received,
     hasher: Sha256,
@@ -84,18 +90,51 @@ impl Drop for Received {
     }
 }
 
+/// One of the files that an account is sending.
+#[derive(Debug)]
+struct Turn {
+    media: Media,
+    owner: OwnedUserId,
+}
+
+impl Turn {
+    fn take(media: &Media, owner: &UserId) -> Result<Self, UploadError> {
+        let mut receiving = media.receiving().lock();
+        let count = receiving.entry(owner.to_owned()).or_default();
+        if *count >= UPLOADS_AT_ONCE_MAX {
+            return Err(UploadError::TooManyAtOnce);
+        }
+        *count += 1;
+        Ok(Self { media: media.clone(), owner: owner.to_owned() })
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let mut receiving = self.media.receiving().lock();
+        if let Some(count) = receiving.get_mut(&self.owner) {
+            *count -= 1;
+            if *count == 0 {
+                receiving.remove(&self.owner);
+            }
+        }
+    }
+}
+
 impl Media {
-    /// Begins to receive a file. `announced` is the length the uploader named, so that a file that is too large is
-    /// refused before it is sent.
-    pub async fn begin_upload(&self, announced: Option<u64>) -> Result<Upload, UploadError> {
+    /// Begins to receive a file of this account. `announced` is the length the uploader named, so that a file that is too
+    /// large is refused before it is sent.
+    pub async fn begin_upload(&self, owner: &UserId, announced: Option<u64>) -> Result<Upload, UploadError> {
         let max = self.config().upload_bytes_max;
         if announced.is_some_and(|length| length > max) {
             return Err(UploadError::TooLarge { max });
         }
+        self.check_space(owner, announced.unwrap_or(0))?;
+        let turn = Turn::take(self, owner)?;
         let name = MediaId::random(&mut rand::rng());
         let received = Received(self.folder().incoming(name.as_str()));
         let file = File::create_new(&received.0).await.map_err(UploadError::Disk)?;
-        Ok(Upload { media: self.clone(), file, received, hasher: Sha256::new(), size: 0 })
+        Ok(Upload { media: self.clone(), turn, file, received, hasher: Sha256::new(), size: 0 })
     }
 }
 
@@ -128,9 +167,9 @@ impl Upload {
         now: MilliSecondsSinceUnixEpoch,
     ) -> Result<OwnedMxcUri, UploadError> {
         let hash = ContentHash(std::mem::take(&mut self.hasher).finalize().into());
-        let Self { media, mut file, received, size, .. } = self;
+        let Self { media, turn, mut file, received, size, .. } = self;
         file.flush().await.map_err(UploadError::Disk)?;
-        media.check_space(&description.owner, size)?;
+        media.check_space(&turn.owner, size)?;
 
         let _lock = media.blob_lock(hash).lock_owned().await;
         if media.shard().get(&BLOBS, media.domain(), &hash.0)?.is_none() {
@@ -139,7 +178,7 @@ impl Upload {
             let placed = tokio::task::spawn_blocking(move || folder.place(&received.0, hash)).await;
             placed.expect("placing a file does not panic").map_err(UploadError::Disk)?;
         }
-        let recorded = media.record(description, hash, size, now).await;
+        let recorded = media.record(turn.owner.clone(), description, hash, size, now).await;
         if recorded.is_err() && media.shard().get(&BLOBS, media.domain(), &hash.0)?.is_none() {
             // The store refused, most likely for want of space: the bytes go again.
             media.folder().remove(hash).map_err(UploadError::Disk)?;
@@ -152,7 +191,7 @@ impl Upload {
 }
 
 impl Media {
-    fn check_space(&self, owner: &OwnedUserId, size: u64) -> Result<(), UploadError> {
+    fn check_space(&self, owner: &UserId, size: u64) -> Result<(), UploadError> {
         let max = self.config().account_bytes_max;
         let used = self.shard().get(&USAGE, self.domain(), owner.as_str())?.unwrap_or_default();
         let would_be = used.bytes.saturating_add(size);
@@ -165,13 +204,14 @@ impl Media {
     /// Commits the metadata of a blob that is on disk: the id, one more reference, the owner's account.
     async fn record(
         &self,
+        owner: OwnedUserId,
         description: Description,
         hash: ContentHash,
         size: u64,
         now: MilliSecondsSinceUnixEpoch,
     ) -> Result<MediaId, UploadError> {
         let id = MediaId::random(&mut rand::rng());
-        let Description { owner, content_type, file_name } = description;
+        let Description { content_type, file_name } = description;
         let record = MediaRecord {
             owner: owner.to_string(),
             content_type: content_type.filter(|text| text.len() <= CONTENT_TYPE_LENGTH_MAX),

@@ -10,12 +10,16 @@ use crate::Error;
 /// When to ask again for a thumbnail that could not be made for lack of a place.
 const THUMBNAIL_RETRY: Duration = Duration::from_secs(1);
 
+/// When to try again if too many other uploads are under way.
+const UPLOAD_RETRY: Duration = Duration::from_secs(5);
+
 impl From<UploadError> for Error {
     fn from(error: UploadError) -> Self {
         match error {
             UploadError::TooLarge { .. } => Self::too_large(error.to_string()),
             // [CS-API §post_matrixmediav3upload] A quota for uploaded content.
             UploadError::AccountFull { .. } => Self::forbidden(error.to_string()),
+            UploadError::TooManyAtOnce => Self::limit_exceeded(UPLOAD_RETRY),
             UploadError::Disk(error) if error.kind() == io::ErrorKind::StorageFull => {
                 tracing::error!(reason = %error, "the disk with the media folder is full");
                 Self::new(StatusCode::INSUFFICIENT_STORAGE, "M_UNKNOWN", "The server has no space left for files")

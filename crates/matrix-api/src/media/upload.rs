@@ -39,12 +39,11 @@ pub async fn upload(State(api): State<Api>, request: Request) -> Result<Json<Upl
         // The token first: strangers cannot make us write.
         let user = User::from_request_parts(&mut parts, &api).await?;
         let description = Description {
-            owner: user.user_id.clone(),
             content_type: header(&parts.headers, &CONTENT_TYPE),
             file_name: file_name(&parts.uri)?,
         };
         let announced = header(&parts.headers, &CONTENT_LENGTH).and_then(|length| length.parse().ok());
-        let mut upload = api.media.begin_upload(announced).await?;
+        let mut upload = api.media.begin_upload(&user.user_id, announced).await?;
         receive(&mut body, &mut upload).await?;
         Ok(upload.finish(description, MilliSecondsSinceUnixEpoch::now()).await?)
     };

@@ -4,7 +4,7 @@ use std::io::Cursor;
 
 use image::{DynamicImage, GenericImageView, ImageFormat, Rgb, RgbImage, Rgba, RgbaImage};
 use koine_store::{DomainId, MemoryEngine, Shard};
-use ruma_common::{MilliSecondsSinceUnixEpoch, owned_server_name, owned_user_id};
+use ruma_common::{MilliSecondsSinceUnixEpoch, owned_server_name, user_id};
 
 use super::*;
 use crate::{Config, Description, Place};
@@ -28,13 +28,9 @@ impl House {
     }
 
     async fn upload(&self, bytes: &[u8]) -> Item {
-        let mut upload = self.media.begin_upload(None).await.expect("begins");
+        let mut upload = self.media.begin_upload(user_id!("@alice:example.org"), None).await.expect("begins");
         upload.write(bytes).await.expect("is written");
-        let description = Description {
-            owner: owned_user_id!("@alice:example.org"),
-            content_type: Some("application/octet-stream".to_owned()),
-            file_name: None,
-        };
+        let description = Description { content_type: Some("application/octet-stream".to_owned()), file_name: None };
         let uri = upload.finish(description, MilliSecondsSinceUnixEpoch(1u32.into())).await.expect("finishes");
         let (server_name, media_id) = uri.parts().expect("an address");
         self.media.find(server_name, media_id).expect("readable").expect("there")

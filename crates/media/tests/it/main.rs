@@ -6,9 +6,9 @@ use std::{
     sync::Arc,
 };
 
-use koine_media::{Config, Description, Item, Media, MediaId, Place, UploadError};
+use koine_media::{Config, Description, Item, Media, MediaId, Place, UPLOADS_AT_ONCE_MAX, UploadError};
 use koine_store::{DomainId, MemoryEngine, Shard};
-use ruma_common::{MilliSecondsSinceUnixEpoch, OwnedMxcUri, owned_server_name, owned_user_id, server_name, user_id};
+use ruma_common::{MilliSecondsSinceUnixEpoch, OwnedMxcUri, UserId, owned_server_name, server_name, user_id};
 use tokio::io::AsyncReadExt;
 
 /// A store and a folder that outlive the media opened on them.
@@ -49,20 +49,20 @@ impl House {
     }
 }
 
-fn of_alice() -> Description {
-    Description {
-        owner: owned_user_id!("@alice:example.org"),
-        content_type: Some("text/plain".to_owned()),
-        file_name: Some("grüße.txt".to_owned()),
-    }
+fn alice() -> &'static UserId {
+    user_id!("@alice:example.org")
+}
+
+fn described() -> Description {
+    Description { content_type: Some("text/plain".to_owned()), file_name: Some("grüße.txt".to_owned()) }
 }
 
 async fn upload(media: &Media, bytes: &[u8]) -> Result<OwnedMxcUri, UploadError> {
-    let mut upload = media.begin_upload(None).await?;
+    let mut upload = media.begin_upload(alice(), None).await?;
     for piece in bytes.chunks(7) {
         upload.write(piece).await?;
     }
-    upload.finish(of_alice(), MilliSecondsSinceUnixEpoch(1000u32.into())).await
+    upload.finish(described(), MilliSecondsSinceUnixEpoch(1000u32.into())).await
 }
 
 fn find(media: &Media, uri: &OwnedMxcUri) -> Option<Item> {
@@ -85,7 +85,7 @@ async fn what_was_uploaded_comes_back_with_what_was_said_about_it() {
     let uri = upload(&media, b"hello, world").await.expect("uploaded");
     assert_eq!(uri.server_name().expect("ours"), server_name!("example.org"));
     let item = find(&media, &uri).expect("there");
-    assert_eq!(item.owner, user_id!("@alice:example.org"));
+    assert_eq!(item.owner, alice());
     assert_eq!(item.content_type.as_deref(), Some("text/plain"));
     assert_eq!(item.file_name.as_deref(), Some("grüße.txt"));
     assert_eq!((item.size, item.created), (12, MilliSecondsSinceUnixEpoch(1000u32.into())));
@@ -166,7 +166,7 @@ async fn a_file_over_the_limit_is_refused_and_leaves_nothing() {
     upload(&media, b"0123456789").await.expect("just fits");
     let error = upload(&media, b"01234567890").await.expect_err("too large");
     assert!(matches!(error, UploadError::TooLarge { max: 10 }), "{error}");
-    let error = media.begin_upload(Some(11)).await.expect_err("refused when announced");
+    let error = media.begin_upload(alice(), Some(11)).await.expect_err("refused when announced");
     assert!(matches!(error, UploadError::TooLarge { max: 10 }), "{error}");
     assert!(house.files("incoming").is_empty());
     assert_eq!(house.files("content").len(), 1);
@@ -180,15 +180,35 @@ async fn an_account_has_its_share_and_gets_it_back() {
     let error = upload(&media, b"12345").await.expect_err("full");
     assert!(matches!(error, UploadError::AccountFull { would_be: 11, max: 10 }), "{error}");
     assert_eq!(house.files("content").len(), 1);
+    let error = media.begin_upload(alice(), Some(5)).await.expect_err("refused when announced");
+    assert!(matches!(error, UploadError::AccountFull { .. }), "{error}");
     media.delete(&find(&media, &uri).expect("there").id).await.expect("deleted");
     upload(&media, b"12345").await.expect("fits again");
+}
+
+#[tokio::test]
+async fn nobody_sends_any_number_of_files_at_once() {
+    let house = House::new();
+    let media = house.open();
+    let mut uploads = Vec::new();
+    for _ in 0..UPLOADS_AT_ONCE_MAX {
+        uploads.push(media.begin_upload(alice(), None).await.expect("begins"));
+    }
+    let error = media.begin_upload(alice(), None).await.expect_err("one too many");
+    assert!(matches!(error, UploadError::TooManyAtOnce), "{error}");
+    media.begin_upload(user_id!("@bob:example.org"), None).await.expect("others are not affected");
+    let first = uploads.remove(0);
+    first.finish(described(), MilliSecondsSinceUnixEpoch(1u32.into())).await.expect("finishes");
+    let next = media.begin_upload(alice(), None).await.expect("there is room again");
+    drop((next, uploads));
+    media.begin_upload(alice(), None).await.expect("and no trace of those given up");
 }
 
 #[tokio::test]
 async fn an_upload_that_is_given_up_leaves_nothing() {
     let house = House::new();
     let media = house.open();
-    let mut upload = media.begin_upload(None).await.expect("begins");
+    let mut upload = media.begin_upload(alice(), None).await.expect("begins");
     upload.write(b"half of it").await.expect("is written");
     assert_eq!(house.files("incoming").len(), 1);
     drop(upload);
@@ -249,9 +269,9 @@ async fn metadata_never_run_ahead_of_the_bytes() {
 async fn finishing_goes_on_when_the_caller_goes_away() {
     let house = House::new();
     let media = house.open();
-    let mut upload = media.begin_upload(None).await.expect("begins");
+    let mut upload = media.begin_upload(alice(), None).await.expect("begins");
     upload.write(b"impatient").await.expect("is written");
-    let mut finish = Box::pin(upload.finish(of_alice(), MilliSecondsSinceUnixEpoch(1u32.into())));
+    let mut finish = Box::pin(upload.finish(described(), MilliSecondsSinceUnixEpoch(1u32.into())));
     // Polled once, so that it has begun, and then forgotten.
     std::future::poll_fn(|context| {
         let _ = finish.as_mut().poll(context);
