@@ -105,7 +105,8 @@ impl World {
         let place = Place { domain, server_name, folder: folder.path().to_owned() };
         let media = Media::open(shard, place, koine_media::Config::default()).expect("an empty folder opens");
         let push = Arc::new(PushRules::new(accounts.clone()));
-        let config = ApiConfig { public_base_url: Some("https://matrix.example.org".to_owned()), ..ApiConfig::default() };
+        let config =
+            ApiConfig { public_base_url: Some("https://matrix.example.org".to_owned()), ..ApiConfig::default() };
         let (closing, closed) = watch::channel(false);
         let cores = Cores {
             accounts: accounts.clone(),
