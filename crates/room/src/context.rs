@@ -59,7 +59,7 @@ impl Room {
         Ok(Context {
             start: before.last().unwrap_or(&event).order - 1,
             end: last.order,
-            state: last.state_after,
+            state: last.current,
             event,
             before,
             after,

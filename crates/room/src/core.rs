@@ -14,8 +14,8 @@ use crate::{
     error::{CommandError, ReadError},
     hub::Hub,
     room::{Placed, Room},
-    state::{NodeCache, root_of},
-    tables::{EVENT, EventRecord, Order, RoomNo, TIMELINE},
+    state::{NodeCache, Root, root_of},
+    tables::{ASIDE, Aside, AsideRecord, EVENT, EventRecord, OUTLIER, Order, RoomNo, TIMELINE},
 };
 
 /// Settings of the rooms of one domain.
@@ -82,13 +82,37 @@ impl Core {
         if let Some(found) = self.events.get(id) {
             return Ok(Some(found));
         }
-        let Some(place) = self.shard.get(&EVENT, self.domain(), id.as_str())? else { return Ok(None) };
+        let Some(place) = self.shard.get(&EVENT, self.domain(), id.as_str())? else { return self.outlier(id) };
         let Some(record) = self.shard.get(&TIMELINE, self.domain(), &(place.room, place.order))? else {
             return Err(ReadError::Damaged(format!("{id} is indexed but not stored")));
         };
         let placed = Arc::new(placed(place.order, record)?);
         self.remember(place.room, &placed);
         Ok(Some((place.room, placed)))
+    }
+
+    /// An event that came as part of a state: it holds, though it stands in no timeline.
+    fn outlier(&self, id: &EventId) -> Result<Option<(RoomNo, Arc<Placed>)>, ReadError> {
+        let Some(record) = self.aside(id)?.filter(|record| record.why == Aside::Outlier) else { return Ok(None) };
+        let event = Event::from_stored(record.json, id.to_owned())
+            .map_err(|error| ReadError::Damaged(format!("event {id}: {error}")))?;
+        let placed = Arc::new(Placed {
+            order: OUTLIER,
+            event,
+            state_before: Root::EMPTY,
+            state_after: Root::EMPTY,
+            current: Root::EMPTY,
+            redacted_by: None,
+            replaces: None,
+            txn: None,
+        });
+        self.remember(record.room, &placed);
+        Ok(Some((record.room, placed)))
+    }
+
+    /// What is written about an event that stands in no timeline.
+    pub(crate) fn aside(&self, id: &EventId) -> Result<Option<AsideRecord>, ReadError> {
+        Ok(self.shard.get(&ASIDE, self.domain(), id.as_str())?)
     }
 
     /// An event by id.
@@ -164,6 +188,7 @@ fn placed(order: Order, record: EventRecord) -> Result<Placed, ReadError> {
         event: Event::from_stored(record.json.clone(), event_id).map_err(|error| damaged(&error))?,
         state_before: root_of(record.state_before),
         state_after: root_of(record.state_after),
+        current: root_of(record.current),
         redacted_by: record.redacted_by.as_deref().map(id).transpose()?,
         replaces: record.replaces.as_deref().map(id).transpose()?,
         txn: record.txn.clone(),

@@ -109,7 +109,7 @@ impl Rooms {
                 let first = nameless.stage(&mut head, create)?;
                 let id = first.event.room_id().to_owned();
                 let room = empty(id).numbered(self.next_no());
-                room.pending.lock().insert(first.event.event_id().to_owned(), first.event.clone());
+                room.announce(&first);
                 (Arc::new(room), head, first)
             } else {
                 let room = empty(RoomId::new_v1(self.server_name())).numbered(self.next_no());

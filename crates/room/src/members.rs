@@ -48,7 +48,7 @@ impl Room {
         let state = match at {
             Some(at) if at < newest => {
                 match self.event_at(at)?.filter(|placed| viewer.may_see(placed).unwrap_or(false)) {
-                    Some(placed) => placed.state_after,
+                    Some(placed) => placed.current,
                     // Before anything that the viewer may see: the first they saw were those there when they came.
                     None => viewer.state_on_joining()?,
                 }

@@ -123,11 +123,14 @@ impl Rooms {
         let version = RoomVersionId::try_from(record.version).map_err(|_| damaged("its version is none"))?;
         let rules = koine_graph::rules(&version).ok_or_else(|| damaged("its version is not supported"))?;
         let head = shard.get(&HEAD, domain, &no)?.ok_or_else(|| damaged("it has no head"))?;
-        let extremities = head.extremities.iter().map(|id| OwnedEventId::try_from(id.as_str()));
+        let extremities = head.extremities.iter();
+        let extremities = extremities.map(|(id, state)| Ok((OwnedEventId::try_from(id.as_str())?, root_of(*state))));
         let order = head.order;
         let head = Head {
             state: root_of(head.state),
-            extremities: extremities.collect::<Result<_, _>>().map_err(|_| damaged("an extremity is no event id"))?,
+            extremities: extremities
+                .collect::<Result<_, ruma_common::IdParseError>>()
+                .map_err(|_| damaged("an extremity is no event id"))?,
             depth: head.depth,
             joined: head.joined,
             invited: head.invited,

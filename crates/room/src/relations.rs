@@ -241,7 +241,7 @@ impl Room {
         let mut bundle = Bundle::default();
         let event = &placed.event;
         // [CS-API §aggregations-of-child-events] State events do not receive bundled aggregations.
-        if event.state_key().is_some() {
+        if event.state_key().is_some() || !viewer.is_parent(placed.order)? {
             return Ok(bundle);
         }
         let up_to = if viewer.is_joined() { Order::MAX } else { viewer.newest().unwrap_or(placed.order) };

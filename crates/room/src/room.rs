@@ -24,7 +24,7 @@ use crate::{
     core::Core,
     error::ReadError,
     state::{Root, root_bytes},
-    tables::{EventRecord, Membership, MembershipRecord, Order, RoomNo},
+    tables::{Aside, EventRecord, Membership, MembershipRecord, Order, RoomNo},
     typing::Typing,
     unread::UnreadCounts,
     write::TxnKey,
@@ -41,7 +41,7 @@ pub struct Room {
     version: RoomVersionId,
     rules: RoomVersionRules,
     pub(crate) head: Mutex<Head>,
-    pub(crate) pending: Mutex<HashMap<OwnedEventId, Event>>,
+    pub(crate) pending: Mutex<HashMap<OwnedEventId, Pending>>,
     published: ArcSwap<Published>,
     recent: Mutex<Recent>,
     /// Local people with their membership, as published.
@@ -62,8 +62,8 @@ pub struct Room {
 pub(crate) struct Head {
     /// Current state, resolved over all extremities.
     pub(crate) state: Root,
-    /// Events that nothing refers to yet.
-    pub(crate) extremities: Vec<OwnedEventId>,
+    /// Events that nothing refers to yet, each with the state after it.
+    pub(crate) extremities: Vec<(OwnedEventId, Root)>,
     /// Greatest depth among them.
     pub(crate) depth: u64,
     /// Members joined and invited.
@@ -93,14 +93,26 @@ pub struct Placed {
     pub event: Event,
     /// State before it.
     pub state_before: Root,
-    /// State after it.
+    /// State after it, on its own branch of the graph.
     pub state_after: Root,
+    /// The room's current state once the event was in, over all branches.
+    pub current: Root,
     /// The redaction that emptied it.
     pub redacted_by: Option<OwnedEventId>,
     /// For a state event: the one it replaced.
     pub replaces: Option<OwnedEventId>,
     /// Device and transaction id of the request that made it.
     pub txn: Option<(String, String)>,
+}
+
+/// An event whose commit is under way.
+#[derive(Clone, Debug)]
+pub(crate) struct Pending {
+    pub(crate) event: Event,
+    /// State after it.
+    pub(crate) state_after: Root,
+    /// Why it will stand in no timeline.
+    pub(crate) aside: Option<Aside>,
 }
 
 struct Recent {
@@ -281,6 +293,7 @@ impl Placed {
             event_id: self.event.event_id().to_string(),
             state_before: root_bytes(self.state_before),
             state_after: root_bytes(self.state_after),
+            current: root_bytes(self.current),
             redacted_by: self.redacted_by.as_ref().map(ToString::to_string),
             replaces: self.replaces.as_ref().map(ToString::to_string),
             txn: self.txn.clone(),

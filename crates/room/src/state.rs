@@ -7,18 +7,19 @@ use std::{collections::HashMap, sync::Arc};
 
 use koine_graph::{
     Event, NodeId, StateMap,
-    state::{Edit, NewNode, Node, NodeSource},
+    resolve::{self, EventSource, ResolveError},
+    state::{Difference, Edit, NewNode, Node, NodeSource},
 };
 use koine_store::{DomainId, Shard};
 use parking_lot::RwLock;
 use quick_cache::{Weighter, sync::Cache};
-use ruma_common::OwnedEventId;
+use ruma_common::{EventId, OwnedEventId};
 
 use crate::{
     core::Core,
     error::ReadError,
     room::{Placed, Room, missing},
-    tables::STATE_NODE,
+    tables::{Aside, STATE_NODE},
 };
 
 /// The state of a room at some event: the name of a persistent map's root.
@@ -106,11 +107,20 @@ impl Core {
         let key = event.state_key().unwrap_or_default();
         let edit = Edit::set(event.kind(), key, event.event_id().to_owned());
         let change = state.apply(&self.nodes(), [edit])?;
+        self.hold(&change.nodes);
+        Ok((change.map, change.nodes))
+    }
+
+    /// What differs between two states. Costs what differs.
+    pub(crate) fn state_differences(&self, before: Root, after: Root) -> Result<Vec<Difference>, ReadError> {
+        before.diff(&self.nodes(), after)
+    }
+
+    fn hold(&self, nodes: &[NewNode]) {
         let mut under_way = self.nodes.under_way.write();
-        for new in &change.nodes {
+        for new in nodes {
             under_way.entry(new.id).or_insert_with(|| (new.node.clone(), 0)).1 += 1;
         }
-        Ok((change.map, change.nodes))
     }
 
     /// The nodes of a change are on disk.
@@ -128,7 +138,55 @@ impl Core {
     }
 }
 
+/// The events of a room as state resolution looks at them, with those whose commit is under way.
+struct Known<'a>(&'a Room);
+
+impl EventSource for Known<'_> {
+    type Error = ReadError;
+
+    fn event(&self, id: &EventId) -> Result<Option<Event>, ReadError> {
+        self.0.known(id)
+    }
+
+    fn is_rejected(&self, id: &EventId) -> Result<bool, ReadError> {
+        self.0.is_rejected(id)
+    }
+}
+
 impl Room {
+    /// The state that several states resolve to, and the nodes to store.
+    pub(crate) fn resolve(&self, states: &[Root]) -> Result<(Root, NewNodes), ReadError> {
+        let change = resolve::resolve(self.rules(), &self.core.nodes(), &Known(self), states).map_err(|error| {
+            match error {
+                ResolveError::Missing(ids) => {
+                    let first = ids.first().map_or("none", |id| id.as_str());
+                    ReadError::Damaged(format!("states cannot be resolved without {first} and {} more", ids.len()))
+                }
+                ResolveError::Nodes(error) | ResolveError::Events(error) => error,
+            }
+        })?;
+        self.core.hold(&change.nodes);
+        Ok((change.map, change.nodes))
+    }
+
+    /// An event of this room whatever became of it: in the timeline, aside, or with its commit under way.
+    pub(crate) fn known(&self, id: &EventId) -> Result<Option<Event>, ReadError> {
+        if let Some(event) = self.pending_or_stored(id)? {
+            return Ok(Some(event));
+        }
+        let Some(record) = self.core.aside(id)?.filter(|record| record.room == self.no()) else { return Ok(None) };
+        let event = Event::from_stored(record.json, id.to_owned());
+        event.map(Some).map_err(|error| ReadError::Damaged(format!("event {id}: {error}")))
+    }
+
+    /// Whether the rules refused the event when it came.
+    pub(crate) fn is_rejected(&self, id: &EventId) -> Result<bool, ReadError> {
+        if let Some(pending) = self.pending.lock().get(id) {
+            return Ok(pending.aside == Some(Aside::Rejected));
+        }
+        Ok(self.core.aside(id)?.is_some_and(|record| record.why == Aside::Rejected))
+    }
+
     /// What holds in `to` and not in `from`, for those types and state keys that `wanted` says yes to. Costs what
     /// differs.
     pub fn state_changes(

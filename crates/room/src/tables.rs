@@ -13,6 +13,9 @@ pub type RoomNo = u64;
 /// Where an event stands in its room's timeline; see the module's text.
 pub type Order = i64;
 
+/// The order of an event that stands in no timeline.
+pub const OUTLIER: Order = Order::MIN;
+
 /// room id → what never changes about it.
 pub(crate) const ROOM: Table<String, RoomRecord> = Table::new("room.room", Space::Index, 0x10);
 /// room number → room id.
@@ -42,12 +45,19 @@ pub(crate) const PUBLIC: Table<RoomNo, ()> = Table::new("room.public", Space::In
 /// (room, related-to event id, order) → how it is related.
 pub(crate) const RELATION: Table<(RoomNo, String, Order), RelationRecord> =
     Table::new("room.relation", Space::Index, 0x1c);
+/// (room, order of an event that others refer to) → nothing, so that a page of events learns with one scan which of
+/// them have children. A redacted child leaves it behind, which costs a look.
+pub(crate) const PARENT: Table<(RoomNo, Order), ()> = Table::new("room.parent", Space::Index, 0x22);
 /// (room, user, receipt type, thread or "") → receipt.
 pub(crate) const RECEIPT: Table<(RoomNo, String, String, String), ReceiptRecord> =
     Table::new("room.receipt", Space::Ephemeral, 0x1d);
 /// (room, log position) → the receipt that changed there, as the key of [`RECEIPT`].
 pub(crate) const RECEIPT_AT: Table<(RoomNo, u64), ReceiptKey> =
     Table::new("room.receipt_at", Space::Ephemeral, 0x1e);
+/// event id → an event that is known, but stands in no timeline.
+pub(crate) const ASIDE: Table<String, AsideRecord> = Table::new("room.aside", Space::Events, 0x20);
+/// (room, server) → how many of its people are joined.
+pub(crate) const SERVER: Table<(RoomNo, String), u64> = Table::new("room.server", Space::Index, 0x21);
 /// (room, user) → unread counts up to an order; a cache that can be made again from the timeline.
 pub(crate) const UNREAD: Table<(RoomNo, String), UnreadRecord> = Table::new("room.unread", Space::Ephemeral, 0x1f);
 
@@ -85,8 +95,8 @@ pub struct RoomRecord {
 pub struct HeadRecord {
     /// Current state: root of the persistent map.
     pub state: [u8; 16],
-    /// Forward extremities: event ids that nothing refers to yet.
-    pub extremities: Vec<String>,
+    /// Forward extremities: events that nothing refers to yet, each with the state after it.
+    pub extremities: Vec<(String, [u8; 16])>,
     /// Greatest depth among them.
     pub depth: u64,
     /// Order of the newest event.
@@ -106,6 +116,9 @@ pub struct EventRecord {
     pub state_before: [u8; 16],
     /// State after it; the same as before for everything but accepted state events.
     pub state_after: [u8; 16],
+    /// The room's current state once the event was in: that of all branches, where [`state_after`](Self::state_after)
+    /// is that of the event's own.
+    pub current: [u8; 16],
     /// The redaction that emptied it.
     pub redacted_by: Option<String>,
     /// For a state event: the one it replaced.
@@ -209,6 +222,31 @@ pub struct RelationRecord {
     pub key: Option<String>,
 }
 
+/// An event that is known, but stands in no timeline.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AsideRecord {
+    /// The room it is of.
+    pub room: RoomNo,
+    /// Why it stands aside.
+    pub why: Aside,
+    /// State after it, where it is part of the graph.
+    pub state_after: Option<[u8; 16]>,
+    /// The event in federation format.
+    #[serde(with = "bytes_as_slice")]
+    pub json: koine_store::bytes::Bytes,
+}
+
+/// Why an event stands aside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Aside {
+    /// It came as part of a state or an auth chain: what was around it is not known.
+    Outlier,
+    /// The rules forbid it at its place in the graph, for ever. [SS-API §rejection]
+    Rejected,
+    /// The rules of its own branch allow it, the room's present ones do not. [SS-API §soft-failure]
+    SoftFailed,
+}
+
 /// How far somebody read. [CS-API §receipts]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReceiptRecord {
@@ -261,6 +299,7 @@ koine_store::stored!(
     UnreadRecord,
     Place,
     ReceiptKey,
+    AsideRecord,
 );
 
 mod bytes_as_slice {

@@ -4,8 +4,13 @@
 //! messages mostly shares one state, and states differ little, so a [`Viewer`] remembers its verdict for each state
 //! and what each of the few deciding events says.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    ops::RangeInclusive,
+    sync::Arc,
+};
 
+use koine_store::Direction;
 use ruma_common::{OwnedEventId, UserId};
 use serde::Deserialize;
 
@@ -13,9 +18,11 @@ use crate::{
     error::ReadError,
     room::{Placed, Room},
     state::Root,
-    tables::{Membership, MembershipRecord, Order},
+    tables::{Membership, MembershipRecord, Order, PARENT},
 };
 
+/// Most events with children in a part of a timeline that is read at once; with more, each event is asked for alone.
+const PARENTS_MAX: usize = 1_000;
 /// Most states a viewer remembers; past it, it begins anew.
 const SIGHTS_MAX: usize = 4_096;
 
@@ -59,6 +66,13 @@ pub struct Viewer<'a> {
     sights: HashMap<Root, Sight>,
     visibilities: HashMap<OwnedEventId, HistoryVisibility>,
     memberships: HashMap<OwnedEventId, Option<Membership>>,
+    parents: Option<Parents>,
+}
+
+/// Which events of a part of the timeline others refer to.
+struct Parents {
+    part: RangeInclusive<Order>,
+    orders: BTreeSet<Order>,
 }
 
 impl<'a> Viewer<'a> {
@@ -69,7 +83,15 @@ impl<'a> Viewer<'a> {
 
     /// The same, for who has read the membership already.
     pub fn with_record(room: &'a Room, user: &'a UserId, record: Option<MembershipRecord>) -> Self {
-        Self { room, user, record, sights: HashMap::new(), visibilities: HashMap::new(), memberships: HashMap::new() }
+        Self {
+            room,
+            user,
+            record,
+            sights: HashMap::new(),
+            visibilities: HashMap::new(),
+            memberships: HashMap::new(),
+            parents: None,
+        }
     }
 
     /// The viewer's membership now.
@@ -125,13 +147,13 @@ impl<'a> Viewer<'a> {
         if newest >= published.order {
             return Ok(published.state);
         }
-        Ok(self.room.event_at(newest)?.map_or(Root::EMPTY, |placed| placed.state_after))
+        Ok(self.room.event_at(newest)?.map_or(Root::EMPTY, |placed| placed.current))
     }
 
     /// The state when the viewer joined last; empty for who never did.
     pub(crate) fn state_on_joining(&self) -> Result<Root, ReadError> {
         let Some(joined) = self.record.as_ref().and_then(|record| record.joined_at) else { return Ok(Root::EMPTY) };
-        Ok(self.room.event_at(joined)?.map_or(Root::EMPTY, |placed| placed.state_after))
+        Ok(self.room.event_at(joined)?.map_or(Root::EMPTY, |placed| placed.current))
     }
 
     /// Whether the viewer may see the event. [CS-API §room-history-visibility, server behaviour]
@@ -177,6 +199,24 @@ impl<'a> Viewer<'a> {
     /// The viewer's membership at an event, its own effect included. [CS-API §room-event-format] `unsigned.membership`
     pub fn membership_at(&mut self, placed: &Placed) -> Result<Membership, ReadError> {
         Ok(self.sight(placed.state_after)?.membership.unwrap_or(Membership::Leave))
+    }
+
+    /// Learns at once which of the events at `part` have children, for who is about to show them with these.
+    pub fn expect(&mut self, part: RangeInclusive<Order>) -> Result<(), ReadError> {
+        let (view, no) = (self.room.core.shard.view(), self.room.no());
+        let range = (no, *part.start())..=(no, *part.end());
+        let rows = view.scan(&PARENT, self.room.core.domain(), range, Direction::Forward).take(PARENTS_MAX);
+        let orders = rows.map(|row| row.map(|((_, order), ())| order)).collect::<Result<BTreeSet<_>, _>>()?;
+        self.parents = (orders.len() < PARENTS_MAX).then_some(Parents { part, orders });
+        Ok(())
+    }
+
+    /// Whether others refer to the event at `order`, or did.
+    pub(crate) fn is_parent(&self, order: Order) -> Result<bool, ReadError> {
+        match self.parents.as_ref().filter(|parents| parents.part.contains(&order)) {
+            Some(parents) => Ok(parents.orders.contains(&order)),
+            None => Ok(self.room.core.shard.get(&PARENT, self.room.core.domain(), &(self.room.no(), order))?.is_some()),
+        }
     }
 
     fn sight(&mut self, state: Root) -> Result<Sight, ReadError> {

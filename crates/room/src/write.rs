@@ -16,11 +16,12 @@ use crate::{
     error::{CommandError, ReadError},
     log::{self, Kind},
     relations,
-    room::{Head, Placed, Published, Room},
+    room::{Head, Pending, Placed, Published, Room},
     state::{NewNodes, Root, root_bytes},
     tables::{
-        EVENT, HEAD, HeadRecord, MEMBER, MEMBERSHIP, MemberRecord, Membership, MembershipRecord, Order, Place, RELATION,
-        STATE_NODE, TIMELINE, TXN,
+        EVENT, HEAD, HeadRecord, MEMBER, MEMBERSHIP, MemberRecord, Membership, MembershipRecord, Order, PARENT, Place,
+        RELATION,
+        SERVER, STATE_NODE, TIMELINE, TXN,
     },
 };
 
@@ -58,12 +59,22 @@ pub(crate) struct Staged {
     pub(crate) event: Event,
     state_before: Root,
     state_after: Root,
+    current: Root,
     nodes: NewNodes,
     replaces: Option<OwnedEventId>,
-    member: Option<(OwnedUserId, Membership)>,
+    members: Vec<MemberChange>,
     /// The event that this one empties, in its new form.
     redacted: Option<Redacted>,
     txn: Option<TxnKey>,
+}
+
+/// A change of somebody's membership in the current state.
+struct MemberChange {
+    user: OwnedUserId,
+    before: Option<Membership>,
+    membership: Membership,
+    /// The membership event that holds now.
+    event_id: OwnedEventId,
 }
 
 struct Redacted {
@@ -79,13 +90,9 @@ impl Room {
             return Err(CommandError::Unsettled);
         }
         let rules = self.rules();
-        let mut auth_events = Vec::with_capacity(4);
-        for (kind, state_key) in auth::needed(rules, new.kind, new.sender, new.state_key, new.content) {
-            if let Some(id) = self.core.state_get(head.state, &kind, &state_key)? {
-                auth_events.push(id);
-            }
-        }
         let newest = head.extremities.len().saturating_sub(PREV_EVENTS_MAX);
+        let (state, mut nodes) = self.state_over(head, newest)?;
+        let auth_events = self.auth_events_for(state, &new)?;
         let is_create = new.kind == "m.room.create" && head.extremities.is_empty();
         let draft = Draft {
             room_id: (!(is_create && rules.authorization.room_create_event_id_as_room_id)).then(|| self.id().to_owned()),
@@ -94,16 +101,17 @@ impl Room {
             state_key: new.state_key.map(ToOwned::to_owned),
             content: new.content.to_owned(),
             redacts: new.redacts.clone(),
-            prev_events: head.extremities.get(newest..).unwrap_or_default().to_vec(),
+            prev_events: head.extremities.iter().skip(newest).map(|(id, _)| id.clone()).collect(),
             auth_events,
             depth: head.depth + 1,
             origin_server_ts: (self.core.config.now)(),
         };
         let event = self.core.seal(draft, rules, self)?;
-        auth::check(rules, &event, &RoomAt { room: self, state: head.state })
+        auth::check(rules, &event, &RoomAt { room: self, state })
             .map_err(|error| error.into_refusal().map_or_else(CommandError::from, CommandError::from))?;
 
-        let mut staged = self.place(head, event)?;
+        let mut staged = self.place(head, event, state)?;
+        staged.nodes.append(&mut nodes);
         staged.txn = new.txn;
         if new.kind == "m.room.redaction"
             && let Some(target) = &new.redacts
@@ -113,49 +121,84 @@ impl Room {
         Ok(staged)
     }
 
-    /// Works out what the accepted event `event` does to the head, and moves the head.
-    pub(crate) fn place(&self, head: &mut Head, event: Event) -> Result<Staged, CommandError> {
-        let state_before = head.state;
-        let mut staged = Staged {
-            state_before,
-            state_after: state_before,
-            nodes: NewNodes::default(),
-            replaces: None,
-            member: None,
-            redacted: None,
-            txn: None,
-            event,
-        };
-        let event = &staged.event;
-        if let Some(state_key) = event.state_key() {
-            staged.replaces = self.core.state_get(state_before, event.kind(), state_key)?;
-            if event.kind() == "m.room.member" {
-                staged.member = self.member_change(event, state_key)?;
-            }
-            let old = match (&staged.member, &staged.replaces) {
-                (Some(_), Some(replaced)) => self.membership_of(replaced)?,
-                _ => None,
-            };
-            let (root, nodes) = self.core.state_after(state_before, event)?;
-            staged.state_after = root;
-            staged.nodes = nodes;
-            if let Some((_, new)) = &staged.member {
-                head.count(old, *new);
-            }
-        }
-        head.state = staged.state_after;
-        head.extremities.retain(|id| !event.prev_events().iter().any(|prev| prev == id));
-        head.extremities.push(event.event_id().to_owned());
-        head.depth = head.depth.max(event.depth());
-        self.pending.lock().insert(event.event_id().to_owned(), event.clone());
-        Ok(staged)
+    /// The events of `state` that can allow `new`.
+    pub(crate) fn auth_events_for(&self, state: Root, new: &NewEvent<'_>) -> Result<Vec<OwnedEventId>, ReadError> {
+        let needed = auth::needed(self.rules(), new.kind, new.sender, new.state_key, new.content);
+        let found = needed.iter().map(|(kind, state_key)| self.core.state_get(state, kind, state_key));
+        found.filter_map(Result::transpose).collect()
     }
 
-    fn member_change(&self, event: &Event, state_key: &str) -> Result<Option<(OwnedUserId, Membership)>, CommandError> {
-        let (Ok(user), Some(membership)) = (OwnedUserId::try_from(state_key), event.membership()) else {
-            return Err(CommandError::BadContent(format!("no membership, or {state_key:?} is no user")));
+    /// The state that an event has before it which follows the extremities from `newest` on: the current one, unless
+    /// there are more extremities than one event can name.
+    fn state_over(&self, head: &Head, newest: usize) -> Result<(Root, NewNodes), CommandError> {
+        match head.extremities.get(newest..) {
+            Some(some) if newest > 0 => {
+                let states: Vec<Root> = some.iter().map(|(_, state)| *state).collect();
+                Ok(self.resolve(&states)?)
+            }
+            _ => Ok((head.state, NewNodes::default())),
+        }
+    }
+
+    /// Works out what an accepted event, which has `state_before` before it, does to the head, and moves the head.
+    pub(crate) fn place(&self, head: &mut Head, event: Event, state_before: Root) -> Result<Staged, CommandError> {
+        let mut nodes = NewNodes::default();
+        let mut state_after = state_before;
+        if event.is_state() {
+            let (root, mut new) = self.core.state_after(state_before, &event)?;
+            state_after = root;
+            nodes.append(&mut new);
+        }
+        let mut extremities: Vec<(OwnedEventId, Root)> = head.extremities.clone();
+        extremities.retain(|(id, _)| !event.prev_events().iter().any(|prev| prev == id));
+        extremities.push((event.event_id().to_owned(), state_after));
+        self.pending.lock().insert(
+            event.event_id().to_owned(),
+            Pending { event: event.clone(), state_after, aside: None },
+        );
+        let (current, mut new) = match extremities.as_slice() {
+            [_] => (state_after, NewNodes::default()),
+            branches => self.resolve(&branches.iter().map(|(_, state)| *state).collect::<Vec<_>>())?,
         };
-        Ok(Some((user, membership.into())))
+        nodes.append(&mut new);
+        let replaces = match event.state_key() {
+            Some(state_key) => self.core.state_get(head.state, event.kind(), state_key)?,
+            None => None,
+        };
+        let members = self.member_changes(head.state, current, &event)?;
+        for change in &members {
+            head.count(change.before, change.membership);
+        }
+        head.state = current;
+        head.extremities = extremities;
+        head.depth = head.depth.max(event.depth());
+        Ok(Staged { event, state_before, state_after, current, nodes, replaces, members, redacted: None, txn: None })
+    }
+
+    /// Who came, went or is called otherwise when the current state goes from `before` to `after`, which `event` made.
+    fn member_changes(&self, before: Root, after: Root, event: &Event) -> Result<Vec<MemberChange>, CommandError> {
+        if before == after {
+            return Ok(Vec::new());
+        }
+        let mut changes = Vec::new();
+        for difference in self.core.state_differences(before, after)? {
+            if &*difference.kind != "m.room.member" {
+                continue;
+            }
+            let Ok(user) = OwnedUserId::try_from(&*difference.state_key) else { continue };
+            let before = match &difference.before {
+                Some(id) => self.membership_of(id)?,
+                None => None,
+            };
+            let membership = match &difference.after {
+                Some(id) if id == event.event_id() => event.membership().map(Membership::from),
+                Some(id) => self.membership_of(id)?,
+                None => None,
+            };
+            let event_id = difference.after.unwrap_or_else(|| event.event_id().to_owned());
+            changes.push(MemberChange { user, before, membership: membership.unwrap_or(Membership::Leave), event_id });
+        }
+        Ok(changes)
     }
 
     fn membership_of(&self, id: &OwnedEventId) -> Result<Option<Membership>, ReadError> {
@@ -163,10 +206,16 @@ impl Room {
         Ok(event.and_then(|event| event.membership()).map(Membership::from))
     }
 
+    /// Makes a staged event known to what is staged after it, where it was staged under another roof.
+    pub(crate) fn announce(&self, staged: &Staged) {
+        let pending = Pending { event: staged.event.clone(), state_after: staged.state_after, aside: None };
+        self.pending.lock().insert(staged.event.event_id().to_owned(), pending);
+    }
+
     /// An event of this room, also one whose commit is under way.
     pub(crate) fn pending_or_stored(&self, id: &ruma_common::EventId) -> Result<Option<Event>, ReadError> {
-        if let Some(event) = self.pending.lock().get(id) {
-            return Ok(Some(event.clone()));
+        if let Some(pending) = self.pending.lock().get(id) {
+            return Ok(Some(pending.event.clone()));
         }
         Ok(self.core.event(id)?.map(|placed| placed.event.clone()))
     }
@@ -231,6 +280,7 @@ impl Room {
                     event: staged.event,
                     state_before: staged.state_before,
                     state_after: staged.state_after,
+                    current: staged.current,
                     redacted_by: None,
                     replaces: staged.replaces,
                     txn: staged.txn.map(|txn| (txn.device, txn.id)),
@@ -255,8 +305,9 @@ impl Room {
     /// The rows of one event; its order.
     fn write(&self, txn: &mut Txn, staged: &Staged, locals: &mut Vec<(OwnedUserId, MembershipRecord)>) -> Order {
         let (domain, no, event) = (self.core.domain(), self.no(), &staged.event);
-        let body = match &staged.member {
-            Some((user, _)) => Bytes::copy_from_slice(user.as_bytes()),
+        // One change is the rule; where branches meet there may be more, and each is told by an entry of its own below.
+        let body = match staged.members.first() {
+            Some(change) => Bytes::copy_from_slice(change.user.as_bytes()),
             None => Bytes::new(),
         };
         let position =
@@ -267,6 +318,7 @@ impl Room {
             event: event.clone(),
             state_before: staged.state_before,
             state_after: staged.state_after,
+            current: staged.current,
             redacted_by: None,
             replaces: staged.replaces.clone(),
             txn: staged.txn.as_ref().map(|txn| (txn.device.clone(), txn.id.clone())),
@@ -277,6 +329,9 @@ impl Room {
             txn.put(&STATE_NODE, domain, &new.id.to_bytes(), &Bytes::from(new.bytes.clone()));
         }
         if let Some((parent, relation)) = relations::of(event) {
+            if let Some(place) = txn.get(&EVENT, domain, parent.as_str()).ok().flatten().filter(|at| at.room == no) {
+                txn.put(&PARENT, domain, &(no, place.order), &());
+            }
             txn.put(&RELATION, domain, &(no, parent.to_string(), order), &relation);
         }
         if let Some(key) = &staged.txn {
@@ -290,16 +345,36 @@ impl Room {
                 txn.delete(&RELATION, domain, &(no, parent.to_string(), target.order));
             }
         }
-        if let Some((user, membership)) = &staged.member {
-            let is_local = user.server_name() == self.core.config.server_name;
-            let record = MemberRecord { membership: *membership, order };
-            txn.put(&MEMBER, domain, &(no, !is_local, user.to_string()), &record);
-            if is_local {
-                let record = self.write_membership(txn, user, *membership, order, event);
-                locals.push((user.clone(), record));
-            }
+        for change in &staged.members {
+            self.write_member(txn, change, order, locals);
         }
         order
+    }
+
+    fn write_member(
+        &self,
+        txn: &mut Txn,
+        change: &MemberChange,
+        order: Order,
+        locals: &mut Vec<(OwnedUserId, MembershipRecord)>,
+    ) {
+        let (domain, no, user) = (self.core.domain(), self.no(), &change.user);
+        let is_local = user.server_name() == self.core.config.server_name;
+        let record = MemberRecord { membership: change.membership, order };
+        txn.put(&MEMBER, domain, &(no, !is_local, user.to_string()), &record);
+        let (was, is) = (change.before == Some(Membership::Join), change.membership == Membership::Join);
+        if was != is {
+            let key = (no, user.server_name().to_string());
+            let joined = txn.get(&SERVER, domain, &key).ok().flatten().unwrap_or(0);
+            match if is { joined + 1 } else { joined.saturating_sub(1) } {
+                0 => txn.delete(&SERVER, domain, &key),
+                joined => txn.put(&SERVER, domain, &key, &joined),
+            }
+        }
+        if is_local {
+            let record = self.write_membership(txn, user, change.membership, order, &change.event_id);
+            locals.push((user.clone(), record));
+        }
     }
 
     fn write_membership(
@@ -308,7 +383,7 @@ impl Room {
         user: &UserId,
         membership: Membership,
         order: Order,
-        event: &Event,
+        event_id: &ruma_common::EventId,
     ) -> MembershipRecord {
         let key = (user.to_string(), self.no());
         let old = txn.get(&MEMBERSHIP, self.core.domain(), &key).ok().flatten();
@@ -321,7 +396,7 @@ impl Room {
             membership,
             order,
             since: same.map_or(order, |old| old.since),
-            event_id: event.event_id().to_string(),
+            event_id: event_id.to_string(),
             forgotten: false,
             joined_at: if is_joined && !was_joined { Some(order) } else { joined_at },
             left_at: if was_joined && !is_joined { Some(order) } else { left_at },
@@ -367,7 +442,7 @@ impl Head {
     fn record(&self, order: Order) -> HeadRecord {
         HeadRecord {
             state: root_bytes(self.state),
-            extremities: self.extremities.iter().map(ToString::to_string).collect(),
+            extremities: self.extremities.iter().map(|(id, state)| (id.to_string(), root_bytes(*state))).collect(),
             depth: self.depth,
             order,
             joined: self.joined,

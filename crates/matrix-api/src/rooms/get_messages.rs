@@ -121,7 +121,7 @@ pub(super) fn members_in<'p>(
     let senders: BTreeSet<&UserId> = events.map(|placed| placed.event.sender()).collect();
     let mut members = Vec::with_capacity(senders.len());
     for sender in senders {
-        members.extend(room.state_event(at.state_after, "m.room.member", sender.as_str())?);
+        members.extend(room.state_event(at.current, "m.room.member", sender.as_str())?);
     }
     Ok(members)
 }

@@ -135,6 +135,7 @@ impl Look<'_> {
         let timeline = &section.timeline;
         let before = timeline.events.first().map_or(section.until, |first| first.order - 1);
         let shown = self.shown(section);
+        shown.expect(timeline.events.iter().map(|placed| placed.order), viewer)?;
         out.open_field("timeline", b'{');
         out.open_field("events", b'[');
         for placed in &timeline.events {
@@ -247,12 +248,12 @@ impl AsJson for Box<RawValue> {
 /// The state that a timeline begins with.
 pub(super) fn state_before(section: &Section<'_>) -> Result<koine_room::Root> {
     Ok(match section.timeline.events.first() {
-        Some(first) => first.state_before,
+        Some(first) => state_at(section.room, first.order - 1)?,
         None => state_at(section.room, section.until)?,
     })
 }
 
 /// The state of the room at a place in its timeline.
 pub(super) fn state_at(room: &Room, place: Order) -> Result<koine_room::Root> {
-    Ok(room.event_at(place)?.map_or(koine_room::Root::EMPTY, |placed: Arc<Placed>| placed.state_after))
+    Ok(room.event_at(place)?.map_or(koine_room::Root::EMPTY, |placed: Arc<Placed>| placed.current))
 }

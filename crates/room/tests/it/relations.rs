@@ -98,8 +98,10 @@ async fn a_bundle_tells_of_the_latest_edit_the_thread_and_references() {
     let id = house.public_room().await;
     house.join(bob(), &id).await.expect("joined");
     let root = house.say(alice(), &id, "root").await;
-    relate(&house, alice(), &id, "m.replace", &root).await;
-    let edit = relate(&house, alice(), &id, "m.replace", &root).await;
+    let edits = [
+        relate(&house, alice(), &id, "m.replace", &root).await,
+        relate(&house, alice(), &id, "m.replace", &root).await,
+    ];
     // Not by the sender of the original: no edit.
     relate(&house, bob(), &id, "m.replace", &root).await;
     let reference = relate(&house, bob(), &id, "m.reference", &root).await;
@@ -110,7 +112,13 @@ async fn a_bundle_tells_of_the_latest_edit_the_thread_and_references() {
     let placed = room.event(&root).expect("readable").expect("there");
     let mut viewer = Viewer::new(&room, alice()).expect("readable");
     let bundle = room.bundle(&mut viewer, &placed, |_| false).expect("readable");
-    assert_eq!(bundle.replace.expect("an edit").event.event_id(), edit);
+    // The latest by its time; of the same millisecond, the one with the greater id.
+    let age = |edit: &OwnedEventId| {
+        let placed = room.event(edit).expect("readable").expect("there");
+        (placed.event.origin_server_ts(), edit.clone())
+    };
+    let latest = edits.iter().max_by_key(|edit| age(edit)).expect("there are two");
+    assert_eq!(bundle.replace.expect("an edit").event.event_id(), latest);
     assert_eq!(bundle.references, [reference]);
     let thread = bundle.thread.expect("a thread");
     assert_eq!((thread.latest.event.event_id(), thread.count, thread.participated), (&*last, 2, true));
