@@ -42,9 +42,10 @@ const PENDING_RESETS_MAX: usize = 20;
 
 /// Serves a connection until it ends.
 pub async fn serve(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr) {
+    let mut first = [0];
     // Before this, the connection has no buffers: ten thousand silent ones cost next to nothing.
     let spoke = tokio::select! {
-        spoke = timeout(FIRST_BYTE_MAX, stream.readable()) => matches!(spoke, Ok(Ok(()))),
+        spoke = timeout(FIRST_BYTE_MAX, stream.peek(&mut first)) => matches!(spoke, Ok(Ok(1..))),
         () = shared.shutdown.announced() => false,
     };
     if !spoke {
