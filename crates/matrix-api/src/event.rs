@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use koine_account::IgnoredUsers;
 use koine_graph::ClientForm;
-use koine_room::{Bundle, Placed, Receipt, Room, Viewer};
+use koine_room::{Bundle, Order, Placed, Receipt, Room, Viewer};
 use ruma_common::{MilliSecondsSinceUnixEpoch, UserId};
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -71,15 +71,26 @@ impl Shown<'_> {
         viewer: &mut Viewer<'_>,
         out: &mut Vec<u8>,
     ) -> Result<()> {
+        let events: Vec<_> = events.into_iter().collect();
+        self.expect(events.iter().map(|placed| placed.order), viewer)?;
         out.push(b'[');
-        let mut first = true;
-        for placed in events {
-            if !std::mem::take(&mut first) {
+        for (number, placed) in events.into_iter().enumerate() {
+            if number > 0 {
                 out.push(b',');
             }
             self.write(placed, viewer, out)?;
         }
         out.push(b']');
+        Ok(())
+    }
+
+    /// Prepares for showing events at these places: whether each has children is then learnt at once.
+    pub(crate) fn expect(&self, orders: impl Iterator<Item = Order> + Clone, viewer: &mut Viewer<'_>) -> Result<()> {
+        let count = orders.clone().count();
+        if let (true, Some(first), Some(last)) = (self.bundles, orders.clone().min(), orders.max()) {
+            // As many as there are events: where these lie far apart, asking for each costs less than looking between.
+            viewer.expect(first..=last, count)?;
+        }
         Ok(())
     }
 

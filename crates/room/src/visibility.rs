@@ -21,8 +21,6 @@ use crate::{
     tables::{Membership, MembershipRecord, Order, PARENT},
 };
 
-/// Most events with children in a part of a timeline that is read at once; with more, each event is asked for alone.
-const PARENTS_MAX: usize = 1_000;
 /// Most states a viewer remembers; past it, it begins anew.
 const SIGHTS_MAX: usize = 4_096;
 
@@ -201,13 +199,14 @@ impl<'a> Viewer<'a> {
         Ok(self.sight(placed.state_after)?.membership.unwrap_or(Membership::Leave))
     }
 
-    /// Learns at once which of the events at `part` have children, for who is about to show them with these.
-    pub fn expect(&mut self, part: RangeInclusive<Order>) -> Result<(), ReadError> {
+    /// Learns at once which of the events in `part` of the timeline have children, for who is about to show some of
+    /// them. When more than `parents_max` have, nothing is learnt, and each event is asked for by itself.
+    pub fn expect(&mut self, part: RangeInclusive<Order>, parents_max: usize) -> Result<(), ReadError> {
         let (view, no) = (self.room.core.shard.view(), self.room.no());
         let range = (no, *part.start())..=(no, *part.end());
-        let rows = view.scan(&PARENT, self.room.core.domain(), range, Direction::Forward).take(PARENTS_MAX);
+        let rows = view.scan(&PARENT, self.room.core.domain(), range, Direction::Forward).take(parents_max + 1);
         let orders = rows.map(|row| row.map(|((_, order), ())| order)).collect::<Result<BTreeSet<_>, _>>()?;
-        self.parents = (orders.len() < PARENTS_MAX).then_some(Parents { part, orders });
+        self.parents = (orders.len() <= parents_max).then_some(Parents { part, orders });
         Ok(())
     }
 
