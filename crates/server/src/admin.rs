@@ -9,6 +9,9 @@ mod restore;
 mod room_list;
 mod room_show;
 mod socket;
+mod token_create;
+mod token_delete;
+mod token_list;
 mod user_create;
 mod user_deactivate;
 mod user_list;
@@ -33,13 +36,20 @@ const COMMANDS: &[Entry] = &[
     entry::<user_deactivate::UserDeactivate>(&["user", "deactivate"]),
     entry::<room_list::RoomList>(&["room", "list"]),
     entry::<room_show::RoomShow>(&["room", "show"]),
+    entry::<token_create::TokenCreate>(&["token", "create"]),
+    entry::<token_list::TokenList>(&["token", "list"]),
+    entry::<token_delete::TokenDelete>(&["token", "delete"]),
     entry::<backup::Backup>(&["backup"]),
 ];
 
 pub use restore::Restore;
 
 /// Groups of commands, with what they are about.
-const GROUPS: &[(&str, &str)] = &[("user", "Accounts of this server"), ("room", "Rooms that this server is in")];
+const GROUPS: &[(&str, &str)] = &[
+    ("user", "Accounts of this server"),
+    ("room", "Rooms that this server is in"),
+    ("token", "Registration tokens, for `registration = \"token\"`"),
+];
 
 /// A command. The comment on the type is its help.
 trait Command: Args + Serialize + DeserializeOwned + Send + 'static {

@@ -51,6 +51,17 @@ fn rooms_are_listed_and_shown() {
 }
 
 #[test]
+fn registration_tokens_are_made_listed_and_deleted() {
+    let server = Running::start(&["--no-demo"]);
+    assert_eq!(server.admin_json(&["token", "create", "sesame", "--uses", "3"])["token"], "sesame");
+    let made_up = server.admin_json(&["token", "create"]);
+    assert_eq!(server.admin_json(&["token", "list"]).as_array().map(Vec::len), Some(2));
+    server.admin_json(&["token", "delete", made_up["token"].as_str().expect("a token")]);
+    assert_eq!(server.admin_json(&["token", "list"])[0]["uses_allowed"], 3);
+    assert!(!server.admin(&["token", "delete", "sesam"]).status.success());
+}
+
+#[test]
 fn what_cannot_be_done_is_said_in_a_sentence() {
     let server = Running::start(&["--no-demo"]);
     let refused = |args: &[&str], word: &str| {
