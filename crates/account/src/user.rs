@@ -228,7 +228,8 @@ impl Accounts {
     }
 
     /// Closes the account for ever: nobody can log in, all sessions end, the name stays taken. With `erase`, what is
-    /// known of the person goes too. Rooms are left by whoever calls this. [CS-API §account-deactivation]
+    /// known of the person goes too. Rooms are left by whoever calls this. Closing a closed account again does whatever
+    /// was not done. [CS-API §account-deactivation]
     pub async fn deactivate(&self, user_id: &UserId, erase: bool) -> Result<(), ChangeError> {
         let closed = self.change_user(user_id, move |user| {
             user.password = None;
@@ -236,7 +237,11 @@ impl Accounts {
             user.is_erased = erase;
             user.is_admin = false;
         });
-        closed.await?;
+        match closed.await {
+            // Closed before, maybe just before a crash: what follows may not have been done.
+            Ok(()) | Err(ChangeError::UserDeactivated) => {}
+            Err(error) => return Err(error),
+        }
         // No session can begin from here on, so the list is complete.
         let devices: Vec<_> = self.devices(user_id)?.into_iter().map(|device| device.device_id).collect();
         self.delete_devices(user_id, devices).await?;

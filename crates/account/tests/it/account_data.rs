@@ -81,3 +81,17 @@ async fn the_same_filter_has_the_same_id() {
     assert_eq!(world.accounts.filter(&bob, &one).expect("readable"), None);
     assert_eq!(world.accounts.filter(&alice, "{").expect("readable"), None);
 }
+
+#[tokio::test]
+async fn the_oldest_filter_gives_way() {
+    let world = World::new(Registration::Open);
+    let alice = world.person("alice").await;
+    let mut ids = Vec::new();
+    for number in 0..1001 {
+        ids.push(world.accounts.store_filter(&alice, format!("{{\"n\":{number}}}")).await.expect("stored"));
+    }
+    let kept = |id: &str| world.accounts.filter(&alice, id).expect("readable").is_some();
+    assert_eq!((kept(&ids[0]), kept(&ids[1]), kept(&ids[1000])), (false, true, true));
+    let again = world.accounts.store_filter(&alice, "{\"n\":0}".to_owned()).await.expect("stored");
+    assert!(kept(&again));
+}

@@ -75,7 +75,8 @@ async fn a_closed_account_is_closed_for_ever() {
     assert!(matches!(session, Err(StartSessionError::UserDeactivated)));
     assert!(matches!(world.accounts.check_name("alice"), Err(CreateError::NameTaken)));
     assert_eq!(world.accounts.profile(&alice).expect("readable"), None);
-    assert!(world.accounts.deactivate(&alice, true).await.is_err());
+    world.accounts.deactivate(&alice, true).await.expect("nothing is left to do");
+    assert!(world.accounts.set_password(&alice, "new".into()).await.is_err());
     let known = world.accounts.user(&alice).expect("readable").expect("still listed");
     assert!(known.is_deactivated && known.is_erased && !known.has_password);
 }

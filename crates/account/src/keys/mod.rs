@@ -1,0 +1,39 @@
+//! End-to-end encryption, the server's side: a library of public keys, and a postbox for each device.
+//!
+//! The server keeps what devices publish about themselves, hands it to who asks, and tells everybody concerned that it
+//! changed. It could read nothing: private keys never come here. Signatures are checked where the specification has
+//! the server check them; whom to trust is for the clients to decide. [CS-API §end-to-end-encryption]
+//!
+//! One file, one story: `device_keys.rs` who a device is, `one_time.rs` the keys that are given out once,
+//! `cross_signing.rs` who vouches for a user's devices, `signatures.rs` who signed whom, `changes.rs` whose keys changed
+//! since, `backup.rs` room keys kept for later, `to_device.rs` the postbox. `device.rs` is where a device's keys go when
+//! it goes.
+//!
+//! What is said here is about users of this server. Keys of others are asked of their servers, and messages to them go
+//! out as federation units: neither is here yet, and the callers say so where it shows.
+
+mod backup;
+mod changes;
+mod cross_signing;
+mod device;
+mod device_keys;
+mod one_time;
+mod signatures;
+mod signed;
+pub(crate) mod tables;
+mod to_device;
+
+pub use backup::{
+    BACKUP_BYTES_MAX, BACKUP_KEYS_MAX, BACKUP_VERSIONS_MAX, BackedUpKey, Backup, BackupError, BackupKeys, BackupState,
+    KeyScope, SESSION_DATA_BYTES_MAX,
+};
+pub use cross_signing::{CrossSigningKeys, UploadCrossSigningError};
+pub(crate) use device::forget_device;
+pub use device::DeviceState;
+pub use device_keys::{DEVICE_KEYS_BYTES_MAX, KeyUpload, UploadKeysError, UserKeys};
+pub use one_time::{ALGORITHMS_MAX, CLAIMS_MAX, Claim, ClaimedKey, ONE_TIME_KEY_BYTES_MAX, ONE_TIME_KEYS_MAX};
+pub use signatures::{SIGNATURES_MAX, SignatureRefused, SignedObjects};
+pub use to_device::{
+    MESSAGE_BYTES_MAX, Postbox, QUEUE_BYTES_MAX, QUEUE_MESSAGES_MAX, RECIPIENTS_MAX, Recipient, SendToDeviceError,
+    TO_DEVICE_TYPE_BYTES_MAX, ToDevice,
+};
