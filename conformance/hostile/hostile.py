@@ -19,6 +19,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.parse
 
@@ -27,6 +28,7 @@ WITH_SKIPS = 77
 # No single answer may take longer, whatever else goes on.
 ANSWER_WITHIN_S = 20
 SILENT_CONNECTIONS = 10_000
+KILLS = 5
 V3 = "/_matrix/client/v3"
 
 
@@ -538,9 +540,63 @@ def full_disk_on(w, place):
             expect("an acknowledged message, after a restart", user.request("GET", path), (200, None))
 
 
+def killed(w):
+    """killed in the midst of writes, again and again"""
+    need_koine(w)
+    with tempfile.TemporaryDirectory(prefix="koine-hostile-") as place:
+        folder = os.path.join(place, "data")
+        user, room, since, acknowledged = None, None, None, {}
+        for round_number in range(KILLS):
+            with Koine(w.koine, folder) as koine:
+                if user is None:
+                    user = koine.server.register()
+                    room = user.create_room()
+                user.server = koine.server
+                for txn, event in acknowledged.items():
+                    path = f"{V3}/rooms/{quote(room)}/event/{quote(event)}"
+                    expect(f"acknowledged as {txn} before round {round_number}", user.request("GET", path), (200, None))
+                    again = user.send(room, txn, txn=txn)
+                    if again.status != 200 or again.json["event_id"] != event:
+                        found_wrong.append(f"{txn} sent again: expected {event}, seen {again!r}")
+                if since:
+                    seen = need("sync", user.request("GET", f"{V3}/sync?timeout=0&since={quote(since)}"))
+                    # The reader asked for ten at most, so a gap must be admitted.
+                    if not seen["rooms"]["join"][room]["timeline"]["limited"] and len(acknowledged) > 10:
+                        found_wrong.append(f"a sync over a crash: expected a limited timeline, seen {str(seen)[:200]}")
+                since = need("sync", user.request("GET", f"{V3}/sync")).get("next_batch")
+                acknowledged = send_until_killed(koine, user, room, round_number)
+                if not acknowledged:
+                    raise Wrong("expected some messages to be acknowledged before it was killed, seen none")
+
+
+def send_until_killed(koine, user, room, round_number):
+    """Some clients send at once; after a while the server gets SIGKILL. What was acknowledged, by transaction."""
+    acknowledged = {}
+
+    def send(sender):
+        for n in range(10_000):
+            txn = f"r{round_number}-{sender}-{n}"
+            answer = user.send(room, txn, txn=txn, timeout=5)
+            if answer.status != 200:
+                return
+            acknowledged[txn] = answer.json["event_id"]
+
+    senders = [threading.Thread(target=send, args=(sender,)) for sender in range(8)]
+    for sender in senders:
+        sender.start()
+    deadline = time.monotonic() + 10
+    # At another place each time, counted in messages since machines differ.
+    while len(acknowledged) < 40 + 17 * round_number and time.monotonic() < deadline:
+        time.sleep(0.001)
+    koine.process.kill()
+    for sender in senders:
+        sender.join()
+    return acknowledged
+
+
 CASES = (
     http_garbage, huge_bodies, deep_json, numbers, encodings, user_ids, room_ids, large_events, foreign_tokens, transactions,
-    silent_connections, no_permission, full_disk,
+    silent_connections, no_permission, full_disk, killed,
 )  # fmt: skip
 
 # ---- what they use ----
