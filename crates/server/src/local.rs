@@ -2,7 +2,7 @@
 
 use std::{
     fmt, fs, io,
-    net::{Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
     time::Instant,
 };
@@ -61,6 +61,21 @@ impl Ports {
     fn from(base: u16) -> Self {
         Self { plain: base, tls: base + 1, metrics: base + 2 }
     }
+
+    fn listeners(self, host: IpAddr) -> [ListenerConfig; 2] {
+        let listener = |port, tls| ListenerConfig::new(SocketAddr::from((host, port)), tls);
+        [listener(self.plain, false), listener(self.tls, true)]
+    }
+}
+
+/// The addresses that `localhost` may stand for. Some clients try the one of IPv6 and no other; some machines have none.
+fn loopback() -> impl Iterator<Item = IpAddr> {
+    let has_ipv6 = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok();
+    [IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv6Addr::LOCALHOST)].into_iter().take(if has_ipv6 {
+        2
+    } else {
+        1
+    })
 }
 
 impl Local {
@@ -98,12 +113,11 @@ impl Local {
             }
             None => OwnedServerName::try_from("localhost").expect("localhost is a name"),
         });
-        let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let mut config = Config::new(name);
         config.data_dir = data_dir.to_owned();
         config.public_base_url = Some(format!("http://localhost:{}", ports.plain));
-        config.listeners = vec![ListenerConfig::new(at(ports.plain), false), ListenerConfig::new(at(ports.tls), true)];
-        config.metrics.address = at(ports.metrics);
+        config.listeners = loopback().flat_map(|host| ports.listeners(host)).collect();
+        config.metrics.address = SocketAddr::from((Ipv4Addr::LOCALHOST, ports.metrics));
         config.accounts.registration = Registration::Open;
         config.accounts.limits = LimitConfig::unlimited();
         config.registration_shared_secret = self.registration_shared_secret;
@@ -167,10 +181,12 @@ impl fmt::Display for Greeting<'_> {
         writeln!(f, "  Numbers        http://127.0.0.1:{}/metrics", ports.metrics)?;
         writeln!(f, "  Data           {kept}\n")?;
         if let Some(demo) = demo {
+            let width = demo.people.iter().map(|person| person.user_id.as_str().len()).max().unwrap_or_default();
+            let width = width.max(demo.room.as_str().len());
             for person in &demo.people {
-                writeln!(f, "  Account        {:<22} password: {}", person.user_id, person.password)?;
+                writeln!(f, "  Account        {:<width$}   password: {}", person.user_id, person.password)?;
             }
-            writeln!(f, "  Room           {:<22} both are in it", demo.room)?;
+            writeln!(f, "  Room           {:<width$}   both are in it", demo.room)?;
             if !demo.is_new {
                 writeln!(f, "                 (as they were made; you may have changed them since)")?;
             }
