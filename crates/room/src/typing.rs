@@ -48,9 +48,7 @@ impl Room {
     pub fn typing(&self) -> (Vec<OwnedUserId>, u64) {
         let typing = self.typing.lock();
         let now = Instant::now();
-        // Who leaves in the midst of a word types no more.
-        let here = |user: &UserId| self.local_membership(user) == Some(Membership::Join);
-        let users = typing.until.iter().filter(|(user, until)| **until > now && here(user)).map(|(user, _)| user.clone());
+        let users = typing.until.iter().filter(|(_, until)| **until > now).map(|(user, _)| user.clone());
         (users.collect(), typing.mark)
     }
 
@@ -81,6 +79,16 @@ impl Room {
         }
         typing.bell.notify_one();
         if was != time.is_some() {
+            self.tell_of_typing(&mut typing);
+        }
+    }
+
+    /// Who leaves in the midst of a word types no more. Called when memberships changed.
+    pub(crate) fn stop_typing_of_leavers(&self) {
+        let mut typing = self.typing.lock();
+        let before = typing.until.len();
+        typing.until.retain(|user, _| self.local_membership(user) == Some(Membership::Join));
+        if typing.until.len() < before {
             self.tell_of_typing(&mut typing);
         }
     }

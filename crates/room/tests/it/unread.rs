@@ -200,4 +200,9 @@ async fn typing_is_told_and_ends_by_itself() {
     house.rooms.set_typing(bob(), &id, Some(Duration::from_secs(4))).expect("a member");
     house.rooms.set_typing(bob(), &id, None).expect("a member");
     assert!(room.typing().0.is_empty());
+    // Who leaves types no more.
+    house.rooms.set_typing(bob(), &id, Some(Duration::from_secs(4))).expect("a member");
+    let (_, mark) = room.typing();
+    house.rooms.leave(bob(), &id, None).await.expect("left");
+    assert_eq!(room.typing_after(mark), Some(vec![]));
 }
