@@ -6,6 +6,7 @@ use ruma_common::{DeviceId, MilliSecondsSinceUnixEpoch, OwnedDeviceId, UserId};
 use crate::{
     Accounts, StoreUnavailable,
     core::moment,
+    keys,
     log::{self, Kind},
     secret::TokenHash,
     session::DEVICE_NAME_CHARS_MAX,
@@ -103,7 +104,8 @@ impl Accounts {
                     txn.delete(&TOKEN, domain, token);
                 }
                 txn.delete(&DEVICE, domain, &key);
-                txn.append(log::entry(domain, &owner, Kind::Device, key.1));
+                txn.append(log::entry(domain, &owner, Kind::Device, key.1.clone()));
+                keys::forget_device(txn, domain, &owner, &key.1)?;
                 revoked.extend(device.tokens);
             }
             sessions.forget_when_durable(txn, revoked.clone());

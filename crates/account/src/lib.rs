@@ -5,7 +5,7 @@
 //! acknowledged is durable.
 //!
 //! Not here: rooms (who is deactivated or renamed still has to be carried into them by the caller), push rules, presence.
-//! Devices' keys come with end-to-end encryption.
+//! What end-to-end encryption needs of a server is in `keys/`.
 //!
 //! Costs: authenticating a request is one SHA-256 and one look into a bounded cache; a login is one Argon2id on a bounded
 //! pool; account data changed since a position costs what changed.
@@ -20,6 +20,7 @@ mod hasher;
 mod ignored;
 mod interactive;
 mod invitation;
+mod keys;
 mod limit;
 mod log;
 mod names;
@@ -39,6 +40,13 @@ pub use hasher::Busy;
 pub use ignored::IgnoredUsers;
 pub use interactive::{AuthData, Challenge, InteractError, Passed, Purpose, Stage, StageFailure};
 pub use invitation::{CreateTokenError, InvitationRefused, REGISTRATION_TOKEN_BYTES_MAX, RegistrationToken};
+pub use keys::{
+    ALGORITHMS_MAX, BACKUP_BYTES_MAX, BACKUP_KEYS_MAX, BACKUP_VERSIONS_MAX, BackedUpKey, Backup, BackupError, BackupKeys,
+    BackupState, CLAIMS_MAX, Claim, ClaimedKey, CrossSigningKeys, DEVICE_KEYS_BYTES_MAX, DeviceState, KeyScope, KeyUpload,
+    MESSAGE_BYTES_MAX, ONE_TIME_KEY_BYTES_MAX, ONE_TIME_KEYS_MAX, Postbox, QUEUE_BYTES_MAX, QUEUE_MESSAGES_MAX,
+    RECIPIENTS_MAX, Recipient, SESSION_DATA_BYTES_MAX, SIGNATURES_MAX, SendToDeviceError, SignatureRefused, SignedObjects,
+    TO_DEVICE_TYPE_BYTES_MAX, ToDevice, UploadCrossSigningError, UploadKeysError, UserKeys,
+};
 pub use limit::{Class, LimitConfig, LimitExceeded, LimitKey, Limits, Rate};
 pub use log::{Kind, user_of};
 pub use names::{NAME_BYTES_MAX, NameRefused};

@@ -1,6 +1,7 @@
 //! What accounts write into the shard's log, and how readers understand it.
 //!
-//! Kinds 32 to 63 are the accounts'. The subject is the user id.
+//! Kinds 32 to 63 are the accounts'. The subject is the user id. Those up to 47 concern the account alone, those from 48
+//! on everybody who shares a room with it.
 
 use koine_store::{DomainId, LogEntry, bytes::Bytes};
 use ruma_common::{OwnedUserId, UserId};
@@ -17,12 +18,19 @@ pub enum Kind {
     Profile = 34,
     /// Account data changed. Body: the room id (empty for global), a zero byte, the type.
     AccountData = 35,
+    /// A message waits for some of the account's devices. Body: empty.
+    ToDevice = 36,
+    /// The account signed somebody else's keys. Body: whose.
+    Signatures = 37,
+    /// The keys by which the account or its devices are known changed. Body: empty.
+    Keys = 48,
 }
 
 impl Kind {
     /// The kind of an entry, if it is one of the accounts'.
     pub fn of(kind: u8) -> Option<Self> {
-        [Self::Account, Self::Device, Self::Profile, Self::AccountData].into_iter().find(|known| *known as u8 == kind)
+        let own = [Self::Account, Self::Device, Self::Profile, Self::AccountData, Self::ToDevice, Self::Signatures];
+        own.into_iter().chain([Self::Keys]).find(|known| *known as u8 == kind)
     }
 }
 

@@ -8,7 +8,7 @@
 use koine_store::{Space, Table, TableInfo, bytes::Bytes, stored};
 use serde::{Deserialize, Serialize};
 
-use crate::{password::PasswordRecord, secret::TokenHash};
+use crate::{keys::tables as keys, password::PasswordRecord, secret::TokenHash};
 
 /// local part → account.
 pub(crate) const USER: Table<String, UserRecord> = Table::new("account.user", Space::Accounts, 0x40);
@@ -41,6 +41,20 @@ pub const ALL: &[TableInfo] = &[
     FILTER.info(),
     FILTER_NO.info(),
     INVITATION.info(),
+    keys::DEVICE_KEYS.info(),
+    keys::DEVICE_STATE.info(),
+    keys::ONE_TIME.info(),
+    keys::ONE_TIME_NO.info(),
+    keys::FALLBACK.info(),
+    keys::CROSS_SIGNING.info(),
+    keys::SIGNATURE.info(),
+    keys::CHANGED.info(),
+    keys::CHANGED_AT.info(),
+    keys::BACKUP.info(),
+    keys::BACKUP_KEY.info(),
+    keys::BACKUP_NEWEST.info(),
+    keys::TO_DEVICE.info(),
+    keys::TO_DEVICE_TXN.info(),
 ];
 
 /// An account.

@@ -245,6 +245,8 @@ impl Accounts {
         // No session can begin from here on, so the list is complete.
         let devices: Vec<_> = self.devices(user_id)?.into_iter().map(|device| device.device_id).collect();
         self.delete_devices(user_id, devices).await?;
+        self.erase_cross_signing(user_id).await?;
+        self.erase_backups(user_id).await?;
         if erase {
             self.erase_profile(user_id).await?;
             self.erase_account_data(user_id).await?;

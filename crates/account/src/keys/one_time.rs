@@ -67,7 +67,9 @@ pub(super) fn checked(
     one_time: BTreeMap<String, CanonicalJsonValue>,
     fallback: BTreeMap<String, CanonicalJsonValue>,
 ) -> Result<NewKeys, UploadKeysError> {
-    let parse = |keys: BTreeMap<String, CanonicalJsonValue>| keys.into_iter().map(checked_key).collect();
+    let parse = |keys: BTreeMap<String, CanonicalJsonValue>| -> Result<Vec<_>, UploadKeysError> {
+        keys.into_iter().map(checked_key).collect()
+    };
     let new = NewKeys { one_time: parse(one_time)?, fallback: parse(fallback)? };
     let repeats = new.fallback.windows(2).any(|pair| pair.first().map(|key| &key.0) == pair.last().map(|key| &key.0));
     if repeats {

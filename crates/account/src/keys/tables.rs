@@ -5,7 +5,7 @@
 //! are remembered as given out. Every row of [`CHANGED`] has exactly one row in [`CHANGED_AT`], at its position.
 //! [`DEVICE_STATE`] knows how many messages and bytes of [`TO_DEVICE`] wait for the device.
 
-use koine_store::{Space, Table, TableInfo, bytes::Bytes, stored};
+use koine_store::{Space, Table, bytes::Bytes, stored};
 use serde::{Deserialize, Serialize};
 
 /// (local part, device id) → device keys, as canonical JSON.
@@ -44,24 +44,6 @@ pub(crate) const TO_DEVICE: Table<(String, String, u64), Bytes> = Table::new("ke
 /// (local part, device id) → transactions that the device sent lately.
 pub(crate) const TO_DEVICE_TXN: Table<(String, String), TransactionsRecord> =
     Table::new("keys.to_device_txn", Space::Accounts, 0x5d);
-
-/// All of them.
-pub(crate) const ALL: [TableInfo; 14] = [
-    DEVICE_KEYS.info(),
-    DEVICE_STATE.info(),
-    ONE_TIME.info(),
-    ONE_TIME_NO.info(),
-    FALLBACK.info(),
-    CROSS_SIGNING.info(),
-    SIGNATURE.info(),
-    CHANGED.info(),
-    CHANGED_AT.info(),
-    BACKUP.info(),
-    BACKUP_KEY.info(),
-    BACKUP_NEWEST.info(),
-    TO_DEVICE.info(),
-    TO_DEVICE_TXN.info(),
-];
 
 /// What changes often about a device's encryption.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
