@@ -182,11 +182,6 @@ impl Shown<'_> {
     }
 }
 
-/// An event as somebody outside of the room gets it. [CS-API §stripped-state]
-pub(crate) fn stripped(placed: &Placed) -> Vec<u8> {
-    String::from(Box::<str>::from(placed.event.stripped_json())).into_bytes()
-}
-
 /// Account data as an event. [CS-API §client-config]
 pub(crate) fn account_data(kind: &str, content: &str) -> Vec<u8> {
     let mut out = Vec::with_capacity(content.len() + kind.len() + 32);

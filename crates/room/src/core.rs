@@ -15,7 +15,7 @@ use crate::{
     hub::Hub,
     room::{Placed, Room},
     state::{NodeCache, Root, root_of},
-    tables::{ASIDE, Aside, AsideRecord, EVENT, EventRecord, OUTLIER, Order, RoomNo, TIMELINE},
+    tables::{ASIDE, Aside, AsideRecord, EVENT, EventRecord, OUTLIER, Order, Place, RoomNo, TIMELINE},
 };
 
 /// Settings of the rooms of one domain.
@@ -108,6 +108,11 @@ impl Core {
         });
         self.remember(record.room, &placed);
         Ok(Some((record.room, placed)))
+    }
+
+    /// Where an event of a timeline stands.
+    pub(crate) fn place_of(&self, id: &EventId) -> Result<Option<Place>, ReadError> {
+        Ok(self.shard.get(&EVENT, self.domain(), id.as_str())?)
     }
 
     /// What is written about an event that stands in no timeline.

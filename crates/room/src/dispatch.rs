@@ -15,6 +15,8 @@ use crate::{
 
 /// Most entries read from the log at once.
 const BATCH: usize = 512;
+/// Kinds of entries of other cores that concern everybody who shares a room with the account.
+const CONTACTS_TOO: std::ops::RangeInclusive<u8> = 48..=63;
 /// How often unused inboxes are looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 
@@ -72,10 +74,13 @@ fn deliver(rooms: &Rooms, position: Position, entry: &LogEntry) -> Result<(), Re
     let hub = &rooms.core.hub;
     let Some(kind) = Kind::of(entry.kind) else {
         // Whatever other cores write is about an account, which is its subject.
-        if let Some(user) = user(&entry.subject) {
+        let Some(user) = user(&entry.subject) else { return Ok(()) };
+        if !CONTACTS_TOO.contains(&entry.kind) {
             hub.deliver([&*user].into_iter(), Subject::Account, position);
+            return Ok(());
         }
-        return Ok(());
+        hub.deliver([&*user].into_iter(), Subject::Contacts, position);
+        return rooms.for_contacts(&user, |contacts| hub.deliver(contacts, Subject::Contacts, position));
     };
     let Some(no) = room_of(&entry.subject) else { return Ok(()) };
     let about = user(&entry.body);

@@ -37,8 +37,10 @@ pub const INBOX_CHANGES_MAX: usize = 10_000;
 pub enum Subject {
     /// Something in this room: an event, a receipt, the account's membership.
     Room(RoomNo),
-    /// The account's own data: account data, devices, keys, profile.
+    /// The account's own data: account data, devices, messages to them, profile.
     Account,
+    /// The keys of somebody who shares a room with the account, or its own.
+    Contacts,
 }
 
 /// What changed for one account after some position.
@@ -50,12 +52,14 @@ pub struct Changes {
     pub fleeting: Vec<RoomNo>,
     /// The account's own data changed.
     pub account: bool,
+    /// Keys of somebody who shares a room with the account changed, or its own.
+    pub contacts: bool,
 }
 
 impl Changes {
     /// Nothing changed.
     pub fn is_empty(&self) -> bool {
-        self.rooms.is_empty() && self.fleeting.is_empty() && !self.account
+        self.rooms.is_empty() && self.fleeting.is_empty() && !self.account && !self.contacts
     }
 }
 
@@ -238,6 +242,7 @@ impl Inbox {
             match subject {
                 Subject::Room(room) => changes.rooms.push(room),
                 Subject::Account => changes.account = true,
+                Subject::Contacts => changes.contacts = true,
             }
         }
         changes.fleeting = state.fleeting.after(fleeting).map(|(_, room)| room).collect();
@@ -284,7 +289,7 @@ mod tests {
             hub.advance(Position(position));
         }
         let changes = inbox.changes_after(Position(10), 0).unwrap();
-        assert_eq!(changes, Changes { rooms: vec![0, 1], fleeting: vec![], account: false });
+        assert_eq!(changes, Changes { rooms: vec![0, 1], ..Changes::default() });
         let changes = inbox.changes_after(Position(13), 0).unwrap();
         assert_eq!(changes.rooms, vec![0]);
         assert!(inbox.changes_after(Position(14), 0).unwrap().is_empty());

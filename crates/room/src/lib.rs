@@ -11,22 +11,27 @@
 //! This crate is protocol-neutral: it answers with events and orders, never with the wire form of a protocol.
 
 mod alias;
+mod contacts;
 mod context;
 mod core;
 mod create;
 mod directory;
 mod dispatch;
+mod elsewhere;
+mod enter;
 mod error;
 mod hub;
 mod log;
 mod members;
 mod membership;
 mod receipts;
+mod receive;
 mod registry;
 mod relations;
 mod room;
 mod send;
 mod state;
+mod serve;
 mod stripped;
 mod summary;
 mod tables;
@@ -39,20 +44,25 @@ mod write;
 pub use koine_store::Direction;
 
 pub use self::{
+    contacts::{Contacts, Moves},
     context::*,
     core::RoomsConfig,
     create::{CreateRoom, INITIAL_EVENTS_MAX, InitialState, Preset, creators},
     directory::*,
+    elsewhere::{Answer, Elsewhere, Wish},
+    enter::{EnterError, Entry},
     error::{CommandError, ReadError},
     hub::{Changes, Hub, INBOX_CHANGES_MAX, INBOX_IDLE_MAX, INBOXES_MAX, Inbox, Subject},
     log::{Kind, room_of, room_subject},
     members::*,
     membership::Profile,
     receipts::*,
+    receive::{EXTREMITIES_MAX, ReceiveError, Received},
     registry::{ROOMS_LOADED_MAX, Rooms},
     relations::*,
     room::{Placed, Published, RECENT_EVENTS_MAX, Room},
     send::Sender,
+    serve::{AUTH_CHAIN_MAX, Template, WALK_EVENTS_MAX},
     state::Root,
     summary::HEROES_MAX,
     tables::{Membership, MembershipRecord, Order, ReceiptRecord, RelationRecord, RoomNo},

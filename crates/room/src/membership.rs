@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use koine_graph::PowerLevels;
 use koine_store::{Commit, LogEntry, bytes::Bytes};
-use ruma_common::{OwnedUserId, RoomId, UserId};
+use ruma_common::{OwnedServerName, OwnedUserId, RoomId, UserId};
 use serde_json::{Map, Value, json, value::to_raw_value};
 
 use crate::{
+    elsewhere::Wish,
     error::{CommandError, ReadError},
     log::{self, Kind},
     registry::Rooms,
@@ -55,6 +56,23 @@ impl Rooms {
         reason: Option<&str>,
         extra: Map<String, Value>,
     ) -> Result<(), CommandError> {
+        self.join_via(user, room, &[], profile, reason, extra).await
+    }
+
+    /// The same, through one of `via` where nobody of ours is in the room.
+    pub async fn join_via(
+        &self,
+        user: &UserId,
+        room: &RoomId,
+        via: &[OwnedServerName],
+        profile: &Profile,
+        reason: Option<&str>,
+        extra: Map<String, Value>,
+    ) -> Result<(), CommandError> {
+        if let Some(via) = self.way_in(room, user, via)? {
+            let wish = Wish { user, room, via: &via, profile, reason, extra: &extra };
+            return self.elsewhere()?.join(wish).await;
+        }
         let room = self.room(room)?;
         let commit = {
             let mut head = room.head.lock();
@@ -95,6 +113,10 @@ impl Rooms {
     ) -> Result<(), CommandError> {
         let mut content = profile.content("invite");
         content.as_object_mut().expect("made as an object").extend(extra);
+        if target.server_name() != self.server_name() {
+            let room = self.room(room)?;
+            return self.elsewhere()?.invite(sender, &room, target, &with_reason(content, reason)).await;
+        }
         self.set_membership(sender, room, target, content, reason).await
     }
 
@@ -106,12 +128,34 @@ impl Rooms {
         profile: &Profile,
         reason: Option<&str>,
     ) -> Result<(), CommandError> {
+        self.knock_via(user, room, &[], profile, reason).await
+    }
+
+    /// The same, through one of `via` where nobody of ours is in the room.
+    pub async fn knock_via(
+        &self,
+        user: &UserId,
+        room: &RoomId,
+        via: &[OwnedServerName],
+        profile: &Profile,
+        reason: Option<&str>,
+    ) -> Result<(), CommandError> {
+        if let Some(via) = self.way_in(room, user, via)? {
+            let wish = Wish { user, room, via: &via, profile, reason, extra: &Map::new() };
+            return self.elsewhere()?.knock(wish).await;
+        }
         self.set_membership(user, room, user, profile.content("knock"), reason).await
     }
 
     /// Leaves a room, refuses an invitation or takes back a knock. Having left already is success.
     pub async fn leave(&self, user: &UserId, room: &RoomId, reason: Option<&str>) -> Result<(), CommandError> {
         let room = self.room(room)?;
+        let outside = matches!(room.local_membership(user), Some(Membership::Invite | Membership::Knock));
+        if outside && let Some(via) = self.way_in(room.id(), user, &[])? {
+            let (profile, extra) = (Profile::default(), Map::new());
+            let wish = Wish { user, room: room.id(), via: &via, profile: &profile, reason, extra: &extra };
+            return self.elsewhere()?.leave(wish).await;
+        }
         let commit = {
             let mut head = room.head.lock();
             match room.head_membership(&head, user)? {
@@ -220,6 +264,46 @@ impl Rooms {
         .await
     }
 
+    /// The servers to go through, if the room is not one that we can speak for: nobody of ours is in it, but others
+    /// are, or might be.
+    pub(crate) fn way_in(
+        &self,
+        id: &RoomId,
+        user: &UserId,
+        via: &[OwnedServerName],
+    ) -> Result<Option<Vec<OwnedServerName>>, CommandError> {
+        let room = match self.room(id) {
+            Ok(room) => room,
+            Err(ReadError::NoSuchRoom) => {
+                // Without a server to ask, or anybody who could, the room is as good as none.
+                let asked: Vec<_> = via.iter().filter(|server| *server != self.server_name()).cloned().collect();
+                let reachable = self.elsewhere.get().is_some();
+                let named = id.server_name().filter(|server| *server != self.server_name()).map(ToOwned::to_owned);
+                let asked: Vec<_> = asked.into_iter().chain(named).collect();
+                return match asked.is_empty() || !reachable {
+                    true => Err(CommandError::NoSuchRoom),
+                    false => Ok(Some(asked)),
+                };
+            }
+            Err(error) => return Err(error.into()),
+        };
+        if room.is_attended() {
+            return Ok(None);
+        }
+        let mut servers: Vec<OwnedServerName> = via.to_vec();
+        // Who invited the member can let them in.
+        if let Some(record) = room.local_record(user)
+            && let Some(event) = room.event_at(record.order)?
+        {
+            servers.push(event.event.sender().server_name().to_owned());
+        }
+        servers.extend(room.servers()?);
+        let mut seen = std::collections::HashSet::new();
+        servers.retain(|server| server != self.server_name() && seen.insert(server.clone()));
+        // A room that only ever was ours is entered as it stands.
+        Ok((!servers.is_empty()).then_some(servers))
+    }
+
     async fn in_each_joined(
         &self,
         user: &UserId,
@@ -300,8 +384,8 @@ impl Rooms {
     }
 
     /// Who of us may let `user` into a restricted room that they meet a condition of. `None`: the room is not
-    /// restricted, no condition is met, or nobody here may invite.
-    fn voucher(&self, room: &Arc<Room>, head: &Head, user: &UserId) -> Result<Option<OwnedUserId>, CommandError> {
+    /// restricted, or nobody here may invite.
+    pub(crate) fn voucher(&self, room: &Room, head: &Head, user: &UserId) -> Result<Option<OwnedUserId>, CommandError> {
         let Some(rules) = room.head_state(head, "m.room.join_rules", "")? else { return Ok(None) };
         let content: Value = serde_json::from_str(rules.content().get()).unwrap_or_default();
         if !matches!(content["join_rule"].as_str(), Some("restricted" | "knock_restricted")) {
@@ -311,7 +395,7 @@ impl Rooms {
         let meets = conditions
             .filter(|condition| condition["type"] == "m.room_membership")
             .filter_map(|condition| <&RoomId>::try_from(condition["room_id"].as_str()?).ok())
-            .any(|id| self.room(id).is_ok_and(|room| room.local_membership(user) == Some(Membership::Join)));
+            .any(|id| self.room(id).is_ok_and(|room| room.is_joined(user)));
         if !meets {
             return Err(CommandError::Forbidden(format!("{user} is in none of the rooms whose members may join")));
         }
@@ -333,6 +417,12 @@ impl Room {
         let content = to_raw_value(content).map_err(|error| CommandError::BadContent(error.to_string()))?;
         let staged = self.stage(head, NewEvent::state(sender, "m.room.member", target.as_str(), &content))?;
         Ok(self.commit(head, vec![staged], |_| {}))
+    }
+
+    /// Whether anybody, of whatever server, is joined, as published.
+    pub fn is_joined(&self, user: &UserId) -> bool {
+        let member = self.current("m.room.member", user.as_str()).ok().flatten();
+        member.and_then(|member| member.event.membership()) == Some(koine_graph::Membership::Join)
     }
 
     /// Membership of anybody, as the writer sees it.

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Weak, atomic::AtomicU64, atomic::Ordering},
+    sync::{Arc, OnceLock, Weak, atomic::AtomicU64, atomic::Ordering},
 };
 
 use koine_store::{Direction, Shard};
@@ -12,6 +12,7 @@ use ruma_common::{OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, RoomVersionId,
 
 use crate::{
     core::{Core, RoomsConfig},
+    elsewhere::Elsewhere,
     error::ReadError,
     hub::Hub,
     room::{Head, Room},
@@ -32,6 +33,7 @@ pub struct Rooms {
     /// id → number, so that finding a room costs no read.
     numbers: Cache<OwnedRoomId, RoomNo>,
     next_no: AtomicU64,
+    pub(crate) elsewhere: OnceLock<Arc<dyn Elsewhere>>,
     /// Held while an alias is looked up and written: aliases are unique.
     pub(crate) alias_writer: tokio::sync::Mutex<()>,
 }
@@ -49,6 +51,7 @@ impl Rooms {
             warm: Cache::new(ROOMS_LOADED_MAX),
             numbers: Cache::new(ROOMS_LOADED_MAX * 2),
             next_no: AtomicU64::new(newest.map_or(1, |(no, _)| no + 1)),
+            elsewhere: OnceLock::new(),
             alias_writer: tokio::sync::Mutex::new(()),
         });
         crate::dispatch::start(&rooms);

@@ -24,7 +24,7 @@ use crate::{
     core::Core,
     error::ReadError,
     state::{Root, root_bytes},
-    tables::{Aside, EventRecord, Membership, MembershipRecord, Order, RoomNo},
+    tables::{Aside, EventRecord, Membership, MembershipRecord, OUTLIER, Order, RoomNo},
     typing::Typing,
     unread::UnreadCounts,
     write::TxnKey,
@@ -109,10 +109,17 @@ pub struct Placed {
 #[derive(Clone, Debug)]
 pub(crate) struct Pending {
     pub(crate) event: Event,
-    /// State after it.
-    pub(crate) state_after: Root,
+    /// State after it; `None` where what is around it is not known.
+    pub(crate) state_after: Option<Root>,
     /// Why it will stand in no timeline.
     pub(crate) aside: Option<Aside>,
+}
+
+impl Pending {
+    /// It is, or will be, an event of the room's history or of its state.
+    pub(crate) fn holds(&self) -> bool {
+        matches!(self.aside, None | Some(Aside::Outlier))
+    }
 }
 
 struct Recent {
@@ -253,8 +260,8 @@ impl Room {
     /// Called by the shard's writer after the sync, in the order of the log.
     pub(crate) fn publish(&self, published: Published, events: Vec<Arc<Placed>>, members: Vec<(OwnedUserId, MembershipRecord)>) {
         if !members.is_empty() {
-            let mut locals = self.locals.write();
-            locals.extend(members);
+            self.locals.write().extend(members);
+            self.stop_typing_of_leavers();
         }
         let mut pending = self.pending.lock();
         let mut recent = self.recent.lock();
@@ -288,6 +295,11 @@ impl Room {
 }
 
 impl Placed {
+    /// It came as part of a state, and stands in no timeline.
+    pub fn is_outlier(&self) -> bool {
+        self.order == OUTLIER
+    }
+
     pub(crate) fn record(&self) -> EventRecord {
         EventRecord {
             event_id: self.event.event_id().to_string(),

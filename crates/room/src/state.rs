@@ -105,8 +105,16 @@ impl Core {
     /// [`nodes_stored`](Self::nodes_stored) ends their being held.
     pub(crate) fn state_after(&self, state: Root, event: &Event) -> Result<(Root, NewNodes), ReadError> {
         let key = event.state_key().unwrap_or_default();
-        let edit = Edit::set(event.kind(), key, event.event_id().to_owned());
-        let change = state.apply(&self.nodes(), [edit])?;
+        self.state_with(state, [Edit::set(event.kind(), key, event.event_id().to_owned())])
+    }
+
+    /// The state after several edits, likewise.
+    pub(crate) fn state_with(
+        &self,
+        state: Root,
+        edits: impl IntoIterator<Item = Edit>,
+    ) -> Result<(Root, NewNodes), ReadError> {
+        let change = state.apply(&self.nodes(), edits)?;
         self.hold(&change.nodes);
         Ok((change.map, change.nodes))
     }
@@ -171,8 +179,11 @@ impl Room {
 
     /// An event of this room whatever became of it: in the timeline, aside, or with its commit under way.
     pub(crate) fn known(&self, id: &EventId) -> Result<Option<Event>, ReadError> {
-        if let Some(event) = self.pending_or_stored(id)? {
-            return Ok(Some(event));
+        if let Some(pending) = self.pending.lock().get(id) {
+            return Ok(Some(pending.event.clone()));
+        }
+        if let Some(placed) = self.core.event(id)? {
+            return Ok(Some(placed.event.clone()));
         }
         let Some(record) = self.core.aside(id)?.filter(|record| record.room == self.no()) else { return Ok(None) };
         let event = Event::from_stored(record.json, id.to_owned());

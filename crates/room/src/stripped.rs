@@ -1,13 +1,13 @@
 //! What somebody learns of a room before they are in it. [CS-API §stripped-state]
 
-use std::sync::Arc;
-
+use koine_store::Direction;
 use ruma_common::UserId;
+use serde_json::value::RawValue;
 
 use crate::{
     error::ReadError,
-    room::{Placed, Room},
-    tables::MembershipRecord,
+    room::Room,
+    tables::{MembershipRecord, SHOWN as TOLD},
 };
 
 /// Types of the state shown to the invited and the knocking, with an empty state key.
@@ -24,16 +24,18 @@ const SHOWN: [&str; 7] = [
 impl Room {
     /// The state shown to `user`, who was invited or knocks: as it was when that happened, with the membership events
     /// of both sides. Empty where the event is not here.
-    pub fn shown_to(&self, user: &UserId, membership: &MembershipRecord) -> Result<Vec<Arc<Placed>>, ReadError> {
-        let Some(own) = self.core.timeline(
-            self.no(),
-            membership.order - 1,
-            membership.order,
-            1,
-            koine_store::Direction::Forward,
-        )?.pop() else {
-            return Ok(Vec::new());
-        };
+    pub fn shown_to(&self, user: &UserId, membership: &MembershipRecord) -> Result<Vec<Box<RawValue>>, ReadError> {
+        let key = (self.no(), user.as_str());
+        let own = self.core.timeline(self.no(), membership.order - 1, membership.order, 1, Direction::Forward)?.pop();
+        let Some(own) = own else { return Ok(Vec::new()) };
+        if own.state_after.is_empty() {
+            // Nobody of ours is in the room: what is known of it is what the inviting server told.
+            let told = self.core.shard.get(&TOLD, self.core.domain(), &key)?.unwrap_or_else(|| "[]".to_owned());
+            let mut shown: Vec<Box<RawValue>> = serde_json::from_str(&told)
+                .map_err(|error| ReadError::Damaged(format!("what was told of {}: {error}", self.id())))?;
+            shown.push(own.event.stripped_json());
+            return Ok(shown);
+        }
         let mut shown = Vec::with_capacity(SHOWN.len() + 2);
         for kind in SHOWN {
             shown.extend(self.state_event(own.state_after, kind, "")?);
@@ -42,6 +44,6 @@ impl Room {
             shown.extend(self.state_event(own.state_after, "m.room.member", own.event.sender().as_str())?);
         }
         shown.push(own);
-        Ok(shown)
+        Ok(shown.iter().map(|placed| placed.event.stripped_json()).collect())
     }
 }

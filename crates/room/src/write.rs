@@ -19,7 +19,7 @@ use crate::{
     room::{Head, Pending, Placed, Published, Room},
     state::{NewNodes, Root, root_bytes},
     tables::{
-        EVENT, HEAD, HeadRecord, MEMBER, MEMBERSHIP, MemberRecord, Membership, MembershipRecord, Order, PARENT, Place,
+        ASIDE, Aside, EVENT, HEAD, HeadRecord, MEMBER, MEMBERSHIP, MemberRecord, Membership, MembershipRecord, Order, PARENT, Place,
         RELATION,
         SERVER, STATE_NODE, TIMELINE, TXN,
     },
@@ -63,9 +63,18 @@ pub(crate) struct Staged {
     nodes: NewNodes,
     replaces: Option<OwnedEventId>,
     members: Vec<MemberChange>,
+    /// It was known before, as part of a state.
+    pub(crate) was_outlier: bool,
     /// The event that this one empties, in its new form.
-    redacted: Option<Redacted>,
+    pub(crate) redacted: Option<Redacted>,
     txn: Option<TxnKey>,
+}
+
+impl Staged {
+    /// More nodes to store in the same commit.
+    pub(crate) fn add_nodes(&mut self, nodes: &mut NewNodes) {
+        self.nodes.append(nodes);
+    }
 }
 
 /// A change of somebody's membership in the current state.
@@ -77,7 +86,7 @@ struct MemberChange {
     event_id: OwnedEventId,
 }
 
-struct Redacted {
+pub(crate) struct Redacted {
     placed: Arc<Placed>,
     /// The relation that goes with the content.
     relation: Option<OwnedEventId>,
@@ -93,19 +102,7 @@ impl Room {
         let newest = head.extremities.len().saturating_sub(PREV_EVENTS_MAX);
         let (state, mut nodes) = self.state_over(head, newest)?;
         let auth_events = self.auth_events_for(state, &new)?;
-        let is_create = new.kind == "m.room.create" && head.extremities.is_empty();
-        let draft = Draft {
-            room_id: (!(is_create && rules.authorization.room_create_event_id_as_room_id)).then(|| self.id().to_owned()),
-            sender: new.sender.to_owned(),
-            kind: new.kind.to_owned(),
-            state_key: new.state_key.map(ToOwned::to_owned),
-            content: new.content.to_owned(),
-            redacts: new.redacts.clone(),
-            prev_events: head.extremities.iter().skip(newest).map(|(id, _)| id.clone()).collect(),
-            auth_events,
-            depth: head.depth + 1,
-            origin_server_ts: (self.core.config.now)(),
-        };
+        let draft = self.unsigned_draft(head, &new, auth_events);
         let event = self.core.seal(draft, rules, self)?;
         auth::check(rules, &event, &RoomAt { room: self, state })
             .map_err(|error| error.into_refusal().map_or_else(CommandError::from, CommandError::from))?;
@@ -119,6 +116,26 @@ impl Room {
             staged.redacted = self.redact_target(&staged.event, target)?;
         }
         Ok(staged)
+    }
+
+    /// The event that `new` becomes at the end of the graph.
+    pub(crate) fn unsigned_draft(&self, head: &Head, new: &NewEvent<'_>, auth_events: Vec<OwnedEventId>) -> Draft {
+        let newest = head.extremities.len().saturating_sub(PREV_EVENTS_MAX);
+        let names_room = new.kind == "m.room.create"
+            && head.extremities.is_empty()
+            && self.rules().authorization.room_create_event_id_as_room_id;
+        Draft {
+            room_id: (!names_room).then(|| self.id().to_owned()),
+            sender: new.sender.to_owned(),
+            kind: new.kind.to_owned(),
+            state_key: new.state_key.map(ToOwned::to_owned),
+            content: new.content.to_owned(),
+            redacts: new.redacts.clone(),
+            prev_events: head.extremities.iter().skip(newest).map(|(id, _)| id.clone()).collect(),
+            auth_events,
+            depth: head.depth + 1,
+            origin_server_ts: (self.core.config.now)(),
+        }
     }
 
     /// The events of `state` that can allow `new`.
@@ -154,7 +171,7 @@ impl Room {
         extremities.push((event.event_id().to_owned(), state_after));
         self.pending.lock().insert(
             event.event_id().to_owned(),
-            Pending { event: event.clone(), state_after, aside: None },
+            Pending { event: event.clone(), state_after: Some(state_after), aside: None },
         );
         let (current, mut new) = match extremities.as_slice() {
             [_] => (state_after, NewNodes::default()),
@@ -172,7 +189,7 @@ impl Room {
         head.state = current;
         head.extremities = extremities;
         head.depth = head.depth.max(event.depth());
-        Ok(Staged { event, state_before, state_after, current, nodes, replaces, members, redacted: None, txn: None })
+        Ok(Staged { event, state_before, state_after, current, nodes, replaces, members, was_outlier: false, redacted: None, txn: None })
     }
 
     /// Who came, went or is called otherwise when the current state goes from `before` to `after`, which `event` made.
@@ -206,15 +223,21 @@ impl Room {
         Ok(event.and_then(|event| event.membership()).map(Membership::from))
     }
 
+    /// Makes an event that will stand aside known to what is judged after it.
+    pub(crate) fn remember_pending(&self, event: &Event, why: Aside) {
+        let pending = Pending { event: event.clone(), state_after: None, aside: Some(why) };
+        self.pending.lock().insert(event.event_id().to_owned(), pending);
+    }
+
     /// Makes a staged event known to what is staged after it, where it was staged under another roof.
     pub(crate) fn announce(&self, staged: &Staged) {
-        let pending = Pending { event: staged.event.clone(), state_after: staged.state_after, aside: None };
+        let pending = Pending { event: staged.event.clone(), state_after: Some(staged.state_after), aside: None };
         self.pending.lock().insert(staged.event.event_id().to_owned(), pending);
     }
 
     /// An event of this room, also one whose commit is under way.
     pub(crate) fn pending_or_stored(&self, id: &ruma_common::EventId) -> Result<Option<Event>, ReadError> {
-        if let Some(pending) = self.pending.lock().get(id) {
+        if let Some(pending) = self.pending.lock().get(id).filter(|pending| pending.holds()) {
             return Ok(Some(pending.event.clone()));
         }
         Ok(self.core.event(id)?.map(|placed| placed.event.clone()))
@@ -230,7 +253,7 @@ impl Room {
 
     /// What `target` becomes when `redaction` is applied; `None` when it is not here or was emptied before.
     /// [CS-API §redactions]
-    fn redact_target(
+    pub(crate) fn redact_target(
         &self,
         redaction: &Event,
         target: &ruma_common::EventId,
@@ -255,8 +278,28 @@ impl Room {
         staged: Vec<Staged>,
         extra: impl FnOnce(&mut Txn) + Send + 'static,
     ) -> Commit {
+        self.commit_with(head, staged, |_| {}, extra)
+    }
+
+    /// The same, with `first` written before the events, which may depend on it.
+    pub(crate) fn commit_after(
+        self: &Arc<Self>,
+        head: &Head,
+        staged: Vec<Staged>,
+        first: impl FnOnce(&mut Txn) + Send + 'static,
+    ) -> Commit {
+        self.commit_with(head, staged, first, |_| {})
+    }
+
+    fn commit_with(
+        self: &Arc<Self>,
+        head: &Head,
+        staged: Vec<Staged>,
+        first: impl FnOnce(&mut Txn) + Send + 'static,
+        extra: impl FnOnce(&mut Txn) + Send + 'static,
+    ) -> Commit {
         let head = head.clone();
-        let unsettled = Unsettled(Some(self.clone()));
+        let unsettled = Unsettled::new(self);
         let this = self.clone();
         self.core.shard.submit(move |txn| {
             let room = this;
@@ -265,6 +308,7 @@ impl Room {
                 txn.refuse("an earlier change of the room could not be kept");
                 return;
             }
+            first(txn);
             let mut placed = Vec::with_capacity(staged.len());
             let mut nodes = Vec::new();
             let mut replaced = Vec::new();
@@ -325,6 +369,9 @@ impl Room {
         };
         txn.put(&TIMELINE, domain, &(no, order), &placed.record());
         txn.put(&EVENT, domain, event.event_id().as_str(), &Place { room: no, order });
+        if staged.was_outlier {
+            txn.delete(&ASIDE, domain, event.event_id().as_str());
+        }
         for new in &staged.nodes {
             txn.put(&STATE_NODE, domain, &new.id.to_bytes(), &Bytes::from(new.bytes.clone()));
         }
@@ -377,7 +424,7 @@ impl Room {
         }
     }
 
-    fn write_membership(
+    pub(crate) fn write_membership(
         &self,
         txn: &mut Txn,
         user: &UserId,
@@ -409,10 +456,14 @@ impl Room {
 /// Travels with a commit. If it is dropped before the commit is durable (the disk is full, the queue is), the writer's
 /// head is ahead of what will ever be: the room is broken, what was queued behind refuses itself, and the registry
 /// loads the room anew.
-struct Unsettled(Option<Arc<Room>>);
+pub(crate) struct Unsettled(Option<Arc<Room>>);
 
 impl Unsettled {
-    fn settle(mut self) {
+    pub(crate) fn new(room: &Arc<Room>) -> Self {
+        Self(Some(room.clone()))
+    }
+
+    pub(crate) fn settle(mut self) {
         self.0 = None;
     }
 }
@@ -439,7 +490,7 @@ impl Head {
         }
     }
 
-    fn record(&self, order: Order) -> HeadRecord {
+    pub(crate) fn record(&self, order: Order) -> HeadRecord {
         HeadRecord {
             state: root_bytes(self.state),
             extremities: self.extremities.iter().map(|(id, state)| (id.to_string(), root_bytes(*state))).collect(),
@@ -452,9 +503,9 @@ impl Head {
 }
 
 /// A room's state as the auth rules look at it, with events whose commit is under way.
-struct RoomAt<'a> {
-    room: &'a Room,
-    state: Root,
+pub(crate) struct RoomAt<'a> {
+    pub(crate) room: &'a Room,
+    pub(crate) state: Root,
 }
 
 impl auth::AuthState for RoomAt<'_> {
@@ -462,7 +513,7 @@ impl auth::AuthState for RoomAt<'_> {
 
     fn get(&self, kind: &str, state_key: &str) -> Result<Option<Event>, ReadError> {
         match self.room.core.state_get(self.state, kind, state_key)? {
-            Some(id) => self.room.pending_or_stored(&id),
+            Some(id) => self.room.known(&id),
             None => Ok(None),
         }
     }

@@ -85,7 +85,7 @@ impl Look<'_> {
         out.open_field(room.id().as_str(), b'{');
         out.open_field(name, b'{');
         let shown = room.shown_to(&self.who.user_id, record)?;
-        out.list_field("events", shown.iter().map(|placed| event::stripped(placed)));
+        out.list_field("events", shown.iter().map(|event| event.get()));
         out.close(b'}');
         out.close(b'}');
         Ok(())

@@ -1,0 +1,84 @@
+//! What only other servers can do for us. The protocol that reaches them implements [`Elsewhere`]; rooms ask it without
+//! knowing which protocol that is.
+
+use std::{future::Future, pin::Pin, sync::Arc};
+
+use ruma_common::{OwnedRoomId, OwnedServerName, RoomAliasId, RoomId, UserId};
+use serde_json::{Map, Value};
+
+use crate::{
+    error::CommandError,
+    membership::Profile,
+    registry::Rooms,
+    room::Room,
+    tables::Order,
+};
+
+/// The answer of another server, some time.
+pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, CommandError>> + Send + 'a>>;
+
+/// Somebody of ours who wants something of a room that lives elsewhere.
+#[derive(Clone, Copy, Debug)]
+pub struct Wish<'a> {
+    /// The account.
+    pub user: &'a UserId,
+    /// The room.
+    pub room: &'a RoomId,
+    /// Servers that may know the room, the best first.
+    pub via: &'a [OwnedServerName],
+    /// How the account is called.
+    pub profile: &'a Profile,
+    /// The reason that the account gives.
+    pub reason: Option<&'a str>,
+    /// More keys for the content of the membership event.
+    pub extra: &'a Map<String, Value>,
+}
+
+/// Other servers.
+pub trait Elsewhere: Send + Sync + 'static {
+    /// Brings an account into a room through a server that is in it.
+    fn join<'a>(&'a self, wish: Wish<'a>) -> Answer<'a, ()>;
+
+    /// Asks to be let in.
+    fn knock<'a>(&'a self, wish: Wish<'a>) -> Answer<'a, ()>;
+
+    /// Refuses an invitation, or takes a knock back, in a room that nobody of ours is in.
+    fn leave<'a>(&'a self, wish: Wish<'a>) -> Answer<'a, ()>;
+
+    /// Invites somebody of another server: their server signs the invitation before it is in the room.
+    fn invite<'a>(
+        &'a self,
+        sender: &'a UserId,
+        room: &'a Arc<Room>,
+        target: &'a UserId,
+        content: &'a Value,
+    ) -> Answer<'a, ()>;
+
+    /// Where an alias of another server leads, and servers that are in the room.
+    fn resolve_alias<'a>(&'a self, alias: &'a RoomAliasId) -> Answer<'a, (OwnedRoomId, Vec<OwnedServerName>)>;
+
+    /// Fetches history before a place of a room, as much as one request brings. `false`: there is no more to be had.
+    fn backfill<'a>(&'a self, room: &'a Arc<Room>, before: Order, limit: usize) -> Answer<'a, bool>;
+}
+
+impl Rooms {
+    /// Says who reaches other servers. Once; before that, there are none.
+    pub fn set_elsewhere(&self, elsewhere: Arc<dyn Elsewhere>) {
+        // A second one would be a mistake in wiring the program: the first stays.
+        let _ = self.elsewhere.set(elsewhere);
+    }
+
+    pub(crate) fn elsewhere(&self) -> Result<&Arc<dyn Elsewhere>, CommandError> {
+        self.elsewhere.get().ok_or(CommandError::NotReachable)
+    }
+
+    /// Where an alias leads, also one of another server, with servers that are in the room.
+    pub async fn find_alias(&self, alias: &RoomAliasId) -> Result<(OwnedRoomId, Vec<OwnedServerName>), CommandError> {
+        if alias.server_name() != self.server_name() {
+            return self.elsewhere()?.resolve_alias(alias).await;
+        }
+        let id = self.resolve_alias(alias)?;
+        let servers = self.room(&id)?.servers()?;
+        Ok((id, servers))
+    }
+}

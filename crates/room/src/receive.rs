@@ -1,0 +1,400 @@
+//! Events that other servers send: the checks that need the room, in the order of the specification, and the place in
+//! the graph. [SS-API §checks-performed-on-receipt-of-a-pdu]
+//!
+//! Format, signatures and content hash (checks 1 to 3) are the caller's, who has the keys. What is missing is never
+//! guessed around: [`ReceiveError::Missing`] names it, and the caller fetches it and comes again. Whatever an event's
+//! fate is, it is kept, so that it stays: rejected stays rejected.
+
+use std::sync::Arc;
+
+use koine_graph::{
+    Event, PowerLevels,
+    auth::{self, AuthState, CheckError, Refusal},
+};
+use koine_store::{Commit, CommitError, StoreError, bytes::Bytes};
+use ruma_common::{EventId, OwnedEventId, RoomId};
+use serde_json::value::RawValue;
+
+use crate::{
+    error::{CommandError, ReadError},
+    registry::Rooms,
+    room::{Head, Pending, Room},
+    state::{NewNodes, Root, root_bytes},
+    tables::{ASIDE, Aside, AsideRecord, STATE_NODE},
+    write::{NewEvent, RoomAt, Unsettled},
+};
+
+/// Extremities that a room bears before we tie them together with an event of our own.
+pub const EXTREMITIES_MAX: usize = 20;
+
+/// What became of an event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Received {
+    /// It was here before.
+    Known,
+    /// It is in the room.
+    Accepted,
+    /// Its own branch allows it, the room's present state does not: kept, but not shown. [SS-API §soft-failure]
+    SoftFailed(Refusal),
+    /// The rules forbid it. [SS-API §rejection]
+    Rejected(Refusal),
+}
+
+/// Why there is no verdict about an event.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReceiveError {
+    /// There is no such room here, or nobody of ours is in it.
+    #[error("this server is not in the room")]
+    NotInRoom,
+    /// The event is of another room.
+    #[error("the event is of the room {0}")]
+    OtherRoom(String),
+    /// Events that it follows, or that allow it, are not here: fetch them first.
+    #[error("{} events before it and {} that allow it are missing", prev.len(), auth.len())]
+    Missing {
+        /// Events that it follows and of whose state we know nothing.
+        prev: Vec<OwnedEventId>,
+        /// Auth events that we do not know.
+        auth: Vec<OwnedEventId>,
+    },
+    /// The room recovers from a change that could not be kept.
+    #[error("the room is recovering from a change that could not be kept: try again")]
+    Unsettled,
+    /// The store could not be read, or holds what cannot be.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The verdict did not become durable.
+    #[error("the event could not be kept: {0}")]
+    Commit(#[from] CommitError),
+}
+
+impl From<StoreError> for ReceiveError {
+    fn from(error: StoreError) -> Self {
+        Self::Read(error.into())
+    }
+}
+
+impl From<CommandError> for ReceiveError {
+    fn from(error: CommandError) -> Self {
+        match error {
+            CommandError::Unsettled => Self::Unsettled,
+            CommandError::Store(error) => Self::Read(error.into()),
+            CommandError::Commit(error) => Self::Commit(error),
+            other => Self::Read(ReadError::Damaged(other.to_string())),
+        }
+    }
+}
+
+/// What to do about an event, once that is known.
+enum Verdict {
+    Accept,
+    SoftFail(Refusal),
+    Reject(Refusal),
+}
+
+impl Rooms {
+    /// Takes an event of another server into its room. Returns when its fate is durable.
+    pub async fn receive(&self, room: &RoomId, event: Event) -> Result<Received, ReceiveError> {
+        self.receive_at(room, event, None).await
+    }
+
+    /// The same, for an event whose predecessors cannot be had: `state`, as another server told it, holds before it.
+    /// All events of it must be known, see [`keep_outliers`](Self::keep_outliers).
+    pub async fn receive_with_state(
+        &self,
+        room: &RoomId,
+        event: Event,
+        state: &[OwnedEventId],
+    ) -> Result<Received, ReceiveError> {
+        self.receive_at(room, event, Some(state)).await
+    }
+
+    async fn receive_at(
+        &self,
+        room: &RoomId,
+        event: Event,
+        state: Option<&[OwnedEventId]>,
+    ) -> Result<Received, ReceiveError> {
+        if event.room_id() != room {
+            return Err(ReceiveError::OtherRoom(event.room_id().to_string()));
+        }
+        let room = match self.room(room) {
+            Err(ReadError::NoSuchRoom) => return Err(ReceiveError::NotInRoom),
+            room => room?,
+        };
+        let (commit, received) = {
+            let mut head = room.head.lock();
+            room.take_in(&mut head, event, state)?
+        };
+        match commit {
+            Some(commit) => commit.await?,
+            None => self.shard().submit(|_| {}).await?,
+        };
+        self.tie(&room).await;
+        Ok(received)
+    }
+
+    /// Keeps events that came as part of a state or an auth chain, without judging their place in the graph. Each must
+    /// be allowed by its own auth events, given here or known before; those that are not, and what rests on them, are
+    /// kept as rejected.
+    pub async fn keep_outliers(&self, room: &RoomId, events: Vec<Event>) -> Result<(), ReceiveError> {
+        let room = self.room(room)?;
+        let commits = room.keep_outliers(events)?;
+        for commit in commits {
+            commit.await?;
+        }
+        Ok(())
+    }
+
+    /// Ties branches together with an event of our own once there are too many: the work for each event that comes
+    /// would grow with them.
+    async fn tie(&self, room: &Arc<Room>) {
+        let commit = {
+            let mut head = room.head.lock();
+            if head.extremities.len() <= EXTREMITIES_MAX {
+                return;
+            }
+            let content = RawValue::from_string("{}".to_owned()).expect("an empty object is JSON");
+            room.local_joined().into_iter().find_map(|user| {
+                let new = NewEvent {
+                    sender: &user,
+                    kind: "org.matrix.dummy_event",
+                    state_key: None,
+                    content: &content,
+                    redacts: None,
+                    txn: None,
+                };
+                let staged = room.stage(&mut head, new).ok()?;
+                Some(room.commit(&head, vec![staged], |_| {}))
+            })
+        };
+        if let Some(commit) = commit
+            && let Err(error) = commit.await
+        {
+            tracing::debug!(room_id = %room.id(), reason = %error, "branches were not tied together");
+        }
+    }
+}
+
+impl Room {
+    /// Judges an event and stages it where it belongs.
+    fn take_in(
+        self: &Arc<Self>,
+        head: &mut Head,
+        event: Event,
+        state: Option<&[OwnedEventId]>,
+    ) -> Result<(Option<Commit>, Received), ReceiveError> {
+        if self.is_broken() {
+            return Err(ReceiveError::Unsettled);
+        }
+        if head.extremities.is_empty() {
+            return Err(ReceiveError::NotInRoom);
+        }
+        let id = event.event_id().to_owned();
+        let pending = self.pending.lock().get(&id).map(|pending| pending.aside);
+        let aside = match pending {
+            Some(None) => return Ok((None, Received::Known)),
+            Some(why) => why,
+            None if self.core.place_of(&id)?.is_some() => return Ok((None, Received::Known)),
+            None => self.core.aside(&id)?.map(|record| record.why),
+        };
+        // Rejected stays rejected.
+        if matches!(aside, Some(Aside::Rejected | Aside::SoftFailed)) {
+            return Ok((None, Received::Known));
+        }
+        let auth_events = self.auth_events_of(&event)?;
+        let (before, mut nodes) = match state {
+            Some(state) => self.state_of(state)?,
+            None => self.state_before(&event)?,
+        };
+        match self.judge(head, &event, &auth_events, before)? {
+            Verdict::Accept => {
+                let mut staged = self.place(head, event, before)?;
+                staged.add_nodes(&mut nodes);
+                staged.was_outlier = aside.is_some();
+                self.apply_redaction(&mut staged, before)?;
+                Ok((Some(self.commit(head, vec![staged], |_| {})), Received::Accepted))
+            }
+            Verdict::SoftFail(refusal) => {
+                let mut after = before;
+                if event.is_state() {
+                    let (root, mut new) = self.core.state_after(before, &event)?;
+                    after = root;
+                    nodes.append(&mut new);
+                }
+                let commit = self.put_aside(event, Aside::SoftFailed, Some(after), nodes);
+                Ok((Some(commit), Received::SoftFailed(refusal)))
+            }
+            Verdict::Reject(refusal) => {
+                let commit = self.put_aside(event, Aside::Rejected, Some(before), nodes);
+                Ok((Some(commit), Received::Rejected(refusal)))
+            }
+        }
+    }
+
+    /// Checks 4 to 6.
+    fn judge(
+        &self,
+        head: &Head,
+        event: &Event,
+        auth_events: &[Event],
+        before: Root,
+    ) -> Result<Verdict, ReceiveError> {
+        let rules = self.rules();
+        // 4. Passes authorization rules based on the event's auth events, otherwise it is rejected.
+        let rejected = |id: &EventId| self.is_rejected(id).unwrap_or(true);
+        if let Err(refusal) = auth::check_auth_events(rules, event, auth_events, rejected) {
+            return Ok(Verdict::Reject(refusal));
+        }
+        if let Some(refusal) = refusal(auth::check(rules, event, &Given { room: self, events: auth_events }))? {
+            return Ok(Verdict::Reject(refusal));
+        }
+        // 5. Passes authorization rules based on the state before the event, otherwise it is rejected.
+        if let Some(refusal) = refusal(auth::check(rules, event, &RoomAt { room: self, state: before }))? {
+            return Ok(Verdict::Reject(refusal));
+        }
+        // 6. Passes authorization rules based on the current state of the room, otherwise it is "soft failed".
+        if head.state != before
+            && let Some(refusal) = refusal(auth::check(rules, event, &RoomAt { room: self, state: head.state }))?
+        {
+            return Ok(Verdict::SoftFail(refusal));
+        }
+        Ok(Verdict::Accept)
+    }
+
+    fn auth_events_of(&self, event: &Event) -> Result<Vec<Event>, ReceiveError> {
+        let mut found = Vec::with_capacity(event.auth_events().len());
+        let mut auth = Vec::new();
+        for id in event.auth_events() {
+            match self.known(id)? {
+                Some(event) => found.push(event),
+                None => auth.push(id.clone()),
+            }
+        }
+        if auth.is_empty() { Ok(found) } else { Err(ReceiveError::Missing { prev: Vec::new(), auth }) }
+    }
+
+    /// The state before an event: that after what it follows, resolved where it follows several.
+    fn state_before(&self, event: &Event) -> Result<(Root, NewNodes), ReceiveError> {
+        let mut states = Vec::with_capacity(event.prev_events().len());
+        let mut prev = Vec::new();
+        for id in event.prev_events() {
+            match self.state_after_event(id)? {
+                Some(state) => states.push(state),
+                None => prev.push(id.clone()),
+            }
+        }
+        if !prev.is_empty() {
+            return Err(ReceiveError::Missing { prev, auth: Vec::new() });
+        }
+        match states.as_slice() {
+            [only] => Ok((*only, NewNodes::default())),
+            several => Ok(self.resolve(several)?),
+        }
+    }
+
+    /// The state after an event of the graph, `None` where the event or what is around it is not known.
+    pub(crate) fn state_after_event(&self, id: &EventId) -> Result<Option<Root>, ReadError> {
+        if let Some(pending) = self.pending.lock().get(id) {
+            return Ok(pending.state_after);
+        }
+        if let Some((room, placed)) = self.core.event_in(id)?.filter(|(_, placed)| !placed.is_outlier()) {
+            return Ok((room == self.no()).then_some(placed.state_after));
+        }
+        let aside = self.core.aside(id)?.filter(|record| record.room == self.no());
+        Ok(aside.and_then(|record| record.state_after).map(crate::state::root_of))
+    }
+
+    /// The state made of the given events.
+    fn state_of(&self, ids: &[OwnedEventId]) -> Result<(Root, NewNodes), ReceiveError> {
+        let mut events = Vec::with_capacity(ids.len());
+        let mut auth = Vec::new();
+        for id in ids {
+            match self.known(id)? {
+                Some(event) if !self.is_rejected(id)? => events.push(event),
+                Some(_) => {}
+                None => auth.push(id.clone()),
+            }
+        }
+        if !auth.is_empty() {
+            return Err(ReceiveError::Missing { prev: Vec::new(), auth });
+        }
+        Ok(self.core.state_made_of(&events)?)
+    }
+
+    /// A redaction takes effect if the room lets its sender redact. [RV3 §handling-redactions]
+    fn apply_redaction(&self, staged: &mut crate::write::Staged, before: Root) -> Result<(), ReceiveError> {
+        let redaction = staged.event.clone();
+        let Some(target) = (redaction.kind() == "m.room.redaction").then(|| redaction.redacts(self.rules())).flatten()
+        else {
+            return Ok(());
+        };
+        let Some(event) = self.event(&target)? else { return Ok(()) };
+        let at = RoomAt { room: self, state: before };
+        let (create, levels) = (at.get("m.room.create", "")?, at.get("m.room.power_levels", "")?);
+        let levels = PowerLevels::new(&self.rules().authorization, create.as_ref(), levels.as_ref());
+        if auth::may_redact(self.rules(), &levels, &redaction, &event.event) {
+            staged.redacted = self.redact_target(&redaction, &target)?;
+        }
+        Ok(())
+    }
+
+    /// Keeps an event outside of the timeline.
+    fn put_aside(self: &Arc<Self>, event: Event, why: Aside, state_after: Option<Root>, nodes: NewNodes) -> Commit {
+        let pending = Pending { event: event.clone(), state_after, aside: Some(why) };
+        self.pending.lock().insert(event.event_id().to_owned(), pending);
+        let unsettled = Unsettled::new(self);
+        let (room, domain) = (self.clone(), self.core.domain());
+        let record = AsideRecord {
+            room: self.no(),
+            why,
+            state_after: state_after.map(root_bytes),
+            json: event.json().clone(),
+        };
+        self.core.shard.submit(move |txn| {
+            txn.put(&ASIDE, domain, event.event_id().as_str(), &record);
+            for new in &nodes {
+                txn.put(&STATE_NODE, domain, &new.id.to_bytes(), &Bytes::from(new.bytes.clone()));
+            }
+            txn.on_durable(move |_| {
+                unsettled.settle();
+                room.core.nodes_stored(&nodes);
+                room.pending.lock().remove(event.event_id());
+            });
+        })
+    }
+}
+
+/// The refusal in a verdict of the rules, unless there was none because the state could not be read.
+fn refusal(verdict: Result<(), CheckError<ReadError>>) -> Result<Option<Refusal>, ReadError> {
+    match verdict {
+        Ok(()) => Ok(None),
+        Err(error) => error.into_refusal().map(Some),
+    }
+}
+
+/// A state that is no more than the auth events of one event. Where the rules of the room leave the create event out
+/// of them, it is implied by the room's id. [RV12 §authorization-rules]
+pub(crate) struct Given<'a> {
+    pub(crate) room: &'a Room,
+    pub(crate) events: &'a [Event],
+}
+
+impl AuthState for Given<'_> {
+    type Error = ReadError;
+
+    fn get(&self, kind: &str, state_key: &str) -> Result<Option<Event>, ReadError> {
+        if let Some(event) = self.events.iter().find(|event| event.is(kind, state_key)) {
+            return Ok(Some(event.clone()));
+        }
+        if kind != "m.room.create" || !self.room.rules().authorization.room_create_event_id_as_room_id {
+            return Ok(None);
+        }
+        let hash = self.room.id().as_str().trim_start_matches('!');
+        match OwnedEventId::try_from(format!("${hash}")) {
+            Ok(create) => self.room.known(&create),
+            Err(_) => Ok(None),
+        }
+    }
+}

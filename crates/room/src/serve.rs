@@ -1,0 +1,252 @@
+//! What another server in the room may ask for: state and auth chains, history, drafts of membership events.
+//! [SS-API §retrieving-events] [SS-API §backfilling-and-retrieving-missing-events] [SS-API §joining-rooms]
+
+use std::{
+    collections::{BTreeSet, HashSet, VecDeque},
+    sync::Arc,
+};
+
+use koine_graph::{Event, auth};
+use koine_store::Direction;
+use ruma_common::{EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedServerName, RoomVersionId, ServerName, UserId};
+use serde_json::{Value, json, value::RawValue, value::to_raw_value};
+
+use crate::{
+    error::{CommandError, ReadError},
+    membership::Profile,
+    registry::Rooms,
+    room::{Placed, Room},
+    state::Root,
+    tables::{Membership, SERVER},
+    visibility::HistoryVisibility,
+    write::{NewEvent, RoomAt},
+};
+
+/// Most events that one walk through the graph gives out.
+pub const WALK_EVENTS_MAX: usize = 1_000;
+/// Most events of an auth chain.
+pub const AUTH_CHAIN_MAX: usize = 200_000;
+
+/// A membership event to be hashed and signed by the server of who it is about.
+#[derive(Clone, Debug)]
+pub struct Template {
+    /// The version of the room.
+    pub version: RoomVersionId,
+    /// The event without hashes and signatures.
+    pub event: Value,
+}
+
+impl Rooms {
+    /// A membership event that lets `user`, of another server, come in, knock or leave, as far as the rules allow it
+    /// now. [SS-API §get_matrixfederationv1make_joinroomiduserid]
+    pub fn template(&self, room: &Room, user: &UserId, membership: Membership) -> Result<Template, CommandError> {
+        let mut content = Profile::default().content(membership.as_str());
+        let head = room.head.lock().clone();
+        if membership == Membership::Join
+            && room.head_membership(&head, user)? != Some(Membership::Invite)
+            && let Some(voucher) = self.voucher(room, &head, user)?
+        {
+            content["join_authorised_via_users_server"] = json!(voucher);
+        }
+        let content = to_raw_value(&content).map_err(|error| CommandError::BadContent(error.to_string()))?;
+        let new = NewEvent::state(user, "m.room.member", user.as_str(), &content);
+        let auth_events = room.auth_events_for(head.state, &new)?;
+        let draft = room.unsigned_draft(&head, &new, auth_events);
+        // The rules are asked with our own signature below it, which leaves the room with nobody.
+        let event = self.core.seal(draft.clone(), room.rules(), room)?;
+        auth::check(room.rules(), &event, &RoomAt { room, state: head.state })
+            .map_err(|error| error.into_refusal().map_or_else(CommandError::from, CommandError::from))?;
+        let mut event: Value =
+            serde_json::from_slice(event.json()).map_err(|error| CommandError::Damaged(error.to_string()))?;
+        if let Some(fields) = event.as_object_mut() {
+            for ours in ["hashes", "signatures", "event_id"] {
+                fields.remove(ours);
+            }
+            fields.insert("origin".into(), json!(user.server_name()));
+        }
+        Ok(Template { version: room.version().clone(), event })
+    }
+}
+
+impl Room {
+    /// Somebody of ours is in the room, so that what we say of it is not out of date.
+    pub fn is_attended(&self) -> bool {
+        self.for_local_joined(|joined| joined.next().is_some())
+    }
+
+    /// The servers whose people are in the room, ours among them.
+    pub fn servers(&self) -> Result<Vec<OwnedServerName>, ReadError> {
+        let view = self.core.shard.view();
+        let rows = view.prefix(&SERVER, self.core.domain(), &(self.no(),), Direction::Forward);
+        rows.map(|row| {
+            let ((_, server), _) = row?;
+            OwnedServerName::try_from(server).map_err(|_| ReadError::Damaged("a server's name is none".into()))
+        })
+        .collect()
+    }
+
+    /// Whether people of `server` are joined.
+    pub fn has_server(&self, server: &ServerName) -> Result<bool, ReadError> {
+        let key = (self.no(), server.as_str());
+        Ok(self.core.shard.get(&SERVER, self.core.domain(), &key)?.is_some())
+    }
+
+    /// Events that nothing refers to yet, durable ones only.
+    pub fn extremities(&self) -> Vec<OwnedEventId> {
+        let head = self.head.lock();
+        let pending = self.pending.lock();
+        head.extremities.iter().filter(|(id, _)| !pending.contains_key(id)).map(|(id, _)| id.clone()).collect()
+    }
+
+    /// The events that allow `events`, and those that allow them, and so on, without `events` themselves.
+    pub fn auth_chain<'a>(&self, events: impl IntoIterator<Item = &'a Event>) -> Result<Vec<Event>, ReadError> {
+        let mut seen: HashSet<OwnedEventId> = HashSet::new();
+        let mut next: Vec<OwnedEventId> = events.into_iter().flat_map(|event| event.auth_events().to_vec()).collect();
+        let mut chain = Vec::new();
+        while let Some(id) = next.pop() {
+            if chain.len() >= AUTH_CHAIN_MAX || !seen.insert(id.clone()) {
+                continue;
+            }
+            let Some(event) = self.known(&id)? else { continue };
+            next.extend(event.auth_events().iter().cloned());
+            chain.push(event);
+        }
+        Ok(chain)
+    }
+
+    /// The state before an event of the timeline. `None` when there is no such event.
+    pub fn state_before_event(&self, id: &EventId) -> Result<Option<Root>, ReadError> {
+        Ok(self.event(id)?.filter(|placed| !placed.is_outlier()).map(|placed| placed.state_before))
+    }
+
+    /// Events that `latest` follow, breadth first, newest first, down to what `earliest` names: neither of them
+    /// included. [SS-API §post_matrixfederationv1get_missing_eventsroomid]
+    pub fn missing_between(
+        &self,
+        earliest: &[OwnedEventId],
+        latest: &[OwnedEventId],
+        limit: usize,
+        min_depth: u64,
+    ) -> Result<Vec<Arc<Placed>>, ReadError> {
+        let mut seen: HashSet<OwnedEventId> = earliest.iter().cloned().collect();
+        let mut next: VecDeque<OwnedEventId> = VecDeque::new();
+        for id in latest {
+            if let Some(placed) = self.event(id)?.filter(|placed| !placed.is_outlier()) {
+                next.extend(placed.event.prev_events().iter().cloned());
+            }
+        }
+        self.walk_back(&mut next, &mut seen, limit.min(WALK_EVENTS_MAX), min_depth)
+    }
+
+    /// `from` and what they follow, newest first. [SS-API §get_matrixfederationv1backfillroomid]
+    pub fn history_before(&self, from: &[OwnedEventId], limit: usize) -> Result<Vec<Arc<Placed>>, ReadError> {
+        let mut next = from.iter().cloned().collect();
+        self.walk_back(&mut next, &mut HashSet::new(), limit.min(WALK_EVENTS_MAX), 0)
+    }
+
+    fn walk_back(
+        &self,
+        next: &mut VecDeque<OwnedEventId>,
+        seen: &mut HashSet<OwnedEventId>,
+        limit: usize,
+        min_depth: u64,
+    ) -> Result<Vec<Arc<Placed>>, ReadError> {
+        // Deepest first, so that what is cut off is what is furthest away.
+        let mut waiting: BTreeSet<(u64, OwnedEventId)> = BTreeSet::new();
+        let mut found: Vec<Arc<Placed>> = Vec::new();
+        loop {
+            while let Some(id) = next.pop_front() {
+                if !seen.insert(id.clone()) {
+                    continue;
+                }
+                if let Some(placed) = self.event(&id)?.filter(|placed| !placed.is_outlier())
+                    && placed.event.depth() >= min_depth
+                {
+                    waiting.insert((placed.event.depth(), id));
+                }
+            }
+            let Some((_, id)) = waiting.pop_last().filter(|_| found.len() < limit) else { return Ok(found) };
+            if let Some(placed) = self.event(&id)? {
+                next.extend(placed.event.prev_events().iter().cloned());
+                found.push(placed);
+            }
+        }
+    }
+
+    /// Whether `server` may be told the event in full; others are told its redacted form.
+    /// [SS-API §backfilling-and-retrieving-missing-events]
+    pub fn may_server_see(&self, server: &ServerName, placed: &Placed) -> Result<bool, ReadError> {
+        let visibility = self.state_event(placed.state_before, "m.room.history_visibility", "")?;
+        let word: Option<String> = visibility.and_then(|event| event.event.content_field("history_visibility"));
+        match HistoryVisibility::parse(word.as_deref().unwrap_or("shared")) {
+            HistoryVisibility::WorldReadable | HistoryVisibility::Shared => Ok(true),
+            limited => {
+                for member in self.state_events(placed.state_before, Some("m.room.member"))? {
+                    let of_server = member.event.state_key().is_some_and(|user| {
+                        <&UserId>::try_from(user).is_ok_and(|user| user.server_name() == server)
+                    });
+                    let membership = member.event.membership().map(Membership::from);
+                    let counts = membership == Some(Membership::Join)
+                        || (limited == HistoryVisibility::Invited && membership == Some(Membership::Invite));
+                    if of_server && counts {
+                        return Ok(true);
+                    }
+                }
+                Ok(false)
+            }
+        }
+    }
+
+    /// The event nearest to a moment, in one direction of time. [SS-API §get_matrixfederationv1timestamp_to_eventroomid]
+    pub fn event_near(
+        &self,
+        moment: MilliSecondsSinceUnixEpoch,
+        direction: Direction,
+    ) -> Result<Option<Arc<Placed>>, ReadError> {
+        let newest = self.published().order;
+        let mut best: Option<Arc<Placed>> = None;
+        let mut up_to = newest;
+        // Orders follow arrival, moments what senders say: look through what is there, in bounds.
+        for _ in 0..WALK_EVENTS_MAX {
+            let page = self.newest(i64::MIN, up_to, 100)?;
+            let Some(last) = page.last() else { break };
+            up_to = last.order - 1;
+            for placed in &page {
+                let at = placed.event.origin_server_ts();
+                let fits = match direction {
+                    Direction::Forward => at >= moment,
+                    Direction::Backward => at <= moment,
+                };
+                let better = best.as_ref().is_none_or(|best| match direction {
+                    Direction::Forward => at <= best.event.origin_server_ts(),
+                    Direction::Backward => at > best.event.origin_server_ts(),
+                });
+                if fits && better {
+                    best = Some(placed.clone());
+                }
+            }
+            let passed = page.iter().all(|placed| placed.event.origin_server_ts() < moment);
+            if passed && best.is_some() {
+                break;
+            }
+        }
+        Ok(best)
+    }
+
+    /// An invitation of somebody of another server, sealed but not yet in the room: that server signs it first.
+    /// [SS-API §inviting-to-a-room]
+    pub fn draft_invitation(
+        &self,
+        sender: &UserId,
+        target: &UserId,
+        content: &RawValue,
+    ) -> Result<Event, CommandError> {
+        let head = self.head.lock().clone();
+        let new = NewEvent::state(sender, "m.room.member", target.as_str(), content);
+        let auth_events = self.auth_events_for(head.state, &new)?;
+        let event = self.core.seal(self.unsigned_draft(&head, &new, auth_events), self.rules(), self)?;
+        auth::check(self.rules(), &event, &RoomAt { room: self, state: head.state })
+            .map_err(|error| error.into_refusal().map_or_else(CommandError::from, CommandError::from))?;
+        Ok(event)
+    }
+}
