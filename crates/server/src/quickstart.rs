@@ -54,6 +54,8 @@ impl Quickstart {
         let mut config = Config::new(self.domain.clone());
         config.data_dir = DATA_DIR.into();
         config.public_base_url = Some(format!("https://matrix.{}", self.domain));
+        // The plain listener is for the proxy that ends TLS; without this all clients would share its address.
+        config.listeners.iter_mut().filter(|listener| !listener.tls).for_each(|listener| listener.behind_proxy = true);
         write_new(&self.output, &config::annotate(&config))?;
         Ok(next_steps(&self.domain, &self.output))
     }

@@ -1,6 +1,12 @@
 //! `koine local`: what it says, what it serves, how it ends, and what it does not put up with.
 
-use std::{net::TcpStream, sync::mpsc, thread, time::Duration};
+use std::{
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
 
 use serde_json::json;
 
@@ -63,6 +69,25 @@ fn silent_connections_keep_nobody_out() {
     let (status, _) = server.ask("GET", "/_matrix/client/versions", None, None);
     assert_eq!(status, 200);
     drop(silent);
+}
+
+#[test]
+fn heads_of_requests_are_bounded() {
+    let server = Running::start(&["--no-demo"]);
+    let answer = |head: &str| {
+        let mut stream = TcpStream::connect(("127.0.0.1", server.port)).expect("there is place");
+        // It may hang up in the midst of what it does not want to hear.
+        let _ = stream.write_all(head.as_bytes());
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        text(&answer).split(' ').nth(1).unwrap_or_default().to_owned()
+    };
+    let end = "Host: localhost\r\nConnection: close\r\n\r\n";
+    let path = "/_matrix/client/versions";
+    assert_eq!(answer(&format!("GET {path} HTTP/1.1\r\n{end}")), "200");
+    assert_eq!(answer(&format!("GET {path} HTTP/1.1\r\n{}{end}", "X-More: 1\r\n".repeat(200))), "431");
+    assert_eq!(answer(&format!("GET {path}?{} HTTP/1.1\r\n{end}", "a".repeat(40_000))), "414");
+    assert_eq!(answer("NONSENSE\r\n\r\n"), "400");
 }
 
 #[test]
