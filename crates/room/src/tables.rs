@@ -59,7 +59,7 @@ pub(crate) const ASIDE: Table<String, AsideRecord> = Table::new("room.aside", Sp
 /// (room, server) → how many of its people are joined.
 pub(crate) const SERVER: Table<(RoomNo, String), u64> = Table::new("room.server", Space::Index, 0x21);
 /// (room, local user) → what an inviting server told of the room, as a JSON list.
-pub(crate) const SHOWN: Table<(RoomNo, String), String> = Table::new("room.shown", Space::Index, 0x22);
+pub(crate) const SHOWN: Table<(RoomNo, String), String> = Table::new("room.shown", Space::Index, 0x23);
 /// (room, user) → unread counts up to an order; a cache that can be made again from the timeline.
 pub(crate) const UNREAD: Table<(RoomNo, String), UnreadRecord> = Table::new("room.unread", Space::Ephemeral, 0x1f);
 
