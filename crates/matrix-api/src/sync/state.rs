@@ -5,14 +5,15 @@
 //! [CS-API §lazy-loading-room-members]
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     hash::{BuildHasher, RandomState},
     sync::Arc,
 };
 
 use koine_room::{Placed, RoomNo, Root, Viewer};
+use koine_store::Position;
 use parking_lot::Mutex;
-use ruma_common::UserId;
+use ruma_common::{EventId, UserId};
 
 use super::{
     get_sync::Look,
@@ -27,19 +28,31 @@ const SEEN_MEMBERS_MAX: usize = 200_000;
 /// Which membership events each device was told of, so that lazy loading does not repeat them.
 #[derive(Default)]
 pub(crate) struct SeenMembers {
-    told: Mutex<BTreeSet<u64>>,
+    /// The position of the answer that told. An answer can be lost on its way: it counts once its token comes back.
+    told: Mutex<BTreeMap<u64, Position>>,
     hasher: RandomState,
 }
 
 impl SeenMembers {
-    /// Notes that `device` of `user` is told of `member` in the state of event `event`; whether that is new.
-    fn is_new(&self, (user, device): (&UserId, &str), room: RoomNo, event: &ruma_common::EventId) -> bool {
-        let hash = self.hasher.hash_one((user, device, room, event));
+    /// Notes that the reader's device is now told of a member by `event`; whether that is news to it.
+    fn is_new(&self, look: &Look<'_>, room: RoomNo, event: &EventId) -> bool {
+        let who = look.who;
+        let hash = self.hasher.hash_one((&*who.user_id, who.device_id.as_str(), room, event));
         let mut told = self.told.lock();
         if told.len() >= SEEN_MEMBERS_MAX {
             told.clear();
         }
-        told.insert(hash)
+        match told.entry(hash) {
+            Entry::Occupied(told) if look.since.is_some_and(|since| since.position >= *told.get()) => false,
+            Entry::Occupied(mut told) => {
+                told.insert(look.now.position);
+                true
+            }
+            Entry::Vacant(untold) => {
+                untold.insert(look.now.position);
+                true
+            }
+        }
     }
 }
 
@@ -55,6 +68,9 @@ impl Look<'_> {
             None => Root::EMPTY,
         };
         let mut events = self.changed_state(section, from, to)?;
+        if !self.state_after {
+            self.add_hidden_state(section, to, &mut events)?;
+        }
         if self.filter.room.state.lazy_load_members() {
             self.add_timeline_members(section, to, &mut events)?;
         }
@@ -97,19 +113,33 @@ impl Look<'_> {
         Ok(events)
     }
 
+    /// State that changed since the timeline's first event and that its filter took out of it: otherwise the reader
+    /// would never learn of it. What it replaces need not be told.
+    fn add_hidden_state(&self, section: &Section<'_>, to: Root, events: &mut Vec<Arc<Placed>>) -> Result<()> {
+        let end = state_at(section.room, section.until)?;
+        for hidden in self.changed_state(section, to, end)? {
+            let is_another = |other: &Arc<Placed>| other.event.event_id() != hidden.event.event_id();
+            if section.timeline.events.iter().all(is_another) {
+                let key = (hidden.event.kind(), hidden.event.state_key());
+                events.retain(|old| (old.event.kind(), old.event.state_key()) != key);
+                events.push(hidden);
+            }
+        }
+        Ok(())
+    }
+
     /// The members who speak in the timeline, if this device was not told of them.
     fn add_timeline_members(&self, section: &Section<'_>, state: Root, events: &mut Vec<Arc<Placed>>) -> Result<()> {
         let redundant = self.filter.room.state.include_redundant_members();
-        let device = (&*self.who.user_id, self.who.device_id.as_str());
         let seen = self.api.seen_members();
         for placed in events.iter().filter(|placed| placed.event.kind() == "m.room.member") {
-            seen.is_new(device, section.room.no(), placed.event.event_id());
+            seen.is_new(self, section.room.no(), placed.event.event_id());
         }
         let senders: BTreeSet<&UserId> = section.timeline.events.iter().map(|placed| placed.event.sender()).collect();
         for sender in senders {
             let Some(member) = section.room.state_event(state, "m.room.member", sender.as_str())? else { continue };
             let told = events.iter().any(|event| event.event.event_id() == member.event.event_id());
-            let new = seen.is_new(device, section.room.no(), member.event.event_id());
+            let new = seen.is_new(self, section.room.no(), member.event.event_id());
             if !told && (new || redundant || section.since.is_none()) {
                 events.push(member);
             }

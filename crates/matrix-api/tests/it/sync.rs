@@ -154,6 +154,30 @@ async fn lazy_members_are_those_who_speak_each_told_once() {
     say(&world, &bob, &room, "hello too").await;
     let next = sync(&world, &alice, &format!("filter={filter}&since={}", text(&first, "next_batch"))).await;
     assert_eq!(members(&next), [carol.user_id.clone()], "bob was told before");
+    let again = sync(&world, &alice, &format!("filter={filter}&since={}", text(&first, "next_batch"))).await;
+    assert_eq!(members(&again), [carol.user_id.clone()], "the answer may have been lost");
+    say(&world, &carol, &room, "hello again").await;
+    let later = sync(&world, &alice, &format!("filter={filter}&since={}", text(&again, "next_batch"))).await;
+    assert!(members(&later).is_empty(), "its token came back: {later}");
+}
+
+#[tokio::test]
+async fn state_that_the_timeline_filter_hides_is_told_beside_it() {
+    let world = World::new();
+    let (alice, bob) = (world.person("alice").await, world.person("bob").await);
+    let room = create(&world, &alice, json!({ "preset": "public_chat", "name": "Old" })).await;
+    join(&world, &bob, &room).await;
+    let first = sync(&world, &alice, "").await;
+    say(&world, &alice, &room, "before").await;
+    let path = format!("/v3/rooms/{}/state/m.room.name", encode(&room));
+    alice.put(&world, &path, json!({ "name": "New" })).await.ok();
+    say(&world, &alice, &room, "after").await;
+    let filter = encode(r#"{"room":{"timeline":{"types":["m.room.message"]}}}"#);
+    let next = sync(&world, &bob, &format!("filter={filter}&since={}", text(&first, "next_batch"))).await;
+    let section = &next["rooms"]["join"][&room];
+    assert_eq!(bodies(section), ["before", "after"]);
+    assert_eq!(kinds(&section["state"]), ["m.room.name"]);
+    assert_eq!(section["state"]["events"][0]["content"]["name"], "New");
 }
 
 #[tokio::test]
