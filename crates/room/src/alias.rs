@@ -129,7 +129,9 @@ impl Rooms {
         let (domain, no) = (self.core.domain(), room.no());
         self.core
             .shard
-            .submit(move |txn| if listed { txn.put(&PUBLIC, domain, &no, &()) } else { txn.delete(&PUBLIC, domain, &no) })
+            .submit(
+                move |txn| if listed { txn.put(&PUBLIC, domain, &no, &()) } else { txn.delete(&PUBLIC, domain, &no) },
+            )
             .await?;
         Ok(())
     }

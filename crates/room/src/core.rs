@@ -8,7 +8,9 @@ use koine_graph::{
 };
 use koine_store::{Direction, DomainId, Shard};
 use quick_cache::{Weighter, sync::Cache};
-use ruma_common::{room_version_rules::EventIdFormatVersion, EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedServerName};
+use ruma_common::{
+    EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedServerName, room_version_rules::EventIdFormatVersion,
+};
 
 use crate::{
     error::{CommandError, ReadError},

@@ -187,7 +187,8 @@ impl CreateRoom {
         if let Some(alias) = &self.alias {
             add("m.room.canonical_alias", "", &json!({ "alias": alias }))?;
         }
-        let given = |kind: &str| self.initial_state.iter().any(|event| event.kind == kind && event.state_key.is_empty());
+        let given =
+            |kind: &str| self.initial_state.iter().any(|event| event.kind == kind && event.state_key.is_empty());
         let (join_rule, guests) = match self.preset {
             Preset::PrivateChat | Preset::TrustedPrivateChat => ("invite", "can_join"),
             Preset::PublicChat => ("public", "forbidden"),

@@ -6,13 +6,7 @@ use std::{future::Future, pin::Pin, sync::Arc};
 use ruma_common::{OwnedRoomId, OwnedServerName, RoomAliasId, RoomId, UserId};
 use serde_json::{Map, Value};
 
-use crate::{
-    error::CommandError,
-    membership::Profile,
-    registry::Rooms,
-    room::Room,
-    tables::Order,
-};
+use crate::{error::CommandError, membership::Profile, registry::Rooms, room::Room, tables::Order};
 
 /// The answer of another server, some time.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, CommandError>> + Send + 'a>>;

@@ -322,7 +322,12 @@ impl Room {
             if *membership == Membership::Join {
                 *servers.entry(user.server_name().as_str()).or_default() += 1;
             }
-            txn.put(&MEMBER, domain, &(no, !is_local, user.to_string()), &MemberRecord { membership: *membership, order });
+            txn.put(
+                &MEMBER,
+                domain,
+                &(no, !is_local, user.to_string()),
+                &MemberRecord { membership: *membership, order },
+            );
             if is_local {
                 self.keep_membership(txn, user, *membership, event_id);
             }
@@ -355,15 +360,17 @@ impl Room {
 impl Core {
     /// The state in which these events hold, and its nodes.
     pub(crate) fn state_made_of(&self, events: &[Event]) -> Result<(Root, NewNodes), ReadError> {
-        let edits = events.iter().filter_map(|event| {
-            Some(Edit::set(event.kind(), event.state_key()?, event.event_id().to_owned()))
-        });
+        let edits = events
+            .iter()
+            .filter_map(|event| Some(Edit::set(event.kind(), event.state_key()?, event.event_id().to_owned())));
         self.state_with(Root::EMPTY, edits)
     }
 }
 
 /// Events so that each comes after those of its auth events that are among them. What goes in a ring comes last.
-fn in_order_of_auth(events: Vec<Event>) -> Vec<Event> {
+fn in_order_of_auth(mut events: Vec<Event>) -> Vec<Event> {
+    // Since version 12 everything rests on the create event without naming it.
+    events.sort_by_key(|event| event.kind() != "m.room.create");
     let mut waiting: HashMap<OwnedEventId, Event> =
         events.iter().map(|event| (event.event_id().to_owned(), event.clone())).collect();
     let mut sorted = Vec::with_capacity(events.len());
@@ -404,7 +411,13 @@ mod tests {
 
     #[test]
     fn events_come_after_what_allows_them_also_in_a_ring() {
-        let events = vec![event("$c:x", &["$b:x"]), event("$b:x", &["$a:x"]), event("$a:x", &[]), event("$r:x", &["$s:x"]), event("$s:x", &["$r:x"])];
+        let events = vec![
+            event("$c:x", &["$b:x"]),
+            event("$b:x", &["$a:x"]),
+            event("$a:x", &[]),
+            event("$r:x", &["$s:x"]),
+            event("$s:x", &["$r:x"]),
+        ];
         let sorted = in_order_of_auth(events);
         let ids: Vec<_> = sorted.iter().map(|event| event.event_id().as_str()).collect();
         assert_eq!(ids, ["$a:x", "$b:x", "$c:x", "$s:x", "$r:x"]);

@@ -163,7 +163,8 @@ impl Hub {
             return inbox.clone();
         }
         if inboxes.of.len() >= INBOXES_MAX {
-            let oldest = inboxes.of.iter().min_by_key(|(_, inbox)| inbox.state.lock().last_read).map(|(user, _)| user.clone());
+            let oldest =
+                inboxes.of.iter().min_by_key(|(_, inbox)| inbox.state.lock().last_read).map(|(user, _)| user.clone());
             if let Some(oldest) = oldest {
                 inboxes.of.remove(&oldest);
             }

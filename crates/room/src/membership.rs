@@ -258,9 +258,11 @@ impl Rooms {
 
     /// Leaves every room and refuses every invitation, as a deactivated account does.
     pub async fn leave_all(&self, user: &UserId) -> Result<(), CommandError> {
-        self.in_each(user, |membership| matches!(membership, Membership::Join | Membership::Invite | Membership::Knock), |room, head| {
-            room.change_member(head, user, user, &json!({ "membership": "leave" })).map(Some)
-        })
+        self.in_each(
+            user,
+            |membership| matches!(membership, Membership::Join | Membership::Invite | Membership::Knock),
+            |room, head| room.change_member(head, user, user, &json!({ "membership": "leave" })).map(Some),
+        )
         .await
     }
 
@@ -400,7 +402,8 @@ impl Rooms {
             return Err(CommandError::Forbidden(format!("{user} is in none of the rooms whose members may join")));
         }
         let levels = room.power_levels(head)?;
-        let may_invite = room.local_joined().into_iter().find(|member| levels.user_level(member).reaches(levels.invite()));
+        let may_invite =
+            room.local_joined().into_iter().find(|member| levels.user_level(member).reaches(levels.invite()));
         Ok(may_invite)
     }
 }

@@ -234,13 +234,7 @@ impl Room {
     }
 
     /// Checks 4 to 6.
-    fn judge(
-        &self,
-        head: &Head,
-        event: &Event,
-        auth_events: &[Event],
-        before: Root,
-    ) -> Result<Verdict, ReceiveError> {
+    fn judge(&self, head: &Head, event: &Event, auth_events: &[Event], before: Root) -> Result<Verdict, ReceiveError> {
         let rules = self.rules();
         // 4. Passes authorization rules based on the event's auth events, otherwise it is rejected.
         let rejected = |id: &EventId| self.is_rejected(id).unwrap_or(true);
@@ -346,12 +340,8 @@ impl Room {
         self.pending.lock().insert(event.event_id().to_owned(), pending);
         let unsettled = Unsettled::new(self);
         let (room, domain) = (self.clone(), self.core.domain());
-        let record = AsideRecord {
-            room: self.no(),
-            why,
-            state_after: state_after.map(root_bytes),
-            json: event.json().clone(),
-        };
+        let record =
+            AsideRecord { room: self.no(), why, state_after: state_after.map(root_bytes), json: event.json().clone() };
         self.core.shard.submit(move |txn| {
             txn.put(&ASIDE, domain, event.event_id().as_str(), &record);
             for new in &nodes {

@@ -78,7 +78,8 @@ impl Rooms {
         let no = match self.numbers.get(id) {
             Some(no) => no,
             None => {
-                let record = self.core.shard.get(&ROOM, self.core.domain(), id.as_str())?.ok_or(ReadError::NoSuchRoom)?;
+                let record =
+                    self.core.shard.get(&ROOM, self.core.domain(), id.as_str())?.ok_or(ReadError::NoSuchRoom)?;
                 self.numbers.insert(id.to_owned(), record.no);
                 record.no
             }
@@ -155,7 +156,8 @@ impl Rooms {
     /// The rooms of a local account, with its membership in each, in the order of their numbers.
     pub fn memberships(&self, user: &UserId) -> Result<Vec<(RoomNo, MembershipRecord)>, ReadError> {
         let mut found = Vec::new();
-        for row in self.core.shard.view().prefix(&MEMBERSHIP, self.core.domain(), &(user.as_str(),), Direction::Forward) {
+        for row in self.core.shard.view().prefix(&MEMBERSHIP, self.core.domain(), &(user.as_str(),), Direction::Forward)
+        {
             let ((_, no), record) = row?;
             found.push((no, record));
         }

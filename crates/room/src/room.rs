@@ -210,7 +210,11 @@ impl Room {
     /// Local people who are joined.
     pub fn local_joined(&self) -> Vec<OwnedUserId> {
         let locals = self.locals.read();
-        locals.iter().filter(|(_, record)| record.membership == Membership::Join).map(|(user, _)| user.clone()).collect()
+        locals
+            .iter()
+            .filter(|(_, record)| record.membership == Membership::Join)
+            .map(|(user, _)| user.clone())
+            .collect()
     }
 
     /// Calls `tell` with each joined local user, without collecting them.
@@ -258,7 +262,12 @@ impl Room {
     }
 
     /// Called by the shard's writer after the sync, in the order of the log.
-    pub(crate) fn publish(&self, published: Published, events: Vec<Arc<Placed>>, members: Vec<(OwnedUserId, MembershipRecord)>) {
+    pub(crate) fn publish(
+        &self,
+        published: Published,
+        events: Vec<Arc<Placed>>,
+        members: Vec<(OwnedUserId, MembershipRecord)>,
+    ) {
         if !members.is_empty() {
             self.locals.write().extend(members);
             self.stop_typing_of_leavers();

@@ -124,11 +124,13 @@ impl Rooms {
                     if let Some(fields) = fields.as_object_mut() {
                         fields.remove("redacts");
                     }
-                    let content =
-                        to_raw_value(&fields).map_err(|error| CommandError::BadContent(error.to_string()))?;
+                    let content = to_raw_value(&fields).map_err(|error| CommandError::BadContent(error.to_string()))?;
                     let redacts = Some(target);
                     let kind = "m.room.redaction";
-                    room.add(&mut head, NewEvent { sender: sender.user, kind, state_key: None, content: &content, redacts, txn })?
+                    room.add(
+                        &mut head,
+                        NewEvent { sender: sender.user, kind, state_key: None, content: &content, redacts, txn },
+                    )?
                 }
             }
         };
@@ -152,8 +154,7 @@ impl Rooms {
     fn check_canonical_alias(&self, room: &RoomId, content: &RawValue) -> Result<(), CommandError> {
         let content: Value = serde_json::from_str(content.get()).unwrap_or_default();
         let old = self.room(room)?.current("m.room.canonical_alias", "")?;
-        let old: Value =
-            old.and_then(|old| serde_json::from_str(old.event.content().get()).ok()).unwrap_or_default();
+        let old: Value = old.and_then(|old| serde_json::from_str(old.event.content().get()).ok()).unwrap_or_default();
         let named = |content: &Value| -> Vec<String> {
             let main = content["alias"].as_str();
             let others = content["alt_aliases"].as_array().into_iter().flatten().filter_map(Value::as_str);

@@ -8,7 +8,9 @@ use std::{
 
 use koine_graph::{Event, auth};
 use koine_store::Direction;
-use ruma_common::{EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedServerName, RoomVersionId, ServerName, UserId};
+use ruma_common::{
+    EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedServerName, RoomVersionId, ServerName, UserId,
+};
 use serde_json::{Value, json, value::RawValue, value::to_raw_value};
 
 use crate::{
@@ -182,9 +184,10 @@ impl Room {
             HistoryVisibility::WorldReadable | HistoryVisibility::Shared => Ok(true),
             limited => {
                 for member in self.state_events(placed.state_before, Some("m.room.member"))? {
-                    let of_server = member.event.state_key().is_some_and(|user| {
-                        <&UserId>::try_from(user).is_ok_and(|user| user.server_name() == server)
-                    });
+                    let of_server = member
+                        .event
+                        .state_key()
+                        .is_some_and(|user| <&UserId>::try_from(user).is_ok_and(|user| user.server_name() == server));
                     let membership = member.event.membership().map(Membership::from);
                     let counts = membership == Some(Membership::Join)
                         || (limited == HistoryVisibility::Invited && membership == Some(Membership::Invite));

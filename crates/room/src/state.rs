@@ -164,15 +164,14 @@ impl EventSource for Known<'_> {
 impl Room {
     /// The state that several states resolve to, and the nodes to store.
     pub(crate) fn resolve(&self, states: &[Root]) -> Result<(Root, NewNodes), ReadError> {
-        let change = resolve::resolve(self.rules(), &self.core.nodes(), &Known(self), states).map_err(|error| {
-            match error {
+        let change =
+            resolve::resolve(self.rules(), &self.core.nodes(), &Known(self), states).map_err(|error| match error {
                 ResolveError::Missing(ids) => {
                     let first = ids.first().map_or("none", |id| id.as_str());
                     ReadError::Damaged(format!("states cannot be resolved without {first} and {} more", ids.len()))
                 }
                 ResolveError::Nodes(error) | ResolveError::Events(error) => error,
-            }
-        })?;
+            })?;
         self.core.hold(&change.nodes);
         Ok((change.map, change.nodes))
     }

@@ -52,8 +52,7 @@ pub(crate) const PARENT: Table<(RoomNo, Order), ()> = Table::new("room.parent", 
 pub(crate) const RECEIPT: Table<(RoomNo, String, String, String), ReceiptRecord> =
     Table::new("room.receipt", Space::Ephemeral, 0x1d);
 /// (room, log position) → the receipt that changed there, as the key of [`RECEIPT`].
-pub(crate) const RECEIPT_AT: Table<(RoomNo, u64), ReceiptKey> =
-    Table::new("room.receipt_at", Space::Ephemeral, 0x1e);
+pub(crate) const RECEIPT_AT: Table<(RoomNo, u64), ReceiptKey> = Table::new("room.receipt_at", Space::Ephemeral, 0x1e);
 /// event id → an event that is known, but stands in no timeline.
 pub(crate) const ASIDE: Table<String, AsideRecord> = Table::new("room.aside", Space::Events, 0x20);
 /// (room, server) → how many of its people are joined.

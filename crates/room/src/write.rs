@@ -19,9 +19,8 @@ use crate::{
     room::{Head, Pending, Placed, Published, Room},
     state::{NewNodes, Root, root_bytes},
     tables::{
-        ASIDE, Aside, EVENT, HEAD, HeadRecord, MEMBER, MEMBERSHIP, MemberRecord, Membership, MembershipRecord, Order, PARENT, Place,
-        RELATION,
-        SERVER, STATE_NODE, TIMELINE, TXN,
+        ASIDE, Aside, EVENT, HEAD, HeadRecord, MEMBER, MEMBERSHIP, MemberRecord, Membership, MembershipRecord, Order,
+        PARENT, Place, RELATION, SERVER, STATE_NODE, TIMELINE, TXN,
     },
 };
 
@@ -189,7 +188,18 @@ impl Room {
         head.state = current;
         head.extremities = extremities;
         head.depth = head.depth.max(event.depth());
-        Ok(Staged { event, state_before, state_after, current, nodes, replaces, members, was_outlier: false, redacted: None, txn: None })
+        Ok(Staged {
+            event,
+            state_before,
+            state_after,
+            current,
+            nodes,
+            replaces,
+            members,
+            was_outlier: false,
+            redacted: None,
+            txn: None,
+        })
     }
 
     /// Who came, went or is called otherwise when the current state goes from `before` to `after`, which `event` made.
@@ -265,8 +275,7 @@ impl Room {
         let event = koine_graph::redact(self.rules(), &old.event)
             .map_err(|error| CommandError::Damaged(format!("{target} cannot be redacted: {error}")))?;
         let relation = relations::of(&old.event).map(|(parent, _)| parent);
-        let placed =
-            Placed { event, redacted_by: Some(redaction.event_id().to_owned()), ..Placed::clone(&old) };
+        let placed = Placed { event, redacted_by: Some(redaction.event_id().to_owned()), ..Placed::clone(&old) };
         Ok(Some(Redacted { placed: Arc::new(placed), relation }))
     }
 
@@ -333,8 +342,7 @@ impl Room {
             }
             txn.put(&HEAD, room.core.domain(), &room.no(), &head.record(order));
             extra(txn);
-            let published =
-                Published { state: head.state, order, joined: head.joined, invited: head.invited };
+            let published = Published { state: head.state, order, joined: head.joined, invited: head.invited };
             txn.on_durable(move |_| {
                 unsettled.settle();
                 for event in &replaced {
@@ -354,8 +362,7 @@ impl Room {
             Some(change) => Bytes::copy_from_slice(change.user.as_bytes()),
             None => Bytes::new(),
         };
-        let position =
-            txn.append(LogEntry { domain, subject: log::room_subject(no), kind: Kind::Event as u8, body });
+        let position = txn.append(LogEntry { domain, subject: log::room_subject(no), kind: Kind::Event as u8, body });
         let order = Order::try_from(position.0).expect("positions stay far below 2^63");
         let placed = Placed {
             order,

@@ -128,7 +128,10 @@ async fn a_message_copies_the_state_and_a_topic_changes_it() {
 
 #[tokio::test]
 async fn what_a_full_disk_refused_never_was_and_the_room_goes_on() {
-    use koine_store::{MemoryEngine, suite::{Fault, FaultyEngine}};
+    use koine_store::{
+        MemoryEngine,
+        suite::{Fault, FaultyEngine},
+    };
     let engine = FaultyEngine::new(std::sync::Arc::new(MemoryEngine::new()));
     let house = std::sync::Arc::new(House::on(std::sync::Arc::new(engine.clone())));
     let id = house.public_room().await;

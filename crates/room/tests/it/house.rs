@@ -5,7 +5,10 @@ use std::sync::Arc;
 use koine_graph::SigningKey;
 use koine_room::{CommandError, CreateRoom, Preset, Profile, Room, Rooms, RoomsConfig, Sender};
 use koine_store::{DomainId, Engine, MemoryEngine, Shard};
-use ruma_common::{MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedRoomId, RoomId, RoomVersionId, UserId, owned_server_name, user_id};
+use ruma_common::{
+    MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedRoomId, OwnedServerName, RoomId, RoomVersionId, UserId,
+    owned_server_name, user_id,
+};
 use serde_json::{Value, json, value::to_raw_value};
 
 pub fn alice() -> &'static UserId {
@@ -20,6 +23,11 @@ pub fn carol() -> &'static UserId {
     user_id!("@carol:example.org")
 }
 
+/// Every server's key.
+pub fn key() -> SigningKey {
+    SigningKey::from_seed("test", &[7; 32]).expect("a key")
+}
+
 /// Rooms on an engine that outlives them.
 pub struct House {
     pub engine: Arc<dyn Engine>,
@@ -32,11 +40,20 @@ impl House {
     }
 
     pub fn on(engine: Arc<dyn Engine>) -> Self {
+        Self::named(engine, owned_server_name!("example.org"))
+    }
+
+    /// A server of another name.
+    pub fn elsewhere(name: &str) -> Self {
+        Self::named(Arc::new(MemoryEngine::new()), name.try_into().expect("a server's name"))
+    }
+
+    fn named(engine: Arc<dyn Engine>, server_name: OwnedServerName) -> Self {
         let shard = Shard::open(engine.clone()).expect("the engine opens");
         let config = RoomsConfig {
             domain: DomainId(1),
-            server_name: owned_server_name!("example.org"),
-            signing_key: SigningKey::from_seed("test", &[7; 32]).expect("a key"),
+            server_name,
+            signing_key: key(),
             cache_bytes: 8 << 20,
             now: MilliSecondsSinceUnixEpoch::now,
         };
@@ -69,7 +86,13 @@ impl House {
         self.rooms.send(sender, room, "m.room.message", &content, None).await.expect("the message is sent")
     }
 
-    pub async fn set(&self, user: &UserId, room: &RoomId, kind: &str, content: Value) -> Result<OwnedEventId, CommandError> {
+    pub async fn set(
+        &self,
+        user: &UserId,
+        room: &RoomId,
+        kind: &str,
+        content: Value,
+    ) -> Result<OwnedEventId, CommandError> {
         let content = to_raw_value(&content).expect("JSON");
         self.rooms.set_state(Sender { user, device: None }, room, kind, "", &content).await
     }

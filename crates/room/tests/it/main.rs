@@ -4,6 +4,7 @@ mod house;
 
 mod commands;
 mod directory;
+mod federation;
 mod membership;
 mod readers;
 mod relations;
