@@ -1,5 +1,6 @@
 //! One server under load and what has been prepared on it: people, rooms, history. Prepared once, used by every round.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -81,7 +82,7 @@ pub struct World {
     /// How large everything is.
     pub sizes: Sizes,
     prefix: String,
-    people: Vec<Person>,
+    people: HashMap<&'static str, Vec<Person>>,
     counter: u64,
     /// Rooms of `send` and `send-rate`.
     pub halls: Option<rooms::Halls>,
@@ -106,7 +107,7 @@ impl World {
             pid,
             sizes,
             prefix: format!("b{:x}", now.as_millis()),
-            people: Vec::new(),
+            people: HashMap::new(),
             counter: 0,
             halls: None,
             pairs: None,
@@ -133,18 +134,20 @@ impl World {
         Client::new(&self.server, person)
     }
 
-    /// The first `count` people of this server, registered where they are not yet.
-    pub async fn people(&mut self, count: usize) -> Result<Vec<Person>, CallError> {
-        let missing = self.people.len()..count;
-        let names: Vec<String> = missing.map(|number| format!("{}u{number}", self.prefix)).collect();
+    /// The first `count` people of a `crew`, registered where they are not yet. Each scenario has a crew of its own:
+    /// rooms made in one would otherwise be news to those who sync in another.
+    pub async fn people(&mut self, crew: &'static str, count: usize) -> Result<Vec<Person>, CallError> {
+        let missing = self.people.get(crew).map_or(0, Vec::len)..count;
+        let names: Vec<String> = missing.map(|number| format!("{}-{crew}{number}", self.prefix)).collect();
         let server = self.server.clone();
         let new = in_parallel(names, move |name| {
             let server = server.clone();
             async move { matrix::register(&server, &name).await }
         })
         .await?;
-        self.people.extend(new);
-        Ok(self.people.iter().take(count).cloned().collect())
+        let people = self.people.entry(crew).or_default();
+        people.extend(new);
+        Ok(people.iter().take(count).cloned().collect())
     }
 
     /// One new person who shares no room with anybody.

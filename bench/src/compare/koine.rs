@@ -17,9 +17,9 @@ const PORT_TRIES_MAX: usize = 50;
 
 /// Builds it unless `binary` is given, and starts it.
 pub async fn start(binary: Option<&Path>, folder: &Path) -> Result<(Participant, Server, Running), Failure> {
-    let binary = match binary {
-        Some(binary) => binary.to_owned(),
-        None => build()?,
+    let (binary, origin) = match binary {
+        Some(binary) => (binary.to_owned(), "a binary built before".to_owned()),
+        None => (build()?, commit()),
     };
     let port = free_ports()?;
     let mut command = Command::new(&binary);
@@ -30,7 +30,7 @@ pub async fn start(binary: Option<&Path>, folder: &Path) -> Result<(Participant,
     let ready = running.until_ready(&authority).await?;
     eprintln!("koine was ready after {} ms", ready.as_millis());
     let participant =
-        Participant { name: "koine".to_owned(), version: version(&binary), settings: SETTINGS.to_owned() };
+        Participant { name: "koine".to_owned(), version: version(&binary, &origin), settings: SETTINGS.to_owned() };
     Ok((participant, Server { name: "koine".to_owned(), authority, shared_secret: None }, running))
 }
 
@@ -49,12 +49,16 @@ fn build() -> Result<PathBuf, Failure> {
         .ok_or_else(|| Failure::Words("cargo built no binary called koine".to_owned()))
 }
 
-/// The version it calls itself, with the commit of this checkout.
-fn version(binary: &Path) -> String {
+/// The version it calls itself, and where it comes from.
+fn version(binary: &Path, origin: &str) -> String {
     let own = output(Command::new(binary).arg("--version")).unwrap_or_default();
+    format!("{} ({origin})", own.trim_start_matches("koine").trim())
+}
+
+/// The commit of this checkout.
+fn commit() -> String {
     let root = env!("CARGO_MANIFEST_DIR");
-    let commit = output(Command::new("git").args(["-C", root, "describe", "--always", "--dirty"])).unwrap_or_default();
-    format!("{} ({commit})", own.trim_start_matches("koine").trim())
+    output(Command::new("git").args(["-C", root, "describe", "--always", "--dirty"])).unwrap_or_default()
 }
 
 /// A `--port-base` N with N, N + 1 (TLS) and N + 2 (metrics) free. The client API listens on N.

@@ -115,8 +115,10 @@ fn aims(out: &mut String, results: &Results) {
             row(scenario, format!("p99 at {rate} messages/s under {limit} ms"), limit, p99, "ms");
         }
         if let Some(limit) = aim.memory_mb {
-            let peak = koine(|line| line.server_peak_mb);
-            row(scenario, format!("memory under {limit} MB"), limit, peak, "MB");
+            // Of the first round: later ones find a server that has done everything else before.
+            let of_koine = |line: &&Line| line.scenario == scenario && line.server == "koine";
+            let peak = results.lines.iter().find(of_koine).and_then(|line| line.server_peak_mb);
+            row(scenario, format!("memory in the first round under {limit} MB"), limit, peak, "MB");
         }
     }
 }

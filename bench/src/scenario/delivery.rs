@@ -44,7 +44,7 @@ pub async fn seen(world: &mut World) -> Result<Line, CallError> {
     let pairs = world.sizes.pairs;
     let audience = match world.pairs.take() {
         Some(audience) => audience,
-        None => gather(world, pairs, 1).await?,
+        None => gather(world, "pair", pairs, 1).await?,
     };
     let (line, audience) = measure(world, "seen", audience).await?;
     // After a failure some readers are lost: the next round gathers anew.
@@ -57,7 +57,7 @@ pub async fn fanout(world: &mut World) -> Result<Line, CallError> {
     let readers = world.sizes.scaled(world.sizes.fanout);
     let audience = match world.crowd.take() {
         Some(audience) => audience,
-        None => gather(world, 1, readers).await?,
+        None => gather(world, "crowd", 1, readers).await?,
     };
     let (line, audience) = measure(world, "fanout", audience).await?;
     world.crowd = (line.errors == 0).then_some(audience);
@@ -70,8 +70,8 @@ pub async fn fanout(world: &mut World) -> Result<Line, CallError> {
     })
 }
 
-async fn gather(world: &mut World, rooms: usize, readers: usize) -> Result<Audience, CallError> {
-    let people = world.people(rooms * (readers + 1)).await?;
+async fn gather(world: &mut World, crew: &'static str, rooms: usize, readers: usize) -> Result<Audience, CallError> {
+    let people = world.people(crew, rooms * (readers + 1)).await?;
     let mut gathered = Vec::new();
     for crowd in people.chunks(readers + 1) {
         let (sender, others) = crowd.split_first().expect("chunks are not empty");

@@ -18,7 +18,7 @@ pub struct Archive {
 }
 
 async fn write(world: &mut World) -> Result<Archive, CallError> {
-    let people = world.people(WRITERS).await?;
+    let people = world.people("writer", WRITERS).await?;
     let batch = world.fresh();
     let total = world.sizes.scaled(world.sizes.history);
     let (owner, others) = people.split_first().expect("there are writers");

@@ -24,7 +24,7 @@ const ROOMS_MAX: usize = 2_000;
 
 /// `create`.
 pub async fn create(world: &mut World) -> Result<Line, CallError> {
-    let people = world.people(CREATORS).await?;
+    let people = world.people("creator", CREATORS).await?;
     let left = Arc::new(AtomicU64::new(world.sizes.ops));
     let meter = world.meter("create");
     let until = Instant::now() + world.sizes.duration();
@@ -54,9 +54,9 @@ pub async fn create(world: &mut World) -> Result<Line, CallError> {
 
 /// `join`.
 pub async fn join(world: &mut World) -> Result<Line, CallError> {
-    let people = world.people(CREATORS + JOINERS).await?;
-    let (creators, joiners) = people.split_at(CREATORS);
-    let rooms = Arc::new(make_rooms(world, creators).await?);
+    let creators = world.people("creator", CREATORS).await?;
+    let joiners = world.people("joiner", JOINERS).await?;
+    let rooms = Arc::new(make_rooms(world, &creators).await?);
     let left = world.sizes.ops / JOINERS as u64;
     let meter = world.meter("join");
     let until = Instant::now() + world.sizes.duration();

@@ -34,7 +34,7 @@ async fn prepare(world: &mut World) -> Result<Halls, CallError> {
     }
     let sizes = world.sizes.clone();
     let members = sizes.members.min(sizes.senders);
-    let people = world.people(sizes.senders).await?;
+    let people = world.people("sender", sizes.senders).await?;
     // Room r has the members 4r to 4r + 3, counted round: 20 rooms of four give each of 32 people two or three.
     let seats: Vec<Vec<usize>> = (0..sizes.rooms)
         .map(|room| (0..members).map(|seat| (room * members + seat) % people.len()).collect())

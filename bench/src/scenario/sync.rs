@@ -42,7 +42,7 @@ pub async fn initial_few(world: &mut World) -> Result<Line, CallError> {
 }
 
 async fn settle(world: &mut World, rooms: usize) -> Result<Account, CallError> {
-    let owners = world.people(OWNERS).await?;
+    let owners = world.people("owner", OWNERS).await?;
     let person = world.stranger().await?;
     let batch = world.fresh();
     let (server, chatter, guest) = (world.server.clone(), world.sizes.chatter, person.clone());
