@@ -48,7 +48,9 @@ async fn a_first_sync_tells_the_whole_room_and_the_next_only_what_is_new() {
     assert_eq!(section["summary"]["m.joined_member_count"], 1);
     assert!(kinds(&first["account_data"]).contains(&"m.push_rules"));
     let quiet = after(&world, &alice, &first).await;
-    assert_eq!(quiet.as_object().expect("an object").len(), 1, "nothing but a token: {quiet}");
+    let mut parts: Vec<_> = quiet.as_object().expect("an object").keys().map(String::as_str).collect();
+    parts.sort_unstable();
+    assert_eq!(parts, ["device_one_time_keys_count", "device_unused_fallback_key_types", "next_batch"]);
     say(&world, &alice, &room, "one").await;
     say(&world, &alice, &room, "two").await;
     let next = after(&world, &alice, &quiet).await;
@@ -153,9 +155,9 @@ async fn lazy_members_are_those_who_speak_each_told_once() {
     say(&world, &carol, &room, "hello").await;
     say(&world, &bob, &room, "hello too").await;
     let next = sync(&world, &alice, &format!("filter={filter}&since={}", text(&first, "next_batch"))).await;
-    assert_eq!(members(&next), [carol.user_id.clone()], "bob was told before");
+    assert_eq!(members(&next), std::slice::from_ref(&carol.user_id), "bob was told before");
     let again = sync(&world, &alice, &format!("filter={filter}&since={}", text(&first, "next_batch"))).await;
-    assert_eq!(members(&again), [carol.user_id.clone()], "the answer may have been lost");
+    assert_eq!(members(&again), std::slice::from_ref(&carol.user_id), "the answer may have been lost");
     say(&world, &carol, &room, "hello again").await;
     let later = sync(&world, &alice, &format!("filter={filter}&since={}", text(&again, "next_batch"))).await;
     assert!(members(&later).is_empty(), "its token came back: {later}");
