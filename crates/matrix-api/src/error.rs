@@ -4,6 +4,7 @@
 //! `?` and name an errcode themselves only for what the request alone decides.
 
 mod account;
+mod keys;
 mod media;
 mod push;
 mod room;

@@ -43,12 +43,15 @@ mod account;
 mod account_data;
 mod device;
 mod discovery;
+mod key_backup;
+mod keys;
 mod media;
 mod profile;
 mod push_rules;
 mod rooms;
 mod session;
 mod sync;
+mod to_device;
 
 pub use answer::{Empty, Json, Raw, Result, Ruma};
 pub use api::{Api, ApiConfig, Cores, Observer};
@@ -70,5 +73,8 @@ pub fn router(api: Api) -> axum::Router {
     media::endpoints(&mut endpoints);
     push_rules::endpoints(&mut endpoints);
     sync::endpoints(&mut endpoints);
+    keys::endpoints(&mut endpoints);
+    key_backup::endpoints(&mut endpoints);
+    to_device::endpoints(&mut endpoints);
     endpoints.into_router()
 }

@@ -1,6 +1,7 @@
 //! Places in time, as clients carry them: the tokens of `/sync` and of pages of history.
 //!
-//! `s<position>_<fleeting>_<boot>_<identity>` is what `/sync` gives out: a log position, a mark of things that are not
+//! `s<position>_<fleeting>_<boot>_<identity>`, with `_<position>` of the last message to the device behind it if some
+//! were left over, is what `/sync` gives out: a log position, a mark of things that are not
 //! in the log and live as long as the process (typing), and which process that was. `t<order>_<identity>` is a place
 //! between two events of a room. An event stands at the log position that told of it, so that each is understood
 //! where the other is expected. The identity is that of the data folder: a token of another server, or of a folder
@@ -24,6 +25,8 @@ pub struct SyncToken {
     pub position: Position,
     /// Things that are not in the log are known up to this mark.
     pub fleeting: u64,
+    /// Messages to the client's device are known up to here: up to `position`, unless some were left over.
+    pub to_device: Position,
 }
 
 impl SyncToken {
@@ -52,12 +55,16 @@ impl Tokens {
 
     /// The place that the log and the mark name.
     pub fn now(&self, position: Position, fleeting: u64) -> SyncToken {
-        SyncToken { position, fleeting }
+        SyncToken { position, fleeting, to_device: position }
     }
 
     /// As clients get it.
     pub fn print_sync(&self, token: SyncToken) -> String {
-        format!("s{}_{}_{}_{}", token.position.0, token.fleeting, self.boot, self.identity)
+        let mut text = format!("s{}_{}_{}_{}", token.position.0, token.fleeting, self.boot, self.identity);
+        if token.to_device != token.position {
+            write!(text, "_{}", token.to_device.0).expect("writing into a string does not fail");
+        }
+        text
     }
 
     /// A place in a room, as clients get it.
@@ -73,7 +80,7 @@ impl Tokens {
         match self.parse(text)? {
             Token::Sync(token) => Ok(token),
             Token::Place(order) => match u64::try_from(order) {
-                Ok(position) => Ok(SyncToken { position: Position(position), fleeting: 0 }),
+                Ok(position) => Ok(self.now(Position(position), 0)),
                 Err(_) => Err(unknown()),
             },
         }
@@ -105,10 +112,18 @@ impl Tokens {
                 let boot = part()?;
                 // The marks of a process that ended say nothing: begin with the present ones.
                 let fleeting = if boot == self.boot { fleeting } else { 0 };
-                (Token::Sync(SyncToken { position, fleeting }), part()?)
+                (Token::Sync(self.now(position, fleeting)), part()?)
             }
             "t" => (Token::Place(part()?.parse().map_err(|_| invalid())?), part()?),
             _ => return Err(invalid()),
+        };
+        let token = match (token, parts.next()) {
+            (token, None) => token,
+            (Token::Sync(token), Some(to_device)) => {
+                let to_device = Position(to_device.parse().map_err(|_| invalid())?);
+                Token::Sync(SyncToken { to_device, ..token })
+            }
+            (Token::Place(_), Some(_)) => return Err(invalid()),
         };
         if parts.next().is_some() {
             return Err(invalid());
@@ -140,11 +155,13 @@ mod tests {
     #[test]
     fn each_token_is_understood_where_the_other_is_expected() {
         let tokens = tokens();
-        let sync = SyncToken { position: Position(12), fleeting: 3 };
+        let sync = tokens.now(Position(12), 3);
         assert_eq!(tokens.parse_sync(&tokens.print_sync(sync)).expect("token"), sync);
         assert_eq!(tokens.parse_place(&tokens.print_sync(sync)).expect("token"), 12);
         assert_eq!(tokens.parse_sync(&tokens.print_place(12)).expect("token").position, Position(12));
         assert_eq!(tokens.parse_place(&tokens.print_place(-5)).expect("token"), -5);
+        let left_over = SyncToken { to_device: Position(7), ..sync };
+        assert_eq!(tokens.parse_sync(&tokens.print_sync(left_over)).expect("token"), left_over);
     }
 
     #[test]
@@ -161,8 +178,8 @@ mod tests {
 
     #[test]
     fn marks_of_an_earlier_process_are_forgotten() {
-        let before = Tokens::new([1; 8], 1).print_sync(SyncToken { position: Position(5), fleeting: 77 });
+        let before = Tokens::new([1; 8], 1).print_sync(tokens().now(Position(5), 77));
         let after = Tokens::new([1; 8], 2).parse_sync(&before).expect("token");
-        assert_eq!(after, SyncToken { position: Position(5), fleeting: 0 });
+        assert_eq!(after, tokens().now(Position(5), 0));
     }
 }

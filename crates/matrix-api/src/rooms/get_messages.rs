@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use axum::extract::State;
 use koine_graph::ClientForm;
-use koine_room::{Direction, Order, Placed, Room, Span, Viewer};
+use koine_room::{BACKFILLS_PER_PAGE_MAX, Direction, Order, Placed, Room, Span, Viewer};
 use ruma_client_api::message::get_message_events::v3;
 use ruma_common::{RoomId, UserId};
 use serde::{Deserialize, de::IgnoredAny};
@@ -69,9 +69,19 @@ pub async fn get_messages(State(api): State<Api>, call: Loose<v3::Request, Ignor
         limit: query.limit.unwrap_or(LIMIT_DEFAULT).min(filter.limit_or(LIMIT_MAX)).min(LIMIT_MAX),
     };
     let ignored = Ignored::of(&api, &call.who)?;
-    let page = room.page(span, newest, |placed| {
+    let mut page = room.page(span, newest, |placed| {
         Ok(filter.allows(id, placed) && !ignored.hides(placed) && viewer.may_see(placed)?)
     })?;
+    for _ in 0..BACKFILLS_PER_PAGE_MAX {
+        // What we have ends here: other servers may have more.
+        let wants_more = direction == Direction::Backward && page.end.is_none() && page.events.len() < span.limit;
+        if !wants_more || !api.rooms.fetch_history(&room, span.limit).await? {
+            break;
+        }
+        page = room.page(span, newest, |placed| {
+            Ok(filter.allows(id, placed) && !ignored.hides(placed) && viewer.may_see(placed)?)
+        })?;
+    }
 
     let start = span.from.unwrap_or(match direction {
         Direction::Backward => newest,

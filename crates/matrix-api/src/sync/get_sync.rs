@@ -81,11 +81,18 @@ impl Look<'_> {
     fn answer(&self, changed: &Changed) -> Result<(bytes::Bytes, bool)> {
         let mut out = Out::with_capacity(1024);
         out.open(b'{');
-        out.field("next_batch", &self.api.tokens().print_sync(self.now));
+        let device = self.device_state()?;
+        let postbox = self.postbox(&device)?;
+        // With messages left over, the next answer begins behind those of this one.
+        let to_device = postbox.more_after.unwrap_or(self.now.position);
+        out.field("next_batch", &self.api.tokens().print_sync(SyncToken { to_device, ..self.now }));
         let empty = out.mark();
+        self.write_messages(&postbox, &mut out);
+        self.device_lists(changed, &mut out)?;
         self.account_data(changed, &mut out)?;
         self.rooms(changed, &mut out)?;
         let has_news = out.mark() > empty;
+        self.write_device_state(&device, &mut out);
         out.close(b'}');
         Ok((out.into_bytes(), has_news))
     }

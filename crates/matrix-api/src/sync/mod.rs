@@ -4,6 +4,7 @@
 //! alone, and sleeps on the inbox's bell while there is nothing. Without a token, or when the inbox does not reach
 //! back to it, every room of the account is looked at once.
 
+mod encryption;
 mod get_sync;
 mod out;
 mod room;

@@ -10,6 +10,7 @@ use super::{get_sync::Look, out::Out};
 use crate::{
     Result,
     event::{self, Shown},
+    token::SyncToken,
 };
 use koine_graph::ClientForm;
 
@@ -42,7 +43,7 @@ impl Look<'_> {
     ) -> Result<()> {
         let joined = record.membership == Membership::Join;
         let until = if joined { self.now.order() } else { record.order };
-        let token = self.since.map(|since| since.order());
+        let token = self.since.map(SyncToken::order);
         // Who came in after the token knows nothing of the room. Nor does a first sync. A room that the reader left
         // is told from the token to the leaving, or, if they never were in it, the leaving alone.
         let came_later = joined && record.joined_at.is_some_and(|at| token.is_none_or(|since| at > since));

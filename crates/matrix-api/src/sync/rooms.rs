@@ -6,14 +6,16 @@ use koine_account::RoomAccountData;
 use koine_room::{Inbox, Membership, MembershipRecord, Room, RoomNo};
 
 use super::{get_sync::Look, out::Out};
-use crate::Result;
+use crate::{Result, token::SyncToken};
 
 /// What may have changed since the reader's position.
 pub(super) struct Changed {
     /// Rooms to look at, with the account's membership in them.
-    rooms: Vec<(RoomNo, MembershipRecord)>,
+    pub(super) rooms: Vec<(RoomNo, MembershipRecord)>,
     /// The account's own data changed.
     pub(super) account: bool,
+    /// The keys of somebody who shares a room with the account changed.
+    pub(super) contacts: bool,
     /// Account data in rooms that changed.
     pub(super) room_account_data: HashMap<RoomNo, Vec<RoomAccountData>>,
 }
@@ -28,6 +30,7 @@ impl Look<'_> {
             _ => None,
         };
         let account = known.as_ref().is_none_or(|changes| changes.account);
+        let contacts = known.as_ref().is_none_or(|changes| changes.contacts);
         let mut room_account_data: HashMap<RoomNo, Vec<RoomAccountData>> = HashMap::new();
         if account {
             let since = self.since.filter(|_| !self.full_state).map(|since| since.position);
@@ -54,7 +57,7 @@ impl Look<'_> {
             }
             None => rooms.memberships(user)?,
         };
-        Ok(Changed { rooms: looked_at, account, room_account_data })
+        Ok(Changed { rooms: looked_at, account, contacts, room_account_data })
     }
 
     /// The part `rooms` of the answer. Nothing is written when there is nothing to tell.
@@ -101,7 +104,7 @@ impl Look<'_> {
 
     /// Whether there may be anything to tell of a room in this part.
     fn concerns(&self, part: Part, record: &MembershipRecord) -> bool {
-        let since = self.since.map(|since| since.order());
+        let since = self.since.map(SyncToken::order);
         match part {
             Part::Join => true,
             // Told once; `full_state` does not tell of old invitations again, but a first sync does.

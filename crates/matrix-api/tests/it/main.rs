@@ -7,6 +7,8 @@ mod account_data;
 mod devices;
 mod discovery;
 mod hostile;
+mod key_backup;
+mod keys;
 mod media;
 mod messages;
 mod profiles;
@@ -15,6 +17,7 @@ mod registration;
 mod rooms;
 mod sessions;
 mod sync;
+mod to_device;
 
 use std::sync::Arc;
 
