@@ -79,6 +79,11 @@ impl Core {
         self.events.insert(placed.event.event_id().to_owned(), (room, placed.clone()));
     }
 
+    /// Drops what is remembered of an event whose place changed.
+    pub(crate) fn forget(&self, id: &EventId) {
+        self.events.remove(id);
+    }
+
     /// An event by id, in whatever room.
     pub(crate) fn event_in(&self, id: &EventId) -> Result<Option<(RoomNo, Arc<Placed>)>, ReadError> {
         if let Some(found) = self.events.get(id) {

@@ -51,6 +51,9 @@ pub trait Elsewhere: Send + Sync + 'static {
     /// Where an alias of another server leads, and servers that are in the room.
     fn resolve_alias<'a>(&'a self, alias: &'a RoomAliasId) -> Answer<'a, (OwnedRoomId, Vec<OwnedServerName>)>;
 
+    /// Somebody of ours began to type, or stopped. Told, not waited for.
+    fn typing(&self, user: &UserId, room: &Arc<Room>, typing: bool);
+
     /// Fetches history before a place of a room, as much as one request brings. `false`: there is no more to be had.
     fn backfill<'a>(&'a self, room: &'a Arc<Room>, before: Order, limit: usize) -> Answer<'a, bool>;
 }

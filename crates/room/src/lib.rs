@@ -20,6 +20,7 @@ mod dispatch;
 mod elsewhere;
 mod enter;
 mod error;
+mod history;
 mod hub;
 mod log;
 mod members;
@@ -52,6 +53,7 @@ pub use self::{
     elsewhere::{Answer, Elsewhere, Wish},
     enter::{EnterError, Entry},
     error::{CommandError, ReadError},
+    history::BACKFILLS_PER_PAGE_MAX,
     hub::{Changes, Hub, INBOX_CHANGES_MAX, INBOX_IDLE_MAX, INBOXES_MAX, Inbox, Subject},
     log::{Kind, room_of, room_subject},
     members::*,

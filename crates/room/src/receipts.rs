@@ -3,7 +3,10 @@
 //! A receipt is written through the shard's writer like everything else: its newest form under (room, reader, type,
 //! thread), and under the log position of its change, so that "what changed since" is one short scan.
 
-use std::{collections::HashMap, sync::atomic::Ordering};
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::Ordering},
+};
 
 use koine_store::{Direction, LogEntry, bytes::Bytes};
 use ruma_common::{EventId, OwnedEventId, OwnedUserId, RoomId, UserId};
@@ -84,11 +87,38 @@ impl Rooms {
         }
         let placed = room.event(event)?.ok_or(CommandError::NoSuchEvent)?;
         room.check_thread(&placed.event, thread)?;
+        let ts = u64::from((self.core.config.now)().get());
+        let receipt = Receipt {
+            user: user.to_owned(),
+            kind,
+            thread: thread.map(ToOwned::to_owned),
+            event_id: event.to_owned(),
+            ts,
+        };
+        self.write_receipt(room, receipt, placed.order).await
+    }
+
+    /// Somebody of another server has read up to an event, as that server told.
+    ///
+    /// # Errors
+    /// `NotJoined`, `NoSuchEvent`, `InvalidParam` for a thread that the event is not related to.
+    pub async fn read_elsewhere(&self, room: &RoomId, receipt: Receipt) -> Result<(), CommandError> {
+        let room = self.room(room)?;
+        if receipt.user.server_name() == self.server_name() || !room.is_joined(&receipt.user) {
+            return Err(CommandError::NotJoined);
+        }
+        let placed = room.event(&receipt.event_id)?.filter(|placed| !placed.is_outlier());
+        let placed = placed.ok_or(CommandError::NoSuchEvent)?;
+        room.check_thread(&placed.event, receipt.thread.as_deref())?;
+        self.write_receipt(room, receipt, placed.order).await
+    }
+
+    async fn write_receipt(&self, room: Arc<Room>, receipt: Receipt, order: Order) -> Result<(), CommandError> {
+        let Receipt { user, kind, thread, event_id, ts } = receipt;
+        let is_local = user.server_name() == self.server_name();
         let (domain, no) = (self.core.domain(), room.no());
-        let thread = thread.unwrap_or_default().to_owned();
+        let (thread, event_id) = (thread.unwrap_or_default(), event_id.to_string());
         let key = (no, user.to_string(), kind.as_str().to_owned(), thread.clone());
-        let (order, event_id, ts) = (placed.order, event.to_string(), u64::from((self.core.config.now)().get()));
-        let user = user.to_owned();
         let commit = self.core.shard.submit(move |txn| {
             let old = txn.get(&RECEIPT, domain, &key)?;
             if old.as_ref().is_some_and(|old| old.order >= order) {
@@ -106,10 +136,14 @@ impl Rooms {
             let (_, reader, kind, in_thread) = key.clone();
             txn.put(&RECEIPT_AT, domain, &(no, position), &ReceiptKey { user: reader, kind, thread: in_thread });
             txn.put(&RECEIPT, domain, &key, &ReceiptRecord { event_id, order, ts, position });
-            unread::write_read(txn, &room, &user, &thread, order)?;
+            if is_local {
+                unread::write_read(txn, &room, &user, &thread, order)?;
+            }
             txn.on_durable(move |_| {
                 room.receipts_newest.fetch_max(position, Ordering::Release);
-                room.unread.read(&user, &thread, order);
+                if is_local {
+                    room.unread.read(&user, &thread, order);
+                }
             });
             Ok(())
         });

@@ -213,6 +213,7 @@ impl Room {
                 let mut staged = self.place(head, event, before)?;
                 staged.add_nodes(&mut nodes);
                 staged.was_outlier = aside.is_some();
+                staged.is_parent = self.has_children(&id)?;
                 self.apply_redaction(&mut staged, before)?;
                 Ok((Some(self.commit(head, vec![staged], |_| {})), Received::Accepted))
             }
@@ -257,7 +258,7 @@ impl Room {
         Ok(Verdict::Accept)
     }
 
-    fn auth_events_of(&self, event: &Event) -> Result<Vec<Event>, ReceiveError> {
+    pub(crate) fn auth_events_of(&self, event: &Event) -> Result<Vec<Event>, ReceiveError> {
         let mut found = Vec::with_capacity(event.auth_events().len());
         let mut auth = Vec::new();
         for id in event.auth_events() {
@@ -270,7 +271,7 @@ impl Room {
     }
 
     /// The state before an event: that after what it follows, resolved where it follows several.
-    fn state_before(&self, event: &Event) -> Result<(Root, NewNodes), ReceiveError> {
+    pub(crate) fn state_before(&self, event: &Event) -> Result<(Root, NewNodes), ReceiveError> {
         let mut states = Vec::with_capacity(event.prev_events().len());
         let mut prev = Vec::new();
         for id in event.prev_events() {
@@ -301,7 +302,7 @@ impl Room {
     }
 
     /// The state made of the given events.
-    fn state_of(&self, ids: &[OwnedEventId]) -> Result<(Root, NewNodes), ReceiveError> {
+    pub(crate) fn state_of(&self, ids: &[OwnedEventId]) -> Result<(Root, NewNodes), ReceiveError> {
         let mut events = Vec::with_capacity(ids.len());
         let mut auth = Vec::new();
         for id in ids {
@@ -335,7 +336,13 @@ impl Room {
     }
 
     /// Keeps an event outside of the timeline.
-    fn put_aside(self: &Arc<Self>, event: Event, why: Aside, state_after: Option<Root>, nodes: NewNodes) -> Commit {
+    pub(crate) fn put_aside(
+        self: &Arc<Self>,
+        event: Event,
+        why: Aside,
+        state_after: Option<Root>,
+        nodes: NewNodes,
+    ) -> Commit {
         let pending = Pending { event: event.clone(), state_after, aside: Some(why) };
         self.pending.lock().insert(event.event_id().to_owned(), pending);
         let unsettled = Unsettled::new(self);
@@ -357,7 +364,7 @@ impl Room {
 }
 
 /// The refusal in a verdict of the rules, unless there was none because the state could not be read.
-fn refusal(verdict: Result<(), CheckError<ReadError>>) -> Result<Option<Refusal>, ReadError> {
+pub(crate) fn refusal(verdict: Result<(), CheckError<ReadError>>) -> Result<Option<Refusal>, ReadError> {
     match verdict {
         Ok(()) => Ok(None),
         Err(error) => error.into_refusal().map(Some),

@@ -38,6 +38,20 @@ impl Rooms {
         if room.local_membership(user) != Some(Membership::Join) {
             return Err(CommandError::NotJoined);
         }
+        let time = time.map(|time| time.min(TYPING_TIME_MAX));
+        room.type_for(user, time);
+        if let Some(elsewhere) = self.elsewhere.get() {
+            elsewhere.typing(user, &room, time.is_some());
+        }
+        Ok(())
+    }
+
+    /// The same for somebody of another server, as that server told. Who is not in the room does not type there.
+    pub fn typed_elsewhere(&self, user: &UserId, room: &RoomId, time: Option<Duration>) -> Result<(), CommandError> {
+        let room = self.room(room)?;
+        if user.server_name() == self.server_name() || !room.is_joined(user) {
+            return Err(CommandError::NotJoined);
+        }
         room.type_for(user, time.map(|time| time.min(TYPING_TIME_MAX)));
         Ok(())
     }
@@ -87,7 +101,10 @@ impl Room {
     pub(crate) fn stop_typing_of_leavers(&self) {
         let mut typing = self.typing.lock();
         let before = typing.until.len();
-        typing.until.retain(|user, _| self.local_membership(user) == Some(Membership::Join));
+        typing.until.retain(|user, _| {
+            let is_local = user.server_name() == self.core.config.server_name;
+            !is_local || self.local_membership(user) == Some(Membership::Join)
+        });
         if typing.until.len() < before {
             self.tell_of_typing(&mut typing);
         }

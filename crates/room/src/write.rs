@@ -64,6 +64,8 @@ pub(crate) struct Staged {
     members: Vec<MemberChange>,
     /// It was known before, as part of a state.
     pub(crate) was_outlier: bool,
+    /// Events that refer to it came before it.
+    pub(crate) is_parent: bool,
     /// The event that this one empties, in its new form.
     pub(crate) redacted: Option<Redacted>,
     txn: Option<TxnKey>,
@@ -197,6 +199,7 @@ impl Room {
             replaces,
             members,
             was_outlier: false,
+            is_parent: false,
             redacted: None,
             txn: None,
         })
@@ -376,6 +379,9 @@ impl Room {
         };
         txn.put(&TIMELINE, domain, &(no, order), &placed.record());
         txn.put(&EVENT, domain, event.event_id().as_str(), &Place { room: no, order });
+        if staged.is_parent {
+            txn.put(&PARENT, domain, &(no, order), &());
+        }
         if staged.was_outlier {
             txn.delete(&ASIDE, domain, event.event_id().as_str());
         }

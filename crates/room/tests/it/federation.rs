@@ -207,3 +207,32 @@ async fn a_burst_of_branches_is_tied_together_again() {
     let extremities = near.room(&id).extremities().len();
     assert!(extremities <= koine_room::EXTREMITIES_MAX, "{extremities} branches are left");
 }
+
+#[tokio::test]
+async fn history_from_before_the_joining_is_put_in_front() {
+    let (near, far) = (House::new(), House::elsewhere("far.example"));
+    let id = near.create(Preset::PublicChat, RoomVersionId::V11).await;
+    for n in 0..5 {
+        near.say(alice(), &id, &n.to_string()).await;
+    }
+    join(&near, &far, &id).await;
+    let (here, there) = (near.room(&id), far.room(&id));
+    assert!(far.bodies(&id).is_empty());
+    let edge = there.history_edge().expect("readable");
+    let mut history = here.history_before(&edge, 6).expect("readable");
+    history.reverse();
+    let oldest = history[0].clone();
+    let state = here.state_events(oldest.state_before, None).expect("readable");
+    let ids: Vec<OwnedEventId> = state.iter().map(|placed| placed.event.event_id().to_owned()).collect();
+    far.rooms.keep_outliers(&id, state.iter().map(|placed| placed.event.clone()).collect()).await.expect("kept");
+    let events: Vec<Event> = history.iter().map(|placed| placed.event.clone()).collect();
+    // The joining itself is known already.
+    assert_eq!(far.rooms.keep_history(&id, events.clone(), &ids).await.expect("kept"), 5);
+    assert_eq!(far.rooms.keep_history(&id, events, &ids).await.expect("kept"), 0);
+    assert_eq!(far.bodies(&id), ["0", "1", "2", "3", "4"]);
+    far.say(dora(), &id, "5").await;
+    assert_eq!(far.bodies(&id).len(), 6);
+    assert!(!there.history_edge().expect("readable").is_empty(), "there is more before that");
+    let far = far.restarted_as("far.example");
+    assert_eq!(far.bodies(&id), ["0", "1", "2", "3", "4", "5"]);
+}

@@ -68,6 +68,14 @@ impl House {
         Self::on(engine)
     }
 
+    /// The same for a server of another name.
+    pub fn restarted_as(self, name: &str) -> Self {
+        let Self { engine, rooms } = self;
+        rooms.shard().close();
+        drop(rooms);
+        Self::named(engine, name.try_into().expect("a server's name"))
+    }
+
     pub async fn create(&self, preset: Preset, version: RoomVersionId) -> OwnedRoomId {
         self.rooms.create(new_room(preset, version)).await.expect("the room is made")
     }
