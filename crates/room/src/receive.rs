@@ -20,7 +20,7 @@ use crate::{
     registry::Rooms,
     room::{Head, Pending, Room},
     state::{NewNodes, Root, root_bytes},
-    tables::{ASIDE, Aside, AsideRecord, STATE_NODE},
+    tables::{ASIDE, Aside, AsideRecord, REDACTION, STATE_NODE},
     write::{NewEvent, RoomAt, Unsettled},
 };
 
@@ -215,6 +215,7 @@ impl Room {
                 staged.was_outlier = aside.is_some();
                 staged.is_parent = self.has_children(&id)?;
                 self.apply_redaction(&mut staged, before)?;
+                self.apply_earlier_redaction(&mut staged)?;
                 Ok((Some(self.commit(head, vec![staged], |_| {})), Received::Accepted))
             }
             Verdict::SoftFail(refusal) => {
@@ -325,14 +326,37 @@ impl Room {
         else {
             return Ok(());
         };
-        let Some(event) = self.event(&target)? else { return Ok(()) };
-        let at = RoomAt { room: self, state: before };
-        let (create, levels) = (at.get("m.room.create", "")?, at.get("m.room.power_levels", "")?);
-        let levels = PowerLevels::new(&self.rules().authorization, create.as_ref(), levels.as_ref());
-        if auth::may_redact(self.rules(), &levels, &redaction, &event.event) {
-            staged.redacted = self.redact_target(&redaction, &target)?;
+        match self.event(&target)?.filter(|placed| !placed.is_outlier()) {
+            Some(event) if self.lets_redact(before, &redaction, &event.event)? => {
+                staged.redacted = self.redact_target(&redaction, &target)?;
+            }
+            Some(_) => {}
+            None => staged.redacts_later = Some(target),
         }
         Ok(())
+    }
+
+    /// An event whose redaction came first comes in emptied.
+    fn apply_earlier_redaction(&self, staged: &mut crate::write::Staged) -> Result<(), ReceiveError> {
+        let key = (self.no(), staged.event.event_id().as_str());
+        let Some(id) = self.core.shard.get(&REDACTION, self.core.domain(), &key)? else { return Ok(()) };
+        let Ok(id) = OwnedEventId::try_from(id) else { return Ok(()) };
+        let Some(redaction) = self.event(&id)? else { return Ok(()) };
+        if self.lets_redact(redaction.state_before, &redaction.event, &staged.event)? {
+            let emptied = koine_graph::redact(self.rules(), &staged.event);
+            staged.event =
+                emptied.map_err(|error| ReadError::Damaged(format!("an event cannot be redacted: {error}")))?;
+            staged.redacted_by = Some(id);
+        }
+        Ok(())
+    }
+
+    /// Whether the room, in this state, lets `redaction` empty `target`.
+    fn lets_redact(&self, state: Root, redaction: &Event, target: &Event) -> Result<bool, ReadError> {
+        let at = RoomAt { room: self, state };
+        let (create, levels) = (at.get("m.room.create", "")?, at.get("m.room.power_levels", "")?);
+        let levels = PowerLevels::new(&self.rules().authorization, create.as_ref(), levels.as_ref());
+        Ok(auth::may_redact(self.rules(), &levels, redaction, target))
     }
 
     /// Keeps an event outside of the timeline.

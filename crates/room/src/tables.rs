@@ -57,6 +57,8 @@ pub(crate) const RECEIPT_AT: Table<(RoomNo, u64), ReceiptKey> = Table::new("room
 pub(crate) const ASIDE: Table<String, AsideRecord> = Table::new("room.aside", Space::Events, 0x20);
 /// (room, server) → how many of its people are joined.
 pub(crate) const SERVER: Table<(RoomNo, String), u64> = Table::new("room.server", Space::Index, 0x21);
+/// (room, event id that is not here yet) → the redaction that waits for it.
+pub(crate) const REDACTION: Table<(RoomNo, String), String> = Table::new("room.redaction", Space::Index, 0x24);
 /// (room, local user) → what an inviting server told of the room, as a JSON list.
 pub(crate) const SHOWN: Table<(RoomNo, String), String> = Table::new("room.shown", Space::Index, 0x23);
 /// (room, user) → unread counts up to an order; a cache that can be made again from the timeline.

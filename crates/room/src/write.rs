@@ -20,7 +20,7 @@ use crate::{
     state::{NewNodes, Root, root_bytes},
     tables::{
         ASIDE, Aside, EVENT, HEAD, HeadRecord, MEMBER, MEMBERSHIP, MemberRecord, Membership, MembershipRecord, Order,
-        PARENT, Place, RELATION, SERVER, STATE_NODE, TIMELINE, TXN,
+        PARENT, Place, REDACTION, RELATION, SERVER, STATE_NODE, TIMELINE, TXN,
     },
 };
 
@@ -66,6 +66,10 @@ pub(crate) struct Staged {
     pub(crate) was_outlier: bool,
     /// Events that refer to it came before it.
     pub(crate) is_parent: bool,
+    /// It redacts an event that is not here yet.
+    pub(crate) redacts_later: Option<OwnedEventId>,
+    /// The redaction that was here before it: it comes in emptied.
+    pub(crate) redacted_by: Option<OwnedEventId>,
     /// The event that this one empties, in its new form.
     pub(crate) redacted: Option<Redacted>,
     txn: Option<TxnKey>,
@@ -200,6 +204,8 @@ impl Room {
             members,
             was_outlier: false,
             is_parent: false,
+            redacts_later: None,
+            redacted_by: None,
             redacted: None,
             txn: None,
         })
@@ -337,7 +343,7 @@ impl Room {
                     state_before: staged.state_before,
                     state_after: staged.state_after,
                     current: staged.current,
-                    redacted_by: None,
+                    redacted_by: staged.redacted_by,
                     replaces: staged.replaces,
                     txn: staged.txn.map(|txn| (txn.device, txn.id)),
                 }));
@@ -373,12 +379,18 @@ impl Room {
             state_before: staged.state_before,
             state_after: staged.state_after,
             current: staged.current,
-            redacted_by: None,
+            redacted_by: staged.redacted_by.clone(),
             replaces: staged.replaces.clone(),
             txn: staged.txn.as_ref().map(|txn| (txn.device.clone(), txn.id.clone())),
         };
         txn.put(&TIMELINE, domain, &(no, order), &placed.record());
         txn.put(&EVENT, domain, event.event_id().as_str(), &Place { room: no, order });
+        if let Some(target) = &staged.redacts_later {
+            txn.put(&REDACTION, domain, &(no, target.to_string()), &event.event_id().to_string());
+        }
+        if staged.redacted_by.is_some() {
+            txn.delete(&REDACTION, domain, &(no, event.event_id().to_string()));
+        }
         if staged.is_parent {
             txn.put(&PARENT, domain, &(no, order), &());
         }

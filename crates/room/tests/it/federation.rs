@@ -236,3 +236,29 @@ async fn history_from_before_the_joining_is_put_in_front() {
     let far = far.restarted_as("far.example");
     assert_eq!(far.bodies(&id), ["0", "1", "2", "3", "4", "5"]);
 }
+
+#[tokio::test]
+async fn a_redaction_that_comes_before_its_event_empties_it_when_that_comes() {
+    use koine_room::Sender;
+    let (near, far) = (House::new(), House::elsewhere("far.example"));
+    let id = near.create(Preset::PublicChat, RoomVersionId::V11).await;
+    join(&near, &far, &id).await;
+    let (here, there) = (near.room(&id), far.room(&id));
+    let said = far.say(dora(), &id, "a slip").await;
+    let said = there.event(&said).expect("readable").expect("there").event.clone();
+    // The redaction is made to follow what near knows, so that it can come first.
+    let sender = Sender { user: dora(), device: None };
+    let redaction = far.rooms.redact(sender, &id, said.event_id(), None, None).await.expect("one's own");
+    let redaction = there.event(&redaction).expect("readable").expect("there").event.clone();
+    let mut early: Value = serde_json::from_slice(redaction.json()).expect("JSON");
+    early["prev_events"] = json!(said.prev_events());
+    for gone in ["hashes", "signatures"] {
+        early.as_object_mut().expect("an object").remove(gone);
+    }
+    let early = seal(here.rules(), &early, "far.example");
+    assert_eq!(near.rooms.receive(&id, early.clone()).await.expect("taken in"), Received::Accepted);
+    assert_eq!(near.rooms.receive(&id, said.clone()).await.expect("taken in"), Received::Accepted);
+    assert!(near.bodies(&id).is_empty());
+    let placed = here.event(said.event_id()).expect("readable").expect("there");
+    assert_eq!(placed.redacted_by.as_deref(), Some(early.event_id()));
+}
