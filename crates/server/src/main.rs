@@ -6,6 +6,7 @@
 mod admin;
 mod config;
 mod demo;
+mod housekeeping;
 mod listener;
 mod local;
 mod logging;

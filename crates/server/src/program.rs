@@ -16,6 +16,7 @@ use tracing::{info, warn};
 use crate::{
     admin::Socket,
     config::{Config, ListenerConfig},
+    housekeeping,
     listener::{
         ListenError, Listener,
         tls::{Certificates, TlsError},
@@ -160,6 +161,7 @@ impl Program {
         if let Some(certificates) = certificates {
             tokio::spawn(reload_at_hangup(certificates, shutdown.clone()));
         }
+        tokio::spawn(housekeeping::run(server.shard.clone(), shutdown.clone()));
         shutdown::asked_to_end().await?;
         info!("ending: no new requests, those that run are finished");
         announcer.announce();
