@@ -22,6 +22,8 @@ pub struct Moves {
     pub came: Vec<OwnedUserId>,
     /// Joined in the first state and not in the second.
     pub went: Vec<OwnedUserId>,
+    /// Somebody is joined in both by different events: they may have gone and come back.
+    pub may_have_returned: bool,
 }
 
 /// Somebody's rooms, to ask of many others whether they share one. Remembers what it found.
@@ -106,7 +108,8 @@ impl Room {
             match (was, is) {
                 (false, true) => moves.came.push(user),
                 (true, false) => moves.went.push(user),
-                _ => {}
+                (true, true) => moves.may_have_returned = true,
+                (false, false) => {}
             }
         }
         Ok(moves)

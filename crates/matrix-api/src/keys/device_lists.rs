@@ -32,11 +32,12 @@ impl DeviceLists {
         user: &UserId,
         (since, now): (SyncToken, SyncToken),
         rooms: &[(RoomNo, MembershipRecord)],
-        keys: bool,
+        mut keys: bool,
     ) -> Result<Self> {
         let mut lists = Self::default();
         for (no, record) in rooms {
-            lists.add_moves(api, user, (since.order(), now.order()), *no, record)?;
+            // Who went, changed their keys and came back was none of the user's contacts when the keys changed.
+            keys |= lists.add_moves(api, user, (since.order(), now.order()), *no, record)?;
         }
         lists.changed.remove(user);
         lists.left.remove(user);
@@ -59,7 +60,8 @@ impl DeviceLists {
         Ok(lists)
     }
 
-    /// Adds who came to share this room with the user, and who shared it and does so no more.
+    /// Adds who came to share this room with the user, and who shared it and does so no more; answers whether somebody
+    /// may have gone and come back.
     fn add_moves(
         &mut self,
         api: &Api,
@@ -67,15 +69,15 @@ impl DeviceLists {
         (since, now): (Order, Order),
         no: RoomNo,
         record: &MembershipRecord,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let is_joined = record.membership == Membership::Join;
         let until = if is_joined { now } else { record.left_at.unwrap_or(Order::MIN) };
         if until <= since {
-            return Ok(());
+            return Ok(false);
         }
         let room = api.rooms.room_by_no(no)?;
         if room.published().order <= since {
-            return Ok(());
+            return Ok(false);
         }
         let before = state_at(&room, since)?;
         let stayed = is_joined && record.joined_at.is_some_and(|at| at <= since);
@@ -85,12 +87,13 @@ impl DeviceLists {
                 let moves = room.moves(before, state_at(&room, until)?)?;
                 self.changed.extend(moves.came);
                 self.left.extend(moves.went);
+                return Ok(moves.may_have_returned || !stayed);
             }
             (false, true) => self.changed.extend(room.moves(Root::EMPTY, state_at(&room, until)?)?.came),
             (true, false) => self.left.extend(room.moves(Root::EMPTY, before)?.came),
             (false, false) => {}
         }
-        Ok(())
+        Ok(false)
     }
 }
 

@@ -316,6 +316,15 @@ async fn device_lists_tell_of_those_who_share_a_room() {
         let left = sync(&world, &alice, Some(&one_left)).await;
         assert_eq!((listed(&left, "changed"), listed(&left, "left")), (vec![], vec![bob.user_id.clone()]));
     }
+    // Who went, changed their keys and came back between two answers.
+    join(&world, &bob, &other).await;
+    let back = sync(&world, &alice, Some(&one_left)).await;
+    assert!(back.get("device_lists").is_none(), "nothing happened on the whole: {back}");
+    leave(&world, &bob, &other).await;
+    upload(&world, &bob, json!({ "device_keys": device_keys(&bob, 9) })).await;
+    join(&world, &bob, &other).await;
+    let back = sync(&world, &alice, Some(&back)).await;
+    assert_eq!((listed(&back, "changed"), listed(&back, "left")), (vec![bob.user_id.clone()], vec![]));
     // Whoever comes into a room learns of all who are there, and who leaves the last one forgets them.
     let before = sync(&world, &carol, None).await;
     join(&world, &carol, &room).await;
