@@ -93,7 +93,7 @@ impl Core {
         let Some(record) = self.shard.get(&TIMELINE, self.domain(), &(place.room, place.order))? else {
             return Err(ReadError::Damaged(format!("{id} is indexed but not stored")));
         };
-        let placed = Arc::new(placed(place.order, record)?);
+        let placed = Arc::new(placed(place.order, &record)?);
         self.remember(place.room, &placed);
         Ok(Some((place.room, placed)))
     }
@@ -160,7 +160,7 @@ impl Core {
         let mut found = Vec::new();
         for row in rows.take(limit) {
             let ((_, order), record) = row?;
-            found.push(Arc::new(placed(order, record)?));
+            found.push(Arc::new(placed(order, &record)?));
         }
         Ok(found)
     }
@@ -191,7 +191,7 @@ fn random_id() -> String {
 }
 
 /// A stored event, parsed.
-fn placed(order: Order, record: EventRecord) -> Result<Placed, ReadError> {
+fn placed(order: Order, record: &EventRecord) -> Result<Placed, ReadError> {
     let damaged = |what: &dyn std::fmt::Display| ReadError::Damaged(format!("event {}: {what}", record.event_id));
     let id = |text: &str| OwnedEventId::try_from(text).map_err(|error| damaged(&error));
     let event_id = id(&record.event_id)?;

@@ -193,12 +193,14 @@ impl CreateRoom {
             Preset::PrivateChat | Preset::TrustedPrivateChat => ("invite", "can_join"),
             Preset::PublicChat => ("public", "forbidden"),
         };
+        // Forbidding guests is what a room does that says nothing of them.
+        let says_nothing = |kind: &str| kind == "m.room.guest_access" && guests == "forbidden";
         for (kind, content) in [
             ("m.room.join_rules", json!({ "join_rule": join_rule })),
             ("m.room.history_visibility", json!({ "history_visibility": "shared" })),
             ("m.room.guest_access", json!({ "guest_access": guests })),
         ] {
-            if !given(kind) && !(kind == "m.room.guest_access" && guests == "forbidden") {
+            if !(given(kind) || says_nothing(kind)) {
                 add(kind, "", &content)?;
             }
         }

@@ -129,7 +129,8 @@ async fn what_is_missing_is_named_and_then_taken_in() {
         Err(ReceiveError::Missing { prev, auth }) => assert_eq!((prev, auth), (vec![missed.clone()], vec![])),
         other => panic!("{other:?}"),
     }
-    let gap = here.missing_between(&far.room(&id).extremities(), &[second.clone()], 10, 0).expect("readable");
+    let gap =
+        here.missing_between(&far.room(&id).extremities(), std::slice::from_ref(&second), 10, 0).expect("readable");
     assert_eq!(gap.iter().map(|placed| placed.event.event_id()).collect::<Vec<_>>(), [&*missed]);
     for event in [event(&missed), event(&second)] {
         assert_eq!(far.rooms.receive(&id, event).await.expect("taken in"), Received::Accepted);
