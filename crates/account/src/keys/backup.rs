@@ -291,9 +291,9 @@ impl Accounts {
     /// The account is closed: its backups go.
     pub(crate) async fn erase_backups(&self, user_id: &UserId) -> Result<(), StoreUnavailable> {
         while let Some(backup) = self.backup(user_id, None)? {
-            match self.delete_backup(user_id, backup.version).await {
-                Err(BackupError::Store(error)) => return Err(error),
-                Ok(()) | Err(_) => {}
+            // Any other error means that it is gone already.
+            if let Err(BackupError::Store(error)) = self.delete_backup(user_id, backup.version).await {
+                return Err(error);
             }
         }
         Ok(())
