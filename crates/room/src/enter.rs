@@ -67,7 +67,8 @@ impl Rooms {
             for id in &ids {
                 match room.known(id).map_err(ReceiveError::from)? {
                     Some(event) if !room.is_rejected(id).map_err(ReceiveError::from)? => holding.push(event),
-                    _ => {}
+                    Some(_) => {}
+                    None => return Err(ReceiveError::Missing { prev: Vec::new(), auth: vec![id.clone()] }.into()),
                 }
             }
             let (before, mut nodes) = self.core.state_made_of(&holding).map_err(ReceiveError::from)?;
@@ -230,7 +231,13 @@ impl Room {
         let mut chunk = Vec::new();
         let mut bytes = 0;
         for event in in_order_of_auth(new) {
-            let why = if self.is_allowed_by_its_auth_events(&event)? { Aside::Outlier } else { Aside::Rejected };
+            let why = match self.is_allowed_by_its_auth_events(&event)? {
+                Some(true) => Aside::Outlier,
+                Some(false) => Aside::Rejected,
+                // Without what allows it there is no verdict, and what has none is not kept: asked for the event later,
+                // we say that it is missing.
+                None => continue,
+            };
             self.remember_pending(&event, why);
             bytes += event.json().len();
             chunk.push((event, why));
@@ -245,22 +252,22 @@ impl Room {
         Ok(commits)
     }
 
-    fn is_allowed_by_its_auth_events(&self, event: &Event) -> Result<bool, ReceiveError> {
+    /// `None` where an auth event is not known.
+    fn is_allowed_by_its_auth_events(&self, event: &Event) -> Result<Option<bool>, ReceiveError> {
         let mut given = Vec::with_capacity(event.auth_events().len());
         for id in event.auth_events() {
             match self.known(id)? {
                 Some(event) => given.push(event),
-                // Nothing that is missing is guessed around.
-                None => return Ok(false),
+                None => return Ok(None),
             }
         }
         let rejected = |id: &EventId| self.is_rejected(id).unwrap_or(true);
         if auth::check_auth_events(self.rules(), event, &given, rejected).is_err() {
-            return Ok(false);
+            return Ok(Some(false));
         }
         match auth::check(self.rules(), event, &Given { room: self, events: &given }) {
-            Ok(()) => Ok(true),
-            Err(error) => error.into_refusal().map(|_| false).map_err(ReceiveError::from),
+            Ok(()) => Ok(Some(true)),
+            Err(error) => error.into_refusal().map(|_| Some(false)).map_err(ReceiveError::from),
         }
     }
 

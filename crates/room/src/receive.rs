@@ -137,7 +137,7 @@ impl Rooms {
 
     /// Keeps events that came as part of a state or an auth chain, without judging their place in the graph. Each must
     /// be allowed by its own auth events, given here or known before; those that are not, and what rests on them, are
-    /// kept as rejected.
+    /// kept as rejected. What cannot be judged, since an auth event is missing, is not kept.
     pub async fn keep_outliers(&self, room: &RoomId, events: Vec<Event>) -> Result<(), ReceiveError> {
         let room = self.room(room)?;
         let commits = room.keep_outliers(events)?;
