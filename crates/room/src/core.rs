@@ -56,11 +56,12 @@ impl Weighter<OwnedEventId, (RoomNo, Arc<Placed>)> for EventWeight {
 
 impl Core {
     pub(crate) fn new(shard: Shard, config: RoomsConfig) -> Self {
-        let half = config.cache_bytes / 2;
+        // Three eighths each for events and for state nodes; the registry's rooms have the rest.
+        let share = config.cache_bytes / 8 * 3;
         let hub = Hub::new(shard.position());
         Self {
-            nodes: NodeCache::new(half),
-            events: Cache::with_weighter((half / 1500).max(16) as usize, half, EventWeight),
+            nodes: NodeCache::new(share),
+            events: Cache::with_weighter((share / 1500).max(16) as usize, share, EventWeight),
             config,
             shard,
             hub,
@@ -160,9 +161,22 @@ impl Core {
         let mut found = Vec::new();
         for row in rows.take(limit) {
             let ((_, order), record) = row?;
-            found.push(Arc::new(placed(order, &record)?));
+            found.push(self.remembered(room, order, &record)?);
         }
         Ok(found)
+    }
+
+    /// The event of a row: the one that is in memory already, or else parsed now and remembered.
+    fn remembered(&self, room: RoomNo, order: Order, record: &EventRecord) -> Result<Arc<Placed>, ReadError> {
+        if let Ok(id) = <&EventId>::try_from(record.event_id.as_str())
+            && let Some((_, known)) = self.events.get(id)
+            && known.order == order
+        {
+            return Ok(known);
+        }
+        let placed = Arc::new(placed(order, record)?);
+        self.remember(room, &placed);
+        Ok(placed)
     }
 
     /// Hashes and signs a draft as this server.

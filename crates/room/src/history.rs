@@ -173,6 +173,7 @@ impl Room {
             txn.on_durable(move |_| {
                 unsettled.settle();
                 room.core.nodes_stored(&nodes);
+                room.raise_floor();
                 let mut pending = room.pending.lock();
                 for id in &ids {
                     pending.remove(id);

@@ -22,6 +22,8 @@ use crate::{
 
 /// Most rooms kept in memory while nobody uses them.
 pub const ROOMS_LOADED_MAX: usize = 20_000;
+/// What a loaded room takes beside what the caches hold of it, as measured with rooms of a dozen events.
+const ROOM_BYTES: u64 = 20_000;
 
 /// The rooms of one domain. Commands and questions start here.
 pub struct Rooms {
@@ -45,10 +47,13 @@ impl Rooms {
         let view = core.shard.view();
         let newest = view.scan(&ROOM_ID, core.domain(), .., Direction::Backward).next().transpose()?;
         drop(view);
+        // A quarter of what the rooms may take, beside the caches of events and of state nodes.
+        let rooms_kept = usize::try_from(core.config.cache_bytes / 4 / ROOM_BYTES).unwrap_or(ROOMS_LOADED_MAX);
+        let rooms_kept = rooms_kept.clamp(64, ROOMS_LOADED_MAX);
         let rooms = Arc::new(Self {
             core,
             loaded: Mutex::new(HashMap::new()),
-            warm: Cache::new(ROOMS_LOADED_MAX),
+            warm: Cache::new(rooms_kept),
             numbers: Cache::new(ROOMS_LOADED_MAX * 2),
             next_no: AtomicU64::new(newest.map_or(1, |(no, _)| no + 1)),
             elsewhere: OnceLock::new(),

@@ -147,7 +147,8 @@ impl Room {
             head: Mutex::new(head),
             pending: Mutex::new(HashMap::new()),
             published: ArcSwap::from_pointee(published),
-            recent: Mutex::new(Recent { floor: order, events: VecDeque::new() }),
+            // Of a room that has nothing on disk yet, everything there will be comes through here.
+            recent: Mutex::new(Recent { floor: if order == 0 { Order::MIN } else { order }, events: VecDeque::new() }),
             locals: RwLock::new(locals),
             typing: Mutex::new(Typing::default()),
             unread: UnreadCounts::default(),
@@ -258,7 +259,32 @@ impl Room {
                 return Ok(found);
             }
         }
-        self.core.timeline_backwards(self.no, after, up_to, limit)
+        let found = self.core.timeline_backwards(self.no(), after, up_to, limit)?;
+        if found.first().is_some_and(|newest| newest.order == self.published().order) {
+            self.fill_recent(&found, (found.len() < limit).then_some(after));
+        }
+        Ok(found)
+    }
+
+    /// What was read from the end of the timeline is kept for the next reader, if nothing is in memory yet. `all_after`:
+    /// it is everything after this order.
+    fn fill_recent(&self, newest_first: &[Arc<Placed>], all_after: Option<Order>) {
+        let mut recent = self.recent.lock();
+        let newest = newest_first.first().map(|placed| placed.order);
+        if !recent.events.is_empty() || newest != Some(recent.floor) {
+            return;
+        }
+        let kept = newest_first.get(..newest_first.len().min(RECENT_EVENTS_MAX)).unwrap_or_default();
+        recent.events.extend(kept.iter().rev().cloned());
+        if let Some(oldest) = kept.last() {
+            recent.floor = all_after.filter(|_| kept.len() == newest_first.len()).unwrap_or(oldest.order - 1);
+        }
+    }
+
+    /// Events came in front of all others: what is in memory is not everything any more.
+    pub(crate) fn raise_floor(&self) {
+        let mut recent = self.recent.lock();
+        recent.floor = recent.floor.max(0);
     }
 
     /// Called by the shard's writer after the sync, in the order of the log.

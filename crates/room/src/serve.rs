@@ -39,6 +39,14 @@ pub struct Template {
 }
 
 impl Rooms {
+    /// An event by its id alone, in whatever room it is.
+    pub fn find_event(&self, id: &EventId) -> Result<Option<(Arc<Room>, Arc<Placed>)>, ReadError> {
+        match self.core.event_in(id)? {
+            Some((no, placed)) => Ok(Some((self.room_by_no(no)?, placed))),
+            None => Ok(None),
+        }
+    }
+
     /// A membership event that lets `user`, of another server, come in, knock or leave, as far as the rules allow it
     /// now. [SS-API §get_matrixfederationv1make_joinroomiduserid]
     pub fn template(&self, room: &Room, user: &UserId, membership: Membership) -> Result<Template, CommandError> {
