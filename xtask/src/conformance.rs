@@ -55,7 +55,7 @@ impl Summary {
 }
 
 const USAGE: &str =
-    "usage: cargo xtask conformance [complement [-run REGEX] [-jobs N] | walks [nio|js|rust]... | hostile [NAME]...]
+    "usage: cargo xtask conformance [complement [-run REGEX] [-jobs N] | walks [nio|js|encryption|rust]... | hostile [NAME]...]
 without a name: all three";
 
 /// `cargo xtask conformance ...`: `args` are what follows that word. Prints as it goes; the caller prints the report.

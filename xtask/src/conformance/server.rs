@@ -47,6 +47,14 @@ impl Server {
         &self.log
     }
 
+    /// Its data folder, as it says when it is ready.
+    pub fn data(&self) -> Result<PathBuf> {
+        let text = fs::read_to_string(&self.log)?;
+        let line = text.lines().find_map(|line| line.trim_start().strip_prefix("Data "));
+        let path = line.and_then(|line| line.split_whitespace().next()).ok_or("koine does not say where its data are")?;
+        Ok(PathBuf::from(path))
+    }
+
     /// Has it ended by itself? Then with what.
     pub fn ended(&mut self) -> Option<String> {
         self.child.try_wait().ok().flatten().map(|status| status.to_string())

@@ -1,6 +1,6 @@
 //! Walks: one program per client library goes through the steps of an ordinary day and stops at the first wrong thing.
 //!
-//! Each gets the address of a fresh koine as its argument, prints one line per step, and exits with 0 when all went well.
+//! Each gets the address of a fresh koine as its argument and its data folder as `KOINE_DATA`, prints one line per step, and exits with 0 when all went well.
 
 use std::env;
 use std::fs;
@@ -13,7 +13,7 @@ use super::{Result, Summary, Yard, install_once, must};
 /// Installs what a walk needs and gives the command that takes it.
 type Prepare = fn(&Yard) -> Result<Command>;
 
-const WALKS: [(&str, Prepare); 3] = [("nio", nio), ("js", js), ("rust", rust)];
+const WALKS: [(&str, Prepare); 4] = [("nio", nio), ("js", js), ("encryption", encryption), ("rust", rust)];
 
 pub fn run(yard: &Yard, names: &[String]) -> Result<Summary> {
     if let Some(unknown) = names.iter().find(|n| WALKS.iter().all(|(w, _)| w != n)) {
@@ -27,7 +27,7 @@ pub fn run(yard: &Yard, names: &[String]) -> Result<Summary> {
         println!("walk {name}");
         let mut walk = prepare(yard)?;
         let mut server = Server::start(yard, &format!("walk-{name}"))?;
-        let status = walk.arg(&server.url).status()?;
+        let status = walk.arg(&server.url).env("KOINE_DATA", server.data()?).status()?;
         if let Some(end) = server.ended() {
             summary
                 .failures
@@ -55,18 +55,28 @@ fn nio(yard: &Yard) -> Result<Command> {
     Ok(walk)
 }
 
-/// matrix-js-sdk. Node looks for packages beside the program, so the program is copied to where they are.
+/// matrix-js-sdk.
 fn js(yard: &Yard) -> Result<Command> {
+    node(yard, "walk.mjs")
+}
+
+/// matrix-js-sdk with its Rust crypto.
+fn encryption(yard: &Yard) -> Result<Command> {
+    node(yard, "encryption.mjs")
+}
+
+/// Node looks for packages beside the program, so the program is copied to where they are.
+fn node(yard: &Yard, program: &str) -> Result<Command> {
     let source = yard.conformance.join("walks/js");
     let home = yard.cached("walk-js")?;
-    for file in ["package.json", "package-lock.json", "walk.mjs"] {
+    for file in ["package.json", "package-lock.json", program] {
         fs::copy(source.join(file), home.join(file))?;
     }
     install_once(&home, &source.join("package-lock.json"), || {
         must(Command::new("npm").args(["ci", "--no-audit", "--no-fund", "--loglevel=error"]).current_dir(&home))
     })?;
     let mut walk = Command::new("node");
-    walk.arg(home.join("walk.mjs"));
+    walk.arg(home.join(program));
     Ok(walk)
 }
 
