@@ -302,7 +302,7 @@ async fn device_lists_tell_of_those_who_share_a_room() {
     upload(&world, &bob, json!({ "device_keys": device_keys(&bob, 7) })).await;
     upload(&world, &carol, json!({ "device_keys": device_keys(&carol, 8) })).await;
     let changed = sync(&world, &alice, Some(&joined)).await;
-    assert_eq!(listed(&changed, "changed"), [bob.user_id.clone()]);
+    assert_eq!(listed(&changed, "changed"), [&*bob.user_id]);
     let range = format!("from={}&to={}", text(&joined, "next_batch"), text(&changed, "next_batch"));
     let told = alice.get(&world, &format!("/v3/keys/changes?{range}")).await.ok();
     assert_eq!(told, json!({ "changed": [bob.user_id], "left": [] }));
@@ -329,10 +329,10 @@ async fn device_lists_tell_of_those_who_share_a_room() {
     let before = sync(&world, &carol, None).await;
     join(&world, &carol, &room).await;
     let came = sync(&world, &carol, Some(&before)).await;
-    assert_eq!(listed(&came, "changed"), [alice.user_id.clone()]);
+    assert_eq!(listed(&came, "changed"), [&*alice.user_id]);
     leave(&world, &carol, &room).await;
     let went = sync(&world, &carol, Some(&came)).await;
-    assert_eq!(listed(&went, "left"), [alice.user_id.clone()]);
+    assert_eq!(listed(&went, "left"), [&*alice.user_id]);
 }
 
 #[tokio::test]
@@ -345,7 +345,7 @@ async fn who_waits_is_woken_by_keys_of_contacts() {
     let path = format!("/v3/sync?timeout=60000&since={}", text(&first, "next_batch"));
     let body = json!({ "device_keys": device_keys(&bob, 1) });
     let (woken, _) = tokio::join!(alice.get(&world, &path), upload(&world, &bob, body));
-    assert_eq!(listed(&woken.ok(), "changed"), [bob.user_id.clone()]);
+    assert_eq!(listed(&woken.ok(), "changed"), [&*bob.user_id]);
 }
 
 #[tokio::test]
@@ -360,7 +360,7 @@ async fn keys_go_with_their_device() {
     let first = sync(&world, &alice, None).await;
     second.post(&world, "/v3/logout", json!({})).await.ok();
     let next = sync(&world, &alice, Some(&first)).await;
-    assert_eq!(listed(&next, "changed"), [bob.user_id.clone()]);
+    assert_eq!(listed(&next, "changed"), [&*bob.user_id]);
     assert_eq!(query(&world, &alice, &bob).await["device_keys"][&bob.user_id], json!({}));
     assert_eq!(claim(&world, &alice, &second).await, Value::Null);
     // A device without keys is nobody's business.

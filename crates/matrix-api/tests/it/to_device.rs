@@ -10,7 +10,7 @@ async fn send(world: &World, from: &Person, txn: &str, messages: Value) {
 }
 
 /// To one device.
-fn to(whom: &Person, content: Value) -> Value {
+fn to(whom: &Person, content: &Value) -> Value {
     json!({ (whom.user_id.as_str()): { (whom.device_id.as_str()): content } })
 }
 
@@ -29,7 +29,7 @@ async fn a_message_comes_until_it_is_acknowledged() {
     let world = World::new();
     let (alice, bob) = (world.person("alice").await, world.person("bob").await);
     let first = sync(&world, &bob, None).await;
-    send(&world, &alice, "1", to(&bob, json!({ "n": 1 }))).await;
+    send(&world, &alice, "1", to(&bob, &json!({ "n": 1 }))).await;
     let told = sync(&world, &bob, Some(&first)).await;
     let expected = json!({ "type": "my.type", "sender": alice.user_id, "content": { "n": 1 } });
     assert_eq!(told["to_device"]["events"], json!([expected]));
@@ -38,7 +38,7 @@ async fn a_message_comes_until_it_is_acknowledged() {
     let next = sync(&world, &bob, Some(&told)).await;
     assert!(next.get("to_device").is_none(), "{next}");
     // Behind the command that threw it away.
-    send(&world, &alice, "2", to(&bob, json!({ "n": 2 }))).await;
+    send(&world, &alice, "2", to(&bob, &json!({ "n": 2 }))).await;
     assert_eq!(numbers(&sync(&world, &bob, Some(&first)).await), [2], "what was acknowledged is gone");
 }
 
@@ -47,7 +47,7 @@ async fn many_messages_come_a_hundred_at_a_time_in_order() {
     let world = World::new();
     let (alice, bob) = (world.person("alice").await, world.person("bob").await);
     for n in 0..250 {
-        send(&world, &alice, &n.to_string(), to(&bob, json!({ "n": n }))).await;
+        send(&world, &alice, &n.to_string(), to(&bob, &json!({ "n": n }))).await;
     }
     let mut seen = Vec::new();
     let mut answer = sync(&world, &bob, None).await;
@@ -74,8 +74,8 @@ async fn a_star_reaches_every_device_and_a_repeated_transaction_none() {
     }
     // Another type or another device is another transaction.
     let path = "/v3/sendToDevice/other.type/same";
-    alice.put(&world, path, json!({ "messages": to(&bob, json!({ "n": 2 })) })).await.ok();
-    send(&world, &second, "same", to(&bob, json!({ "n": 3 }))).await;
+    alice.put(&world, path, json!({ "messages": to(&bob, &json!({ "n": 2 })) })).await.ok();
+    send(&world, &second, "same", to(&bob, &json!({ "n": 3 }))).await;
     assert_eq!(numbers(&sync(&world, &bob, None).await), [1, 2, 3]);
     assert_eq!(numbers(&sync(&world, &second, None).await), [1]);
 }
@@ -86,7 +86,7 @@ async fn who_waits_is_woken_by_a_message() {
     let (alice, bob) = (world.person("alice").await, world.person("bob").await);
     let first = sync(&world, &bob, None).await;
     let path = format!("/v3/sync?timeout=60000&since={}", text(&first, "next_batch"));
-    let (woken, ()) = tokio::join!(bob.get(&world, &path), send(&world, &alice, "1", to(&bob, json!({ "n": 1 }))));
+    let (woken, ()) = tokio::join!(bob.get(&world, &path), send(&world, &alice, "1", to(&bob, &json!({ "n": 1 }))));
     assert_eq!(numbers(&woken.ok()), [1]);
 }
 
@@ -95,11 +95,11 @@ async fn messages_are_bounded_and_well_formed() {
     let world = World::new();
     let (alice, bob) = (world.person("alice").await, world.person("bob").await);
     let refused = async |body: Value| alice.put(&world, "/v3/sendToDevice/my.type/1", body).await;
-    assert_eq!(refused(json!({ "messages": to(&bob, json!("text")) })).await.error(), (400, "M_BAD_JSON"));
+    assert_eq!(refused(json!({ "messages": to(&bob, &json!("text")) })).await.error(), (400, "M_BAD_JSON"));
     assert_eq!(refused(json!({ "messages": { "nobody": {} } })).await.error(), (400, "M_BAD_JSON"));
     assert_eq!(refused(json!({})).await.error(), (400, "M_BAD_JSON"));
     let large = json!({ "text": "x".repeat(70_000) });
-    assert_eq!(refused(json!({ "messages": to(&bob, large) })).await.error(), (413, "M_TOO_LARGE"));
+    assert_eq!(refused(json!({ "messages": to(&bob, &large) })).await.error(), (413, "M_TOO_LARGE"));
     let long = format!("/v3/sendToDevice/{}/1", "t".repeat(300));
     let answer = alice.put(&world, &long, json!({ "messages": {} })).await;
     assert_eq!(answer.error(), (400, "M_INVALID_PARAM"));
