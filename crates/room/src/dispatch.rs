@@ -92,7 +92,9 @@ fn deliver(rooms: &Rooms, position: Position, entry: &LogEntry) -> Result<(), Re
             hub.deliver(about.as_deref().into_iter(), subject, position);
             room.for_local_joined(|joined| hub.deliver(joined, subject, position));
         }
-        Kind::Forget | Kind::PrivateReceipt => hub.deliver(about.as_deref().into_iter(), subject, position),
+        Kind::Forget | Kind::PrivateReceipt | Kind::Member => {
+            hub.deliver(about.as_deref().into_iter(), subject, position)
+        }
     }
     Ok(())
 }

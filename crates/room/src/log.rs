@@ -18,12 +18,16 @@ pub enum Kind {
     Forget = 3,
     /// A receipt that is its reader's own business. Body: the reader.
     PrivateReceipt = 4,
+    /// A member came or went by the resolution of branches, beside the one that the event is about. Body: the member.
+    Member = 5,
 }
 
 impl Kind {
     /// The kind of an entry, if it is one of the rooms'.
     pub fn of(kind: u8) -> Option<Self> {
-        [Self::Event, Self::Receipt, Self::Forget, Self::PrivateReceipt].into_iter().find(|known| *known as u8 == kind)
+        [Self::Event, Self::Receipt, Self::Forget, Self::PrivateReceipt, Self::Member]
+            .into_iter()
+            .find(|known| *known as u8 == kind)
     }
 }
 

@@ -61,6 +61,10 @@ pub(crate) const SERVER: Table<(RoomNo, String), u64> = Table::new("room.server"
 pub(crate) const REDACTION: Table<(RoomNo, String), String> = Table::new("room.redaction", Space::Index, 0x24);
 /// (room, local user) → what an inviting server told of the room, as a JSON list.
 pub(crate) const SHOWN: Table<(RoomNo, String), String> = Table::new("room.shown", Space::Index, 0x23);
+/// number → something that was reported to the operator.
+pub(crate) const REPORT: Table<u64, ReportRecord> = Table::new("room.report", Space::Index, 0x2e);
+/// 0 → the number that the next report will have.
+pub(crate) const REPORT_NEXT: Table<u8, u64> = Table::new("room.report_next", Space::Index, 0x2f);
 /// (room, user) → unread counts up to an order; a cache that can be made again from the timeline.
 pub(crate) const UNREAD: Table<(RoomNo, String), UnreadRecord> = Table::new("room.unread", Space::Ephemeral, 0x1f);
 
@@ -290,7 +294,25 @@ pub struct ThreadUnread {
     pub highlight: u64,
 }
 
+/// Something that was reported to the operator. [CS-API §reporting-content]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReportRecord {
+    /// When, in milliseconds since the epoch.
+    pub ts: u64,
+    /// Who reports.
+    pub reporter: String,
+    /// The room, where a room or an event is reported.
+    pub room_id: Option<String>,
+    /// The event, where one is reported.
+    pub event_id: Option<String>,
+    /// The person, where one is reported.
+    pub user_id: Option<String>,
+    /// Why, as the reporter says.
+    pub reason: String,
+}
+
 koine_store::stored!(
+    ReportRecord,
     RoomRecord,
     HeadRecord,
     EventRecord,

@@ -417,7 +417,11 @@ impl Room {
                 txn.delete(&RELATION, domain, &(no, parent.to_string(), target.order));
             }
         }
-        for change in &staged.members {
+        for (place, change) in staged.members.iter().enumerate() {
+            if place > 0 {
+                let body = Bytes::copy_from_slice(change.user.as_bytes());
+                txn.append(LogEntry { domain, subject: log::room_subject(no), kind: Kind::Member as u8, body });
+            }
             self.write_member(txn, change, order, locals);
         }
         order

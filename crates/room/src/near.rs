@@ -1,0 +1,79 @@
+//! The event next to a moment, for who wants to jump to a day. [CS-API §get_matrixclientv1roomsroomidtimestamp_to_event]
+//!
+//! Events stand in the order of their arrival, which is nearly that of their moments. So the place is found by halving
+//! the timeline, and the events around it decide: those of a server whose clock is far off may be missed.
+
+use std::sync::Arc;
+
+use koine_store::Direction;
+use ruma_common::MilliSecondsSinceUnixEpoch;
+
+use crate::{
+    error::ReadError,
+    room::{Placed, Room},
+    tables::Order,
+    timeline::Span,
+    visibility::Viewer,
+};
+
+/// Events looked at on the other side of the place, where clocks that are a little off put them.
+const STRAY_LOOK_MAX: usize = 100;
+/// Events of the right side among which the nearest is chosen.
+const NEAR_LOOK_MAX: usize = 100;
+
+impl Room {
+    /// The event nearest to a moment, in one direction of time, that the viewer may see. Of several at the same moment
+    /// the one that is first in that direction.
+    ///
+    /// # Errors
+    /// `NotJoined` for who may not read the room.
+    pub fn event_near_for(
+        &self,
+        viewer: &mut Viewer<'_>,
+        moment: MilliSecondsSinceUnixEpoch,
+        direction: Direction,
+    ) -> Result<Option<Arc<Placed>>, ReadError> {
+        let newest = viewer.newest()?;
+        let fits = |placed: &Placed| match direction {
+            Direction::Forward => placed.event.origin_server_ts() >= moment,
+            Direction::Backward => placed.event.origin_server_ts() <= moment,
+        };
+        let place = self.place_of_moment(newest, |placed| match direction {
+            Direction::Forward => !fits(placed),
+            Direction::Backward => fits(placed),
+        })?;
+        let span = Span { from: Some(place), to: None, direction, limit: NEAR_LOOK_MAX };
+        let mut found = self.page(span, newest, |placed| Ok(fits(placed) && viewer.may_see(placed)?))?.events;
+        let strays = match direction {
+            Direction::Forward => self.newest(Order::MIN, place, STRAY_LOOK_MAX)?,
+            Direction::Backward => self.events_between(place, newest, STRAY_LOOK_MAX, Direction::Forward)?,
+        };
+        for placed in strays.into_iter().filter(|placed| fits(placed)) {
+            if viewer.may_see(&placed)? {
+                found.push(placed);
+            }
+        }
+        let key = |placed: &Arc<Placed>| (placed.event.origin_server_ts(), placed.order);
+        Ok(match direction {
+            Direction::Forward => found.into_iter().min_by_key(key),
+            Direction::Backward => found.into_iter().max_by_key(key),
+        })
+    }
+
+    /// The place after the last event of which `is_before` holds, if events were in the order of their moments.
+    fn place_of_moment(&self, newest: Order, is_before: impl Fn(&Placed) -> bool) -> Result<Order, ReadError> {
+        let Some(first) = self.events_between(Order::MIN, newest, 1, Direction::Forward)?.pop() else {
+            return Ok(newest);
+        };
+        // Everything up to `low` is before, everything above `high` is not.
+        let (mut low, mut high) = (first.order - 1, newest);
+        while low < high {
+            let middle = low + (high - low + 1) / 2;
+            match self.newest(low, middle, 1)?.pop() {
+                Some(placed) if !is_before(&placed) => high = placed.order - 1,
+                _ => low = middle,
+            }
+        }
+        Ok(low)
+    }
+}
