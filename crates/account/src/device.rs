@@ -13,6 +13,9 @@ use crate::{
     tables::{DEVICE, DeviceRecord, TOKEN},
 };
 
+/// How many devices are deleted in one command: with each go thousands of rows, if its postbox was full.
+const DELETED_AT_ONCE: usize = 8;
+
 /// A device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Device {
@@ -89,6 +92,17 @@ impl Accounts {
 
     /// Deletes devices; their tokens are worth nothing from then on. Those that are not there are passed over.
     pub async fn delete_devices(
+        &self,
+        user_id: &UserId,
+        device_ids: Vec<OwnedDeviceId>,
+    ) -> Result<(), StoreUnavailable> {
+        for few in device_ids.chunks(DELETED_AT_ONCE) {
+            self.delete_few_devices(user_id, few.to_vec()).await?;
+        }
+        Ok(())
+    }
+
+    async fn delete_few_devices(
         &self,
         user_id: &UserId,
         device_ids: Vec<OwnedDeviceId>,

@@ -412,7 +412,8 @@ mod tests {
             session_data: String::new(),
         };
         // From worst to best.
-        let order = [key(false, 3, 0), key(false, 2, 9), key(false, 2, 1), key(true, 9, 9), key(true, 9, 1), key(true, 0, 5)];
+        let order =
+            [key(false, 3, 0), key(false, 2, 9), key(false, 2, 1), key(true, 9, 9), key(true, 9, 1), key(true, 0, 5)];
         for (rank, old) in order.iter().enumerate() {
             for (other, new) in order.iter().enumerate() {
                 assert_eq!(is_better(new, old), other > rank, "{new:?} for {old:?}");

@@ -51,12 +51,7 @@ impl Accounts {
         self.key(signer).map_or_else(|| Ok(Vec::new()), |localpart| self.changed(localpart, after, up_to))
     }
 
-    fn changed(
-        &self,
-        audience: &str,
-        after: Position,
-        up_to: Position,
-    ) -> Result<Vec<OwnedUserId>, StoreUnavailable> {
+    fn changed(&self, audience: &str, after: Position, up_to: Position) -> Result<Vec<OwnedUserId>, StoreUnavailable> {
         let range = KeyRange::prefix(&(audience,)).after(&(audience, after.0)).through(&(audience, up_to.0));
         let view = self.shard.view();
         let rows = view.scan(&CHANGED_AT, self.domain, range, Direction::Forward);

@@ -182,8 +182,7 @@ impl Library<'_> {
     fn device(&self, device_id: String, json: &str) -> Result<(String, CanonicalJsonObject), StoreUnavailable> {
         let mut keys = signed::parse(json)?;
         self.add_signatures(&mut keys, &device_id)?;
-        let record =
-            self.view.get(&DEVICE, self.accounts.domain, &(self.user_id.localpart(), device_id.as_str()))?;
+        let record = self.view.get(&DEVICE, self.accounts.domain, &(self.user_id.localpart(), device_id.as_str()))?;
         let mut unsigned = CanonicalJsonObject::new();
         if let Some(name) = record.and_then(|record| record.display_name) {
             unsigned.insert("device_display_name".to_owned(), name.into());

@@ -28,8 +28,8 @@ pub use backup::{
     KeyScope, SESSION_DATA_BYTES_MAX,
 };
 pub use cross_signing::{CrossSigningKeys, UploadCrossSigningError};
-pub(crate) use device::forget_device;
 pub use device::DeviceState;
+pub(crate) use device::forget_device;
 pub use device_keys::{DEVICE_KEYS_BYTES_MAX, KeyUpload, UploadKeysError, UserKeys};
 pub use one_time::{ALGORITHMS_MAX, CLAIMS_MAX, Claim, ClaimedKey, ONE_TIME_KEY_BYTES_MAX, ONE_TIME_KEYS_MAX};
 pub use signatures::{SIGNATURES_MAX, SignatureRefused, SignedObjects};

@@ -158,8 +158,7 @@ impl Desk {
         if user_id.server_name().as_str() != self.server {
             return Ok(None);
         }
-        let json: Result<_, StoreError> =
-            txn.get(&CROSS_SIGNING, self.domain, &(user_id.localpart(), usage.as_str()));
+        let json: Result<_, StoreError> = txn.get(&CROSS_SIGNING, self.domain, &(user_id.localpart(), usage.as_str()));
         json?.map(|json| signed::parse(&json)).transpose()
     }
 
@@ -170,8 +169,13 @@ impl Desk {
     }
 
     /// Those of the signer's devices whose signatures the object carries.
-    fn signing_devices(&self, txn: &mut Txn, object: &CanonicalJsonObject) -> Result<Vec<SigningKey>, StoreUnavailable> {
-        let signatures = object.get("signatures").and_then(|all| all.as_object()?.get(self.signer.as_str())?.as_object());
+    fn signing_devices(
+        &self,
+        txn: &mut Txn,
+        object: &CanonicalJsonObject,
+    ) -> Result<Vec<SigningKey>, StoreUnavailable> {
+        let signatures =
+            object.get("signatures").and_then(|all| all.as_object()?.get(self.signer.as_str())?.as_object());
         let mut devices = Vec::new();
         for id in signatures.into_iter().flat_map(|signatures| signatures.keys()).take(SIGNATURES_MAX) {
             let Some(device_id) = id.strip_prefix("ed25519:") else { continue };

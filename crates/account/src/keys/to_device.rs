@@ -131,11 +131,7 @@ impl Accounts {
     }
 
     /// One copy for each device.
-    fn copies(
-        &self,
-        sender: &UserId,
-        sent: ToDevice,
-    ) -> Result<BTreeMap<OwnedUserId, Vec<Copy>>, SendToDeviceError> {
+    fn copies(&self, sender: &UserId, sent: ToDevice) -> Result<BTreeMap<OwnedUserId, Vec<Copy>>, SendToDeviceError> {
         let mut copies: BTreeMap<OwnedUserId, Vec<Copy>> = BTreeMap::new();
         let (mut devices, mut bytes) = (0, 0);
         let kind = serde_json::Value::from(sent.kind);
@@ -236,8 +232,7 @@ fn deliver(txn: &mut Txn, domain: DomainId, user_id: &UserId, copies: Vec<Copy>)
             tracing::warn!(%user_id, device_id, "a postbox is full: a message to the device is lost");
             continue;
         }
-        let position =
-            *position.get_or_insert_with(|| txn.append(log::entry(domain, user_id, Kind::ToDevice, "")));
+        let position = *position.get_or_insert_with(|| txn.append(log::entry(domain, user_id, Kind::ToDevice, "")));
         state.messages += 1;
         state.bytes = bytes;
         txn.put(&DEVICE_STATE, domain, &key, &state);

@@ -2,6 +2,7 @@
 
 mod account_data;
 mod interaction;
+mod keys;
 mod profiles;
 mod sessions;
 mod users;
