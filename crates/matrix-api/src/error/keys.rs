@@ -26,9 +26,7 @@ impl From<UploadCrossSigningError> for Error {
         match error {
             Refused::NoMasterKey => Self::missing_param(sentence(&error)),
             Refused::Malformed(..) => Self::invalid_param(sentence(&error)),
-            Refused::InvalidSignature(_) => {
-                Self::new(StatusCode::BAD_REQUEST, "M_INVALID_SIGNATURE", sentence(&error))
-            }
+            Refused::InvalidSignature(_) => Self::new(StatusCode::BAD_REQUEST, "M_INVALID_SIGNATURE", sentence(&error)),
             Refused::KeyIdInUse(_) | Refused::ProofNeeded | Refused::UnknownUser => Self::forbidden(sentence(&error)),
             Refused::Store(error) => error.into(),
         }

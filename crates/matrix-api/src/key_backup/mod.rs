@@ -12,10 +12,8 @@ use crate::Endpoints;
 
 pub(crate) fn endpoints(endpoints: &mut Endpoints) {
     endpoints.add::<ruma::create_backup_version::v3::Request, _, _>("matrix.key_backup.create", versions::create);
-    endpoints.add::<ruma::get_latest_backup_info::v3::Request, _, _>(
-        "matrix.key_backup.get_newest",
-        versions::get_newest,
-    );
+    endpoints
+        .add::<ruma::get_latest_backup_info::v3::Request, _, _>("matrix.key_backup.get_newest", versions::get_newest);
     endpoints.add::<ruma::get_backup_info::v3::Request, _, _>("matrix.key_backup.get", versions::get);
     endpoints.add::<ruma::update_backup_version::v3::Request, _, _>("matrix.key_backup.update", versions::update);
     endpoints.add::<ruma::delete_backup_version::v3::Request, _, _>("matrix.key_backup.delete", versions::delete);
@@ -37,10 +35,8 @@ pub(crate) fn endpoints(endpoints: &mut Endpoints) {
         "matrix.key_backup.get_key",
         room_keys::get_session,
     );
-    endpoints.add::<ruma::delete_backup_keys::v3::Request, _, _>(
-        "matrix.key_backup.delete_keys",
-        room_keys::delete_all,
-    );
+    endpoints
+        .add::<ruma::delete_backup_keys::v3::Request, _, _>("matrix.key_backup.delete_keys", room_keys::delete_all);
     endpoints.add::<ruma::delete_backup_keys_for_room::v3::Request, _, _>(
         "matrix.key_backup.delete_keys_of_room",
         room_keys::delete_room,

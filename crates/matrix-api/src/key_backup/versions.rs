@@ -66,10 +66,7 @@ pub async fn update(
     Ok(Empty)
 }
 
-pub async fn delete(
-    State(api): State<Api>,
-    call: Loose<delete_backup_version::v3::Request, NoBody>,
-) -> Result<Empty> {
+pub async fn delete(State(api): State<Api>, call: Loose<delete_backup_version::v3::Request, NoBody>) -> Result<Empty> {
     let who: &User = &call.who;
     api.accounts.delete_backup(&who.user_id, named(&call.path)?).await?;
     Ok(Empty)

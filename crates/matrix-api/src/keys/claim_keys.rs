@@ -32,7 +32,11 @@ pub async fn claim_keys(State(api): State<Api>, call: Loose<v3::Request, Body>) 
     for (user_id, devices) in call.body.one_time_keys {
         if failures.is_ours(&api, &user_id) {
             let of_user = devices.into_iter();
-            claims.extend(of_user.map(|(device_id, algorithm)| Claim { user_id: user_id.clone(), device_id, algorithm }));
+            claims.extend(of_user.map(|(device_id, algorithm)| Claim {
+                user_id: user_id.clone(),
+                device_id,
+                algorithm,
+            }));
         }
     }
     if claims.len() > CLAIMS_MAX {

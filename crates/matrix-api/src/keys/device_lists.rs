@@ -26,22 +26,25 @@ impl DeviceLists {
     }
 
     /// What changed for `user` after `since`. `rooms` are those of the user where something happened, with the user's
-    /// membership; `keys` is whether anybody's keys may have changed.
+    /// membership; `keys` is whether keys of contacts or what is the user's own may have changed, so that nothing is
+    /// looked for in vain.
     pub(crate) fn between(
         api: &Api,
         user: &UserId,
         (since, now): (SyncToken, SyncToken),
         rooms: &[(RoomNo, MembershipRecord)],
-        mut keys: bool,
+        keys: bool,
     ) -> Result<Self> {
         let mut lists = Self::default();
+        let mut is_anybody_back = false;
         for (no, record) in rooms {
             // Who went, changed their keys and came back was none of the user's contacts when the keys changed.
-            keys |= lists.add_moves(api, user, (since.order(), now.order()), *no, record)?;
+            is_anybody_back |= lists.add_moves(api, user, (since.order(), now.order()), *no, record)?;
         }
         lists.changed.remove(user);
         lists.left.remove(user);
-        let changed = if keys { api.accounts.keys_changed(since.position, now.position)? } else { Vec::new() };
+        let changed =
+            if keys || is_anybody_back { api.accounts.keys_changed(since.position, now.position)? } else { Vec::new() };
         if !changed.is_empty() || !lists.left.is_empty() {
             let mut contacts = api.rooms.contacts(user)?;
             for other in changed {
@@ -56,7 +59,9 @@ impl DeviceLists {
             }
         }
         // Somebody whose keys one signed oneself, on another device. [CS-API §post_matrixclientv3keyssignaturesupload]
-        lists.changed.extend(api.accounts.signatures_changed(user, since.position, now.position)?);
+        if keys {
+            lists.changed.extend(api.accounts.signatures_changed(user, since.position, now.position)?);
+        }
         Ok(lists)
     }
 

@@ -24,8 +24,11 @@ pub struct Body {
 
 pub async fn upload_cross_signing(State(api): State<Api>, call: Loose<v3::Request, Body>) -> Result<Empty> {
     let Body { auth, master_key: master, self_signing_key: self_signing, user_signing_key: user_signing } = call.body;
-    let keys =
-        || CrossSigningKeys { master: master.clone(), self_signing: self_signing.clone(), user_signing: user_signing.clone() };
+    let keys = || CrossSigningKeys {
+        master: master.clone(),
+        self_signing: self_signing.clone(),
+        user_signing: user_signing.clone(),
+    };
     let user_id = &call.who.user_id;
     match api.accounts.upload_cross_signing(user_id, keys(), false).await {
         Err(UploadCrossSigningError::ProofNeeded) => {}

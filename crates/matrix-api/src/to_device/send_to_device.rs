@@ -22,10 +22,7 @@ pub struct Body {
     messages: BTreeMap<OwnedUserId, BTreeMap<String, Box<RawValue>>>,
 }
 
-pub async fn send_to_device(
-    State(api): State<Api>,
-    call: Loose<v3::Request, Body, BODY_BYTES_MAX>,
-) -> Result<Empty> {
+pub async fn send_to_device(State(api): State<Api>, call: Loose<v3::Request, Body, BODY_BYTES_MAX>) -> Result<Empty> {
     let [kind, txn_id] = <[String; 2]>::try_from(call.path).map_err(|_| Error::unrecognized())?;
     let mut messages = Vec::new();
     for (user_id, devices) in call.body.messages {

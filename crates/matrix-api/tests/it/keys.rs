@@ -126,7 +126,9 @@ async fn what_are_no_keys_or_anothers_is_refused() {
     assert_eq!(refused(json!({ "device_keys": device_keys(&alice, 1) })).await.error(), (400, "M_INVALID_PARAM"));
     let bare = json!({ "user_id": bob.user_id, "device_id": bob.device_id });
     assert_eq!(refused(json!({ "device_keys": bare })).await.error(), (400, "M_BAD_JSON"));
-    for bad in [json!({ "nocolon": {} }), json!({ "a:b": 7 }), json!({ ":b": {} }), json!([]), json!({ "a:b": { "x": 0.5 } })] {
+    for bad in
+        [json!({ "nocolon": {} }), json!({ "a:b": 7 }), json!({ ":b": {} }), json!([]), json!({ "a:b": { "x": 0.5 } })]
+    {
         assert_eq!(refused(json!({ "one_time_keys": bad })).await.error(), (400, "M_BAD_JSON"), "{bad}");
     }
     let two = json!({ "a:1": "x", "a:2": "y" });
@@ -164,7 +166,8 @@ async fn one_time_keys_are_given_out_once_in_the_order_of_uploading() {
 async fn hundreds_who_claim_at_once_get_a_key_each() {
     let world = World::new();
     let (alice, bob) = (world.person("alice").await, world.person("bob").await);
-    let keys: serde_json::Map<_, _> = (0..100).map(|n| (format!("signed_curve25519:{n}"), json!({ "key": n }))).collect();
+    let keys: serde_json::Map<_, _> =
+        (0..100).map(|n| (format!("signed_curve25519:{n}"), json!({ "key": n }))).collect();
     upload(&world, &alice, json!({ "one_time_keys": keys })).await;
     let mut given = BTreeSet::new();
     let mut empty = 0;
@@ -252,11 +255,17 @@ async fn signatures_are_checked_and_shown_to_whom_they_concern() {
     let (user_signing, user_signing_public) = pair(12);
     let (device, _) = pair(19);
     let (alices_master, bobs_master) = (pair(10).1, pair(20).1);
-    let sign = |object: Value, id: &str, key: &SigningKey| signed(object, &alice.user_id, &format!("ed25519:{id}"), key);
+    let sign =
+        |object: Value, id: &str, key: &SigningKey| signed(object, &alice.user_id, &format!("ed25519:{id}"), key);
     let own_device = sign(device_keys(&alice, 19), &self_signing_public, &self_signing);
     let own_master = sign(cross_signing_key(&alice, "master", 10), &alice.device_id, &device);
     let bob_by_alice = sign(cross_signing_key(&bob, "master", 20), &user_signing_public, &user_signing);
-    let forged = signed(cross_signing_key(&bob, "master", 20), &alice.user_id, &format!("ed25519:{user_signing_public}"), &device);
+    let forged = signed(
+        cross_signing_key(&bob, "master", 20),
+        &alice.user_id,
+        &format!("ed25519:{user_signing_public}"),
+        &device,
+    );
     let answer = alice.post(&world, "/v3/keys/signatures/upload", json!({
         (alice.user_id.as_str()): { (alice.device_id.as_str()): own_device, (alices_master.as_str()): own_master, "unknown": own_master },
         (bob.user_id.as_str()): { (bobs_master.as_str()): forged },
@@ -356,7 +365,12 @@ async fn keys_go_with_their_device() {
     join(&world, &bob, &room).await;
     let second = world.log_in("bob").await;
     let one = json!({ "signed_curve25519:1": { "key": "1" } });
-    upload(&world, &second, json!({ "device_keys": device_keys(&second, 1), "one_time_keys": one, "fallback_keys": one })).await;
+    upload(
+        &world,
+        &second,
+        json!({ "device_keys": device_keys(&second, 1), "one_time_keys": one, "fallback_keys": one }),
+    )
+    .await;
     let first = sync(&world, &alice, None).await;
     second.post(&world, "/v3/logout", json!({})).await.ok();
     let next = sync(&world, &alice, Some(&first)).await;
