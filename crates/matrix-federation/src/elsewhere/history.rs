@@ -1,0 +1,84 @@
+//! History from before our people came, asked of who was there.
+//! [SS-API §backfilling-and-retrieving-missing-events]
+
+use std::sync::Arc;
+
+use http::Method;
+use koine_graph::Event;
+use koine_room::{CommandError, Room};
+use ruma_common::{OwnedEventId, OwnedServerName};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::{SERVERS_TRIED_MAX, refused};
+use crate::{Federation, acl, peers::segment};
+
+/// Most events asked for at once.
+const PAGE_MAX: usize = 100;
+
+#[derive(Deserialize)]
+struct Page {
+    pdus: Vec<Box<RawValue>>,
+}
+
+impl Federation {
+    /// Fetches a stretch of history before the oldest events that we have; whether there was any.
+    pub(super) async fn fetch_history(&self, room: &Arc<Room>, limit: usize) -> Result<bool, CommandError> {
+        let edge = room.history_edge()?;
+        if edge.is_empty() {
+            return Ok(false);
+        }
+        let mut servers: Vec<OwnedServerName> = room.servers()?;
+        servers.retain(|server| server != self.server_name() && acl::allows(room, server).unwrap_or(false));
+        // Who made the room, or the oldest event that we know, has the longest memory.
+        if let Some(oldest) = edge.first().and_then(|id| room.event(id).ok().flatten()) {
+            let first = oldest.event.sender().server_name().to_owned();
+            servers.sort_by_key(|server| *server != first);
+        }
+        let mut failure = None;
+        for server in servers.iter().take(SERVERS_TRIED_MAX) {
+            match self.fetch_history_from(server, room, &edge, limit.clamp(1, PAGE_MAX)).await {
+                Ok(true) => return Ok(true),
+                Ok(false) => {}
+                Err(error) => failure = Some(error),
+            }
+        }
+        match failure {
+            Some(error) => Err(error),
+            None => Ok(false),
+        }
+    }
+
+    async fn fetch_history_from(
+        &self,
+        server: &OwnedServerName,
+        room: &Arc<Room>,
+        edge: &[OwnedEventId],
+        limit: usize,
+    ) -> Result<bool, CommandError> {
+        let from = edge.iter().map(|id| format!("v={}", segment(id.as_str()))).collect::<Vec<_>>().join("&");
+        let limit = limit + edge.len();
+        let path = format!("/_matrix/federation/v1/backfill/{}?{from}&limit={limit}", segment(room.id().as_str()));
+        let page: Page = self.ask(server, (Method::GET, &path), None).await.map_err(|error| refused(&error))?;
+        let raw = page.pdus.into_iter().take(limit).collect();
+        let (events, _) = self.check_many(room.rules(), raw).await;
+        let new = |event: &Event| {
+            let known = room.event(event.event_id()).ok().flatten();
+            event.room_id() == room.id() && known.is_none_or(|placed| placed.is_outlier())
+        };
+        let mut events: Vec<Event> = events.into_iter().filter(new).collect();
+        events.sort_by_key(Event::depth);
+        let Some(oldest) = events.first() else { return Ok(false) };
+        let gate = self.gates().pass(room.id()).await;
+        let state = match oldest.is("m.room.create", "") {
+            true => Vec::new(),
+            false => self.fetch_state(server, room, oldest.event_id()).await.map_err(|error| {
+                tracing::debug!(peer = %server, room_id = %room.id(), reason = %error, "no state before history");
+                CommandError::NotReachable
+            })?,
+        };
+        let kept = self.rooms().keep_history(room.id(), events, &state).await;
+        drop(gate);
+        kept.map(|count| count > 0).map_err(|error| CommandError::Damaged(error.to_string()))
+    }
+}

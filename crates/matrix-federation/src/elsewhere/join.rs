@@ -1,0 +1,218 @@
+//! Coming into a room through a server that is in it, and asking to be let in.
+//! [SS-API §joining-rooms] [SS-API §knocking-upon-a-room]
+
+use std::collections::HashMap;
+
+use base64::Engine as _;
+use http::Method;
+use koine_graph::{Draft, Event, Legacy, RoomVersionRules};
+use koine_room::{CommandError, Entry, Wish};
+use ruma_common::{EventId, OwnedEventId, OwnedServerName, RoomVersionId};
+use serde::Deserialize;
+use serde_json::{Value, value::RawValue, value::to_raw_value};
+
+use super::{SERVERS_TRIED_MAX, Template, content, refused, worse};
+use crate::{
+    Federation, PeerError,
+    peers::{Bounds, parse, segment},
+};
+
+/// Bounds of the answer that is a whole room.
+const ROOM_BOUNDS: Bounds = Bounds { bytes: 512 * 1024 * 1024, time: std::time::Duration::from_secs(600), urgent: true };
+
+#[derive(Deserialize)]
+struct Joined {
+    auth_chain: Vec<Box<RawValue>>,
+    state: Vec<Box<RawValue>>,
+    event: Option<Box<RawValue>>,
+    #[serde(default)]
+    members_omitted: bool,
+}
+
+impl Federation {
+    pub(super) async fn join_through(&self, wish: Wish<'_>) -> Result<(), CommandError> {
+        let mut failure = None;
+        for server in wish.via.iter().filter(|server| *server != self.server_name()).take(SERVERS_TRIED_MAX) {
+            // What comes meanwhile waits until the room is there.
+            let gate = self.gates().pass(wish.room).await;
+            match self.join_at(server, &wish).await {
+                Ok(()) => return Ok(()),
+                Err(error) => {
+                    tracing::debug!(peer = %server, room_id = %wish.room, reason = %error, "a server did not let us in");
+                    failure = worse(failure, error);
+                }
+            }
+            drop(gate);
+        }
+        Err(failure.unwrap_or(CommandError::NotReachable))
+    }
+
+    async fn join_at(&self, server: &OwnedServerName, wish: &Wish<'_>) -> Result<(), CommandError> {
+        let template = self.ask_for_template(server, ("make_join", wish)).await.map_err(|error| refused(&error))?;
+        let version = template.room_version.clone();
+        let rules = supported(&version)?;
+        let event = self.fill(&rules, &template, wish, "join")?;
+        let path = format!(
+            "/_matrix/federation/v2/send_join/{}/{}?omit_members=false",
+            segment(wish.room.as_str()),
+            segment(event.event_id().as_str())
+        );
+        let answer = self.ask_bytes(server, (Method::PUT, &path), Some(event.json()), ROOM_BOUNDS).await;
+        let joined: Joined = answer.and_then(|answer| parse(&answer)).map_err(|error| refused(&error))?;
+        if joined.members_omitted {
+            return Err(unusable("it left members out, which nobody asked for"));
+        }
+        let event = match &joined.event {
+            // With the signature of who vouches for us. [SS-API §restricted-rooms]
+            Some(signed) => {
+                let signed = self.check(&rules, signed).await.map_err(|error| unusable(&error.to_string()))?;
+                if signed.event_id() == event.event_id() { signed } else { event }
+            }
+            None => event,
+        };
+        let told = joined.state.len();
+        let (state, refused_state) = self.check_many(&rules, joined.state).await;
+        let (auth_chain, _) = self.check_many(&rules, joined.auth_chain).await;
+        tracing::debug!(peer = %server, room_id = %wish.room, told, refused = refused_state, "the state of a room");
+        check_room(&state, wish, &version)?;
+        let entry = Entry { room_id: wish.room.to_owned(), version, event, state, auth_chain };
+        self.rooms().enter(entry).await.map_err(|error| match error {
+            koine_room::EnterError::Refused(refusal) => CommandError::Refused(refusal),
+            other => CommandError::Forbidden(other.to_string()),
+        })
+    }
+
+    pub(super) async fn knock_through(&self, wish: Wish<'_>) -> Result<(), CommandError> {
+        let mut failure = None;
+        for server in wish.via.iter().filter(|server| *server != self.server_name()).take(SERVERS_TRIED_MAX) {
+            let gate = self.gates().pass(wish.room).await;
+            match self.knock_at(server, &wish).await {
+                Ok(()) => return Ok(()),
+                Err(error) => failure = worse(failure, error),
+            }
+            drop(gate);
+        }
+        Err(failure.unwrap_or(CommandError::NotReachable))
+    }
+
+    async fn knock_at(&self, server: &OwnedServerName, wish: &Wish<'_>) -> Result<(), CommandError> {
+        #[derive(Deserialize, Default)]
+        #[serde(default)]
+        struct Knocked {
+            knock_room_state: Vec<Box<RawValue>>,
+        }
+        let template = self.ask_for_template(server, ("make_knock", wish)).await.map_err(|error| refused(&error))?;
+        let rules = supported(&template.room_version)?;
+        let event = self.fill(&rules, &template, wish, "knock")?;
+        let path = format!(
+            "/_matrix/federation/v1/send_knock/{}/{}",
+            segment(wish.room.as_str()),
+            segment(event.event_id().as_str())
+        );
+        let knocked: Result<Knocked, PeerError> = self.ask(server, (Method::PUT, &path), Some(event.json())).await;
+        let knocked = knocked.map_err(|error| refused(&error))?;
+        let shown = crate::serve::stripped(&rules, wish.room, &knocked.knock_room_state);
+        self.rooms()
+            .invited(&template.room_version, event, shown)
+            .await
+            .map_err(|error| CommandError::Forbidden(error.to_string()))
+    }
+
+    /// The event that a template becomes: ours, about ours, saying what we want it to say.
+    pub(super) fn fill(
+        &self,
+        rules: &RoomVersionRules,
+        template: &Template,
+        wish: &Wish<'_>,
+        membership: &str,
+    ) -> Result<Event, CommandError> {
+        let field = |name: &str| template.event.get(name);
+        let is = |name: &str, wanted: &str| field(name).and_then(Value::as_str) == Some(wanted);
+        if !is("sender", wish.user.as_str())
+            || !is("state_key", wish.user.as_str())
+            || !is("room_id", wish.room.as_str())
+            || !is("type", "m.room.member")
+        {
+            return Err(unusable("its template is about something else"));
+        }
+        let mut hashes = HashMap::new();
+        let content = content(template, wish, membership);
+        let draft = Draft {
+            room_id: Some(wish.room.to_owned()),
+            sender: wish.user.to_owned(),
+            kind: "m.room.member".to_owned(),
+            state_key: Some(wish.user.to_string()),
+            content: to_raw_value(&content).map_err(|error| CommandError::BadContent(error.to_string()))?,
+            redacts: None,
+            prev_events: references(field("prev_events"), &mut hashes)?,
+            auth_events: references(field("auth_events"), &mut hashes)?,
+            depth: field("depth").and_then(Value::as_u64).unwrap_or(1),
+            origin_server_ts: self.now(),
+        };
+        let opaque_id = opaque_id();
+        let reference_hash = |id: &EventId| hashes.get(id).copied();
+        let legacy = Legacy { opaque_id: &opaque_id, reference_hash: &reference_hash };
+        draft
+            .seal_with(rules, self.server_name(), self.signing_key(), Some(&legacy))
+            .map_err(|error| unusable(&error.to_string()))
+    }
+}
+
+/// The first part of an event id of versions 1 and 2.
+pub(super) fn opaque_id() -> String {
+    use rand::{Rng as _, distr::Alphanumeric};
+    rand::rng().sample_iter(Alphanumeric).take(18).map(char::from).collect()
+}
+
+pub(super) fn supported(version: &RoomVersionId) -> Result<RoomVersionRules, CommandError> {
+    koine_graph::rules(version).ok_or_else(|| CommandError::UnsupportedVersion(version.to_string()))
+}
+
+pub(super) fn unusable(what: &str) -> CommandError {
+    tracing::debug!(reason = what, "another server's answer was not usable");
+    CommandError::NotReachable
+}
+
+/// The room must be the one we asked for, of the version that the template named.
+fn check_room(state: &[Event], wish: &Wish<'_>, version: &RoomVersionId) -> Result<(), CommandError> {
+    let mut creates = state.iter().filter(|event| event.is("m.room.create", ""));
+    let (Some(create), None) = (creates.next(), creates.next()) else {
+        return Err(unusable("its state has not exactly one create event"));
+    };
+    let named = create.content_field::<String>("room_version").unwrap_or_else(|| "1".to_owned());
+    if named != version.as_str() {
+        return Err(unusable("the room has another version than the template said"));
+    }
+    match state.iter().all(|event| event.room_id() == wish.room && event.is_state()) {
+        true => Ok(()),
+        false => Err(unusable("its state has events of another room, or that are no state")),
+    }
+}
+
+/// Ids of events that are referred to; in versions 1 and 2 each with its hash.
+fn references(
+    given: Option<&Value>,
+    hashes: &mut HashMap<OwnedEventId, [u8; 32]>,
+) -> Result<Vec<OwnedEventId>, CommandError> {
+    let bad = || unusable("its template refers to what are no events");
+    let given = given.and_then(Value::as_array).ok_or_else(bad)?;
+    let mut ids = Vec::with_capacity(given.len());
+    for reference in given {
+        let (id, hash) = match reference {
+            Value::String(id) => (id.as_str(), None),
+            Value::Array(pair) => {
+                let id = pair.first().and_then(Value::as_str).ok_or_else(bad)?;
+                (id, pair.get(1).and_then(|hashes| hashes.get("sha256")?.as_str()))
+            }
+            _ => return Err(bad()),
+        };
+        let id = <&EventId>::try_from(id).map_err(|_| bad())?.to_owned();
+        if let Some(hash) = hash {
+            let hash = base64::engine::general_purpose::STANDARD_NO_PAD.decode(hash.trim_end_matches('='));
+            let hash = hash.ok().and_then(|hash| <[u8; 32]>::try_from(hash).ok()).ok_or_else(bad)?;
+            hashes.insert(id.clone(), hash);
+        }
+        ids.push(id);
+    }
+    Ok(ids)
+}

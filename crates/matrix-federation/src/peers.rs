@@ -1,0 +1,175 @@
+//! Other servers, as seen from here: something that takes a request and may answer. How they are found, and when they
+//! are left in peace, is whoever implements [`Peers`] to know; tests connect two servers without any network.
+
+use std::{pin::Pin, time::Duration};
+
+use bytes::Bytes;
+use http::{Method, StatusCode};
+use koine_graph::json::{self, Json, Object};
+use koine_graph::signatures::sign_object;
+use ruma_common::ServerName;
+use serde::de::DeserializeOwned;
+
+use crate::{Federation, x_matrix};
+
+/// A future in a box.
+pub type Future<'a, T> = Pin<Box<dyn std::future::Future<Output = T> + Send + 'a>>;
+
+/// Largest answer that is read unless the caller asks for another bound.
+pub const RESPONSE_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// How long an answer may take unless the caller asks for another bound.
+pub const RESPONSE_TIME_MAX: Duration = Duration::from_secs(60);
+
+/// Why a peer did not answer as it should.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PeerError {
+    /// It was not found, not reached, took too long or sent too much.
+    #[error("{0}")]
+    Unreachable(String),
+    /// It failed lately, and is left in peace for so long.
+    #[error("it failed lately and is asked again in {} s", .0.as_secs())]
+    Resting(Duration),
+    /// It answered with an error.
+    #[error("it answered {status} {errcode}: {message}")]
+    Refused {
+        /// The http status.
+        status: StatusCode,
+        /// The errcode, or nothing.
+        errcode: String,
+        /// What it says, cut short.
+        message: String,
+        /// The whole answer.
+        body: Bytes,
+    },
+    /// Its answer is not what was asked for.
+    #[error("its answer is not usable: {0}")]
+    Unusable(String),
+}
+
+/// Bounds of one exchange.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Bytes of the answer's body.
+    pub bytes: usize,
+    /// From the beginning of the request to the end of the answer.
+    pub time: Duration,
+    /// Somebody waits for it: a server that is left in peace is asked nevertheless.
+    pub urgent: bool,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self { bytes: RESPONSE_BYTES_MAX, time: RESPONSE_TIME_MAX, urgent: true }
+    }
+}
+
+/// Reaches other servers.
+pub trait Peers: Send + Sync + 'static {
+    /// Sends a request, whose URI has path and query alone, to `server`, and returns the answer whatever its status.
+    fn request<'a>(
+        &'a self,
+        server: &'a ServerName,
+        request: http::Request<Bytes>,
+        bounds: Bounds,
+    ) -> Future<'a, Result<http::Response<Bytes>, PeerError>>;
+
+    /// The server talks to us: whatever kept us from talking to it may be over.
+    fn heard_from(&self, server: &ServerName);
+}
+
+impl Federation {
+    /// A signed request to another server; the body of the answer if it is a success.
+    pub(crate) async fn ask_bytes(
+        &self,
+        server: &ServerName,
+        (method, path): (Method, &str),
+        content: Option<&[u8]>,
+        bounds: Bounds,
+    ) -> Result<Bytes, PeerError> {
+        let unusable = |error: &dyn std::fmt::Display| PeerError::Unusable(error.to_string());
+        let authorization = self.authorization(server, &method, path, content).map_err(|error| unusable(&error))?;
+        let mut request = http::Request::builder().method(method).uri(path);
+        request = request.header(http::header::AUTHORIZATION, authorization);
+        if content.is_some() {
+            request = request.header(http::header::CONTENT_TYPE, "application/json");
+        }
+        let body = content.map(Bytes::copy_from_slice).unwrap_or_default();
+        let request = request.body(body).map_err(|error| unusable(&error))?;
+        // A second bound, so that no peer holds us whatever implements the first.
+        let answer = tokio::time::timeout(bounds.time, self.peers().request(server, request, bounds)).await;
+        let answer = answer.map_err(|_| PeerError::Unreachable("it did not answer in time".into()))??;
+        success(answer)
+    }
+
+    /// The same, with JSON both ways.
+    pub(crate) async fn ask<T: DeserializeOwned>(
+        &self,
+        server: &ServerName,
+        call: (Method, &str),
+        content: Option<&[u8]>,
+    ) -> Result<T, PeerError> {
+        parse(&self.ask_bytes(server, call, content, Bounds::default()).await?)
+    }
+
+    /// [SS-API §request-authentication]
+    fn authorization(
+        &self,
+        destination: &ServerName,
+        method: &Method,
+        uri: &str,
+        content: Option<&[u8]>,
+    ) -> Result<String, json::JsonError> {
+        let origin = self.server_name();
+        let mut object = Object::with_capacity(6);
+        for (name, value) in
+            [("method", method.as_str()), ("uri", uri), ("origin", origin.as_str()), ("destination", destination.as_str())]
+        {
+            object.insert(name, Json::String(value.into()));
+        }
+        if let Some(content) = content {
+            object.insert("content", json::parse(content)?);
+        }
+        sign_object(&mut object, origin.as_str(), self.signing_key());
+        let signature = object
+            .get("signatures")
+            .and_then(|signatures| signatures.as_object()?.get(origin.as_str()))
+            .and_then(|ours| ours.as_object()?.get(self.signing_key().id())?.as_str().map(ToOwned::to_owned));
+        let signature = signature.expect("it was put there just now");
+        Ok(x_matrix::header(origin, destination, self.signing_key().id(), &signature))
+    }
+}
+
+/// Parses an answer.
+pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, PeerError> {
+    serde_json::from_slice(bytes).map_err(|error| PeerError::Unusable(error.to_string()))
+}
+
+pub(crate) fn success(answer: http::Response<Bytes>) -> Result<Bytes, PeerError> {
+    let (parts, body) = answer.into_parts();
+    if parts.status.is_success() {
+        return Ok(body);
+    }
+    #[derive(serde::Deserialize, Default)]
+    #[serde(default)]
+    struct Said {
+        errcode: String,
+        error: String,
+    }
+    let said: Said = serde_json::from_slice(&body).unwrap_or_default();
+    let message = said.error.chars().take(300).collect();
+    let errcode = said.errcode.chars().take(100).collect();
+    Err(PeerError::Refused { status: parts.status, errcode, message, body })
+}
+
+/// One segment of a path, escaped.
+pub(crate) fn segment(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 8);
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(char::from(byte)),
+            other => out.push_str(&format!("%{other:02X}")),
+        }
+    }
+    out
+}

@@ -1,0 +1,57 @@
+//! One event of another server, from its signature to its place in the room.
+
+use std::{sync::Arc, time::Duration};
+
+use koine_graph::Event;
+use koine_room::{Membership, ReceiveError, Received, Room};
+use ruma_common::{ServerName, UserId};
+
+use crate::Federation;
+
+/// How long one event may keep us busy with what is missing before it.
+const EVENT_TIME_MAX: Duration = Duration::from_secs(120);
+
+impl Federation {
+    /// Checks an event and takes it into its room. The reason why not is for its sender to read.
+    pub(super) async fn take_event(&self, origin: &ServerName, room: &Arc<Room>, event: Event) -> Result<(), String> {
+        let event = self.check_event(room.rules(), event).await.map_err(|error| error.to_string())?;
+        if !room.is_attended() {
+            return self.take_outside(origin, room, event).await;
+        }
+        let taking = self.take_checked(origin, room, event);
+        let received = tokio::time::timeout(EVENT_TIME_MAX, taking).await;
+        match received.map_err(|_| "what comes before it could not be fetched in time".to_owned())? {
+            // [SS-API §soft-failure] Its sender did nothing wrong.
+            Ok(Received::Known | Received::Accepted | Received::SoftFailed(_)) => Ok(()),
+            Ok(Received::Rejected(refusal)) => Err(refusal.to_string()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// The same for one that is checked: what is missing before it is fetched from `origin`.
+    pub(crate) async fn take_checked(
+        &self,
+        origin: &ServerName,
+        room: &Arc<Room>,
+        event: Event,
+    ) -> Result<Received, ReceiveError> {
+        match self.rooms().receive(room.id(), event.clone()).await {
+            Err(ReceiveError::Missing { .. }) => self.fill_gap(origin, room, event).await,
+            verdict => verdict,
+        }
+    }
+
+    /// A change of the membership of somebody of ours, in a room that nobody of ours is in: an invitation taken back, a
+    /// knock refused. Nothing proves that the room allows it, so whoever is the one to say so must have sent it.
+    async fn take_outside(&self, origin: &ServerName, room: &Arc<Room>, event: Event) -> Result<(), String> {
+        let nobody = || Err("nobody of this server is in the room".to_owned());
+        let Some(target) = event.state_key().filter(|_| event.kind() == "m.room.member") else { return nobody() };
+        let Ok(target) = <&UserId>::try_from(target) else { return nobody() };
+        let ends = matches!(event.membership(), Some(koine_graph::Membership::Leave | koine_graph::Membership::Ban));
+        let waits = matches!(room.local_membership(target), Some(Membership::Invite | Membership::Knock));
+        if !ends || !waits || event.sender().server_name() != origin {
+            return nobody();
+        }
+        self.rooms().changed_outside(room.version(), event).await.map_err(|error| error.to_string())
+    }
+}

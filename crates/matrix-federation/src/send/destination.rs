@@ -1,0 +1,251 @@
+//! One server that is told things: its queue, and the task that empties it.
+//!
+//! Invariants: there is at most one task for each server; the queue is in the order of the log; what is in a transaction
+//! under way stays at the front of the queue until the server has answered for it.
+
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::Duration,
+};
+
+use base64::Engine as _;
+use http::Method;
+use koine_graph::Event;
+use koine_room::{ReadError, RoomNo};
+use koine_store::Position;
+use parking_lot::Mutex;
+use ruma_common::{OwnedServerName, ServerName};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+use tokio::sync::Notify;
+
+use super::{QUEUE_MAX, UNITS_WAITING_MAX};
+use crate::{
+    Federation, PeerError,
+    answer::Writer,
+    peers::Bounds,
+};
+
+/// Most events of a transaction. [SS-API §transactions]
+const PDUS_MAX: usize = 50;
+/// Most ephemeral units of a transaction. [SS-API §transactions]
+const EDUS_MAX: usize = 100;
+/// Bytes of events beyond which no more are put into a transaction.
+const PDU_BYTES: usize = 1024 * 1024;
+/// The first wait after a failure; each one after is twice as long.
+const WAIT_MIN: Duration = Duration::from_secs(1);
+/// The longest wait.
+const WAIT_MAX: Duration = Duration::from_secs(3_600);
+/// How long a server may work on a transaction.
+const SEND_BOUNDS: Bounds = Bounds { bytes: 1024 * 1024, time: Duration::from_secs(120), urgent: false };
+/// Rooms looked at in one go when a server catches up.
+const ROOMS_PAGE: usize = 500;
+
+pub(super) struct Destination {
+    server: OwnedServerName,
+    queue: Mutex<Queue>,
+    back: Notify,
+}
+
+#[derive(Default)]
+struct Queue {
+    events: VecDeque<(Position, RoomNo)>,
+    units: VecDeque<(Option<String>, Value)>,
+    /// The queue overflowed: the place in the log behind which things were dropped.
+    lost_since: Option<u64>,
+    runs: bool,
+}
+
+impl Destination {
+    pub(super) fn new(server: &ServerName) -> Self {
+        Self { server: server.to_owned(), queue: Mutex::default(), back: Notify::new() }
+    }
+
+    pub(super) fn server(&self) -> &ServerName {
+        &self.server
+    }
+
+    /// The place in the log behind which the server does not know everything.
+    pub(super) fn behind_since(&self) -> Option<u64> {
+        let queue = self.queue.lock();
+        queue.lost_since.or_else(|| queue.events.front().map(|(position, _)| position.0.saturating_sub(1)))
+    }
+
+    pub(super) fn wake(&self) {
+        self.back.notify_waiters();
+    }
+
+    pub(super) fn add_event(self: &Arc<Self>, federation: &Federation, position: Position, room: RoomNo) {
+        let mut queue = self.queue.lock();
+        if queue.lost_since.is_none() {
+            queue.events.push_back((position, room));
+            if queue.events.len() > QUEUE_MAX {
+                queue.lost_since = queue.events.front().map(|(first, _)| first.0.saturating_sub(1));
+                queue.events.clear();
+            }
+        }
+        self.run(federation, &mut queue);
+    }
+
+    pub(super) fn catch_up(self: &Arc<Self>, federation: &Federation, since: u64) {
+        let mut queue = self.queue.lock();
+        queue.lost_since = Some(since);
+        queue.events.clear();
+        self.run(federation, &mut queue);
+    }
+
+    pub(super) fn add_unit(self: &Arc<Self>, federation: &Federation, key: Option<String>, unit: &Value) {
+        let mut queue = self.queue.lock();
+        if key.is_some() {
+            queue.units.retain(|(known, _)| *known != key);
+        }
+        if queue.units.len() >= UNITS_WAITING_MAX {
+            queue.units.pop_front();
+        }
+        queue.units.push_back((key, unit.clone()));
+        self.run(federation, &mut queue);
+    }
+
+    fn run(self: &Arc<Self>, federation: &Federation, queue: &mut Queue) {
+        if queue.runs {
+            return;
+        }
+        queue.runs = true;
+        let (this, weak) = (self.clone(), federation.downgrade());
+        tokio::spawn(async move {
+            let mut wait = WAIT_MIN;
+            loop {
+                let Some(federation) = weak.upgrade() else { return };
+                match this.send_some(&federation).await {
+                    Ok(true) => wait = WAIT_MIN,
+                    Ok(false) => return,
+                    Err(error) => {
+                        tracing::debug!(peer = %this.server, reason = %error, "a server could not be told what is new");
+                        drop(federation);
+                        let rest = match error {
+                            PeerError::Resting(rest) => rest,
+                            _ => wait,
+                        };
+                        let back = this.back.notified();
+                        tokio::select! {
+                            () = tokio::time::sleep(rest) => {}
+                            () = back => {}
+                        }
+                        wait = (wait * 2).min(WAIT_MAX);
+                    }
+                }
+            }
+        });
+    }
+
+    /// Sends one transaction. `false` if there is nothing to send; the task has ended then.
+    async fn send_some(&self, federation: &Federation) -> Result<bool, PeerError> {
+        let unreadable = |error: ReadError| PeerError::Unusable(error.to_string());
+        if self.queue.lock().lost_since.is_some() {
+            self.send_newest(federation).await?;
+            return Ok(true);
+        }
+        let (places, units) = {
+            let mut queue = self.queue.lock();
+            if queue.events.is_empty() && queue.units.is_empty() {
+                queue.runs = false;
+                return Ok(false);
+            }
+            let places: Vec<_> = queue.events.iter().take(PDUS_MAX).copied().collect();
+            let units: Vec<_> = queue.units.iter().take(EDUS_MAX).map(|(_, unit)| unit.clone()).collect();
+            (places, units)
+        };
+        let (mut events, mut bytes, mut taken) = (Vec::with_capacity(places.len()), 0, 0);
+        for (position, no) in &places {
+            if bytes > PDU_BYTES {
+                break;
+            }
+            taken += 1;
+            let room = federation.rooms().room_by_no(*no).map_err(unreadable)?;
+            let order = i64::try_from(position.0).unwrap_or(i64::MAX);
+            if let Some(placed) = room.event_at(order).map_err(unreadable)? {
+                bytes += placed.event.json().len();
+                events.push(placed.event.clone());
+            }
+        }
+        let first = places.first().map_or(0, |(position, _)| position.0);
+        self.transact(federation, first, &events, &units).await?;
+        let mut queue = self.queue.lock();
+        // The queue may have overflown meanwhile: then what is in it now is not what was sent.
+        let still = queue.events.front().map(|(position, _)| position.0) == Some(first);
+        if still {
+            queue.events.drain(..taken);
+        }
+        for unit in &units {
+            if let Some(at) = queue.units.iter().position(|(_, known)| known == unit) {
+                queue.units.remove(at);
+            }
+        }
+        Ok(true)
+    }
+
+    /// The newest events of every room that is shared with the server, after it was away for long.
+    async fn send_newest(&self, federation: &Federation) -> Result<(), PeerError> {
+        let unreadable = |error: ReadError| PeerError::Unusable(error.to_string());
+        let mut after = 0;
+        loop {
+            let rooms = federation.rooms().list(after, ROOMS_PAGE).map_err(unreadable)?;
+            let Some((last, _)) = rooms.last() else { break };
+            after = *last;
+            let mut events: Vec<Event> = Vec::new();
+            for (no, _) in rooms {
+                let room = federation.rooms().room_by_no(no).map_err(unreadable)?;
+                if !room.is_attended() || !room.has_server(&self.server).map_err(unreadable)? {
+                    continue;
+                }
+                for id in room.extremities() {
+                    events.extend(room.event(&id).map_err(unreadable)?.map(|placed| placed.event.clone()));
+                }
+            }
+            for some in events.chunks(PDUS_MAX) {
+                self.transact(federation, 0, some, &[]).await?;
+            }
+        }
+        self.queue.lock().lost_since = None;
+        Ok(())
+    }
+
+    /// [SS-API §put_matrixfederationv1sendtxnid]
+    async fn transact(
+        &self,
+        federation: &Federation,
+        first: u64,
+        events: &[Event],
+        units: &[Value],
+    ) -> Result<(), PeerError> {
+        if events.is_empty() && units.is_empty() {
+            return Ok(());
+        }
+        let units: Vec<String> = units.iter().map(ToString::to_string).collect();
+        // Told again it has the same name if its content is the same, and another one if not.
+        let mut hash = Sha256::new();
+        for part in events.iter().map(|event| event.event_id().as_bytes()).chain(units.iter().map(String::as_bytes)) {
+            hash.update(part);
+            hash.update([0]);
+        }
+        let hash = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(&hash.finalize()[..12]);
+        let made = events.last().map_or_else(|| federation.now(), Event::origin_server_ts);
+        let body = Writer::new()
+            .value("origin", &json!(federation.server_name()))
+            .value("origin_server_ts", &json!(made))
+            .events("pdus", events)
+            .list("edus", units.iter().map(String::as_bytes))
+            .bytes();
+        let path = format!("/_matrix/federation/v1/send/{first}-{hash}");
+        let answer = federation.ask_bytes(&self.server, (Method::PUT, &path), Some(&body), SEND_BOUNDS).await?;
+        if let Ok(answer) = serde_json::from_slice::<Value>(&answer) {
+            for (id, result) in answer["pdus"].as_object().into_iter().flatten() {
+                if let Some(reason) = result["error"].as_str() {
+                    tracing::debug!(peer = %self.server, event_id = %id, %reason, "a server did not take an event");
+                }
+            }
+        }
+        Ok(())
+    }
+}

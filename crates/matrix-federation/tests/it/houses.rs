@@ -1,0 +1,203 @@
+//! Several servers, each with the others at hand. Requests go from router to router.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use axum::Router;
+use bytes::Bytes;
+use http_body_util::BodyExt as _;
+use koine_account::{AccountConfig, Accounts};
+use koine_graph::SigningKey;
+use koine_matrix_federation::{Bounds, Cores, Federation, FederationConfig, Future, PeerError, Peers, router};
+use koine_room::{CommandError, CreateRoom, Preset, Profile, Room, Rooms, RoomsConfig, Sender};
+use koine_store::{DomainId, MemoryEngine, Shard};
+use parking_lot::Mutex;
+use ruma_common::{
+    MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId, RoomId, RoomVersionId,
+    ServerName, UserId,
+};
+use serde_json::{Value, json, value::to_raw_value};
+use tower::ServiceExt as _;
+
+/// What connects the servers.
+#[derive(Default)]
+pub struct Links {
+    routers: Mutex<HashMap<OwnedServerName, Router>>,
+    /// Servers that cannot be reached.
+    down: Mutex<HashSet<OwnedServerName>>,
+    /// What was asked, as `origin path`.
+    pub asked: Mutex<Vec<String>>,
+}
+
+impl Links {
+    pub fn set_down(&self, name: &str, down: bool) {
+        let name = OwnedServerName::try_from(name).expect("a name");
+        match down {
+            true => self.down.lock().insert(name),
+            false => self.down.lock().remove(&name),
+        };
+    }
+
+    pub async fn call(&self, server: &ServerName, request: http::Request<Bytes>) -> Option<http::Response<Bytes>> {
+        let router = self.routers.lock().get(server).cloned()?;
+        let answer = router.oneshot(request.map(axum::body::Body::from)).await.expect("routers answer");
+        let (parts, body) = answer.into_parts();
+        let body = body.collect().await.expect("a body").to_bytes();
+        Some(http::Response::from_parts(parts, body))
+    }
+}
+
+struct Linked(Arc<Links>, OwnedServerName);
+
+impl Peers for Linked {
+    fn request<'a>(
+        &'a self,
+        server: &'a ServerName,
+        request: http::Request<Bytes>,
+        _: Bounds,
+    ) -> Future<'a, Result<http::Response<Bytes>, PeerError>> {
+        Box::pin(async move {
+            let down = self.0.down.lock();
+            if down.contains(server) || down.contains(&self.1) {
+                return Err(PeerError::Unreachable("the link is cut".into()));
+            }
+            drop(down);
+            self.0.asked.lock().push(format!("{} {}", self.1, request.uri().path()));
+            self.0.call(server, request).await.ok_or_else(|| PeerError::Unreachable("no such server".into()))
+        })
+    }
+
+    fn heard_from(&self, _: &ServerName) {}
+}
+
+/// A server.
+pub struct House {
+    pub name: OwnedServerName,
+    pub rooms: Arc<Rooms>,
+    pub accounts: Arc<Accounts>,
+    pub federation: Federation,
+    pub links: Arc<Links>,
+    pub key: SigningKey,
+}
+
+impl House {
+    pub async fn new(links: &Arc<Links>, name: &str) -> Self {
+        let server_name = OwnedServerName::try_from(name).expect("a name");
+        let mut seed = [7; 32];
+        seed.iter_mut().zip(name.bytes()).for_each(|(seed, byte)| *seed = byte);
+        let key = SigningKey::from_seed("1", &seed).expect("a key");
+        let shard = Shard::open(Arc::new(MemoryEngine::new())).expect("the engine opens");
+        let clock = Arc::new(MilliSecondsSinceUnixEpoch::now);
+        let accounts =
+            Accounts::new(shard.clone(), DomainId(1), server_name.clone(), AccountConfig::default(), clock);
+        let config = RoomsConfig {
+            domain: DomainId(1),
+            server_name: server_name.clone(),
+            signing_key: key.clone(),
+            cache_bytes: 8 << 20,
+            now: MilliSecondsSinceUnixEpoch::now,
+        };
+        let rooms = Rooms::open(shard, config).expect("rooms open");
+        let federation = Federation::new(Cores {
+            domain: DomainId(1),
+            rooms: rooms.clone(),
+            accounts: accounts.clone(),
+            media: None,
+            signing_key: key.clone(),
+            peers: Arc::new(Linked(links.clone(), server_name.clone())),
+            config: FederationConfig::default(),
+            now: MilliSecondsSinceUnixEpoch::now,
+        });
+        federation.start();
+        links.routers.lock().insert(server_name.clone(), router(federation.clone()));
+        Self { name: server_name, rooms, accounts, federation, links: links.clone(), key }
+    }
+
+    pub fn user(&self, name: &str) -> OwnedUserId {
+        format!("@{name}:{}", self.name).try_into().expect("a user id")
+    }
+
+    pub async fn account(&self, name: &str) -> OwnedUserId {
+        let wanted = koine_account::NewAccount { name: Some(name.to_owned()), ..Default::default() };
+        self.accounts.create(wanted).await.expect("an account").0
+    }
+
+    pub async fn create(&self, creator: &UserId, preset: Preset, version: RoomVersionId) -> OwnedRoomId {
+        let wanted = CreateRoom {
+            creator: creator.to_owned(),
+            profile: Profile { displayname: Some("Maker".into()), avatar_url: None },
+            version,
+            preset,
+            creation_content: serde_json::Map::new(),
+            power_levels: serde_json::Map::new(),
+            initial_state: vec![],
+            name: Some("A room".into()),
+            topic: None,
+            alias: None,
+            invite: vec![],
+            is_direct: false,
+            listed: false,
+        };
+        self.rooms.create(wanted).await.expect("the room is made")
+    }
+
+    pub async fn join(&self, user: &UserId, room: &RoomId, via: &House) -> Result<(), CommandError> {
+        let via = [via.name.clone()];
+        self.rooms.join_via(user, room, &via, &Profile::default(), None, serde_json::Map::new()).await
+    }
+
+    pub async fn invite(&self, sender: &UserId, room: &RoomId, target: &UserId) -> Result<(), CommandError> {
+        self.rooms.invite(sender, room, (target, &Profile::default()), None, serde_json::Map::new()).await
+    }
+
+    pub async fn say(&self, user: &UserId, room: &RoomId, text: &str) -> OwnedEventId {
+        let content = to_raw_value(&json!({ "msgtype": "m.text", "body": text })).expect("JSON");
+        let sender = Sender { user, device: None };
+        self.rooms.send(sender, room, "m.room.message", &content, None).await.expect("the message is sent")
+    }
+
+    pub async fn set(&self, user: &UserId, room: &RoomId, kind: &str, content: Value) -> OwnedEventId {
+        let content = to_raw_value(&content).expect("JSON");
+        self.rooms.set_state(Sender { user, device: None }, room, kind, "", &content).await.expect("the state is set")
+    }
+
+    pub fn room(&self, id: &RoomId) -> Arc<Room> {
+        self.rooms.room(id).expect("the room is here")
+    }
+
+    /// Bodies of the room's messages, oldest first.
+    pub fn bodies(&self, id: &RoomId) -> Vec<String> {
+        let mut events = self.room(id).newest(i64::MIN, i64::MAX, 1000).expect("readable");
+        events.reverse();
+        events.iter().filter_map(|placed| placed.event.content_field("body")).collect()
+    }
+
+    /// Ids of the current state, sorted.
+    pub fn state(&self, id: &RoomId) -> Vec<OwnedEventId> {
+        let room = self.room(id);
+        let state = room.state_events(room.published().state, None).expect("readable");
+        let mut ids: Vec<_> = state.iter().map(|placed| placed.event.event_id().to_owned()).collect();
+        ids.sort();
+        ids
+    }
+}
+
+/// Two servers.
+pub async fn pair() -> (House, House) {
+    let links = Arc::new(Links::default());
+    (House::new(&links, "one.example").await, House::new(&links, "two.example").await)
+}
+
+/// Waits, within bounds, until something holds that the tasks of the servers bring about.
+pub async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    for _ in 0..1_000 {
+        if holds() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("it did not come about that {what}");
+}
