@@ -15,7 +15,7 @@ use http::{HeaderMap, HeaderValue, Method, header};
 use ruma_common::ServerName;
 use thiserror::Error;
 use tokio::{
-    sync::OwnedSemaphorePermit,
+    sync::{MutexGuard, OwnedSemaphorePermit},
     time::{Instant as Deadline, timeout, timeout_at},
 };
 use url::Url;
@@ -30,7 +30,7 @@ use crate::{
     exchange::{Outgoing, Sender, Unanswered},
     guard::Guard,
     health::{Clock, Health},
-    message::{Body, Limits, Request, Response},
+    message::{Body, Ended, Limits, Request, Response},
     pool::{Connection, Peer, Pool},
     search::Route,
     tls::{Tls, TlsSetupError},
@@ -287,7 +287,7 @@ impl Inner {
         began: Instant,
         working: bool,
         held: (Arc<Peer>, Connection, OwnedSemaphorePermit),
-    ) -> Box<dyn FnOnce(Result<(), &Error>) + Send> {
+    ) -> Ended {
         let (health, server) = (self.health.clone(), server.to_owned());
         Box::new(move |how| {
             let (peer, connection, _place) = held;
@@ -322,22 +322,41 @@ impl Inner {
 
     /// A new connection, or one that another request has just made and can share (then `true`).
     async fn connect(&self, server: &ServerName, peer: &Peer) -> Result<(Connection, bool), Error> {
+        let since = Deadline::now();
         let alone = peer.connecting.lock().await;
         if let Some(connection) = self.pool.take(peer) {
             return Ok((connection, true));
         }
+        // Who waited while another request found that nobody is there need not find that out again.
+        if let Some(error) = peer.failed_since(since) {
+            return Err(error);
+        }
+        let made = self.connect_anew(server, peer, alone).await;
+        if let Err(error) = &made {
+            peer.connecting_failed(error);
+        }
+        made.map(|connection| (connection, false))
+    }
+
+    async fn connect_anew(
+        &self,
+        server: &ServerName,
+        peer: &Peer,
+        alone: MutexGuard<'_, ()>,
+    ) -> Result<Connection, Error> {
         let found = self.finder.find(server).await?;
         // An HTTP/1.1 server has one connection for each request: they are made side by side.
         let _alone = (!peer.is_http1()).then_some(alone);
         let Route { host_header, certificate, targets } = &found.route;
         let aim = Aim { name: server.as_str(), certificate, targets, trusted: found.trusted };
         let connector = &self.finder.connector;
-        let place = self.pool.place().await;
+        let late = |_| Error::Timeout { stage: Stage::Waiting, limit: connector.limit };
+        let place = timeout(connector.limit, self.pool.place()).await.map_err(late)?;
         let stream = connector.connect(&aim, &connector.tls.any).await?;
         let connection = Connection::new(Sender::new(stream, Some(place)).await?, host_header);
         self.counts.opened.fetch_add(1, Ordering::Relaxed);
         peer.made(&connection);
-        Ok((connection, false))
+        Ok(connection)
     }
 
     fn sweep(&self) {
@@ -357,7 +376,7 @@ async fn judge(
     answer: http::Response<hyper::body::Incoming>,
     limits: Limits,
     deadline: Deadline,
-    ended: Box<dyn FnOnce(Result<(), &Error>) + Send>,
+    ended: Ended,
 ) -> Result<Response, Error> {
     let (head, incoming) = answer.into_parts();
     if head.status.is_success() {

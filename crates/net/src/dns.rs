@@ -123,3 +123,20 @@ impl From<NetError> for DnsError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Names that a resolver answers by itself [RFC 6761], so that nobody is asked.
+    #[tokio::test]
+    async fn special_names_are_answered_on_this_machine() {
+        let dns = SystemDns::new().expect("a resolver");
+        let addresses = dns.addresses("localhost").await.expect("this machine");
+        assert!(!addresses.is_empty() && addresses.iter().all(IpAddr::is_loopback), "{addresses:?}");
+        assert_eq!(dns.addresses("koine.invalid").await, Err(DnsError::NotFound));
+        assert_eq!(dns.services("_matrix-fed._tcp.koine.invalid").await, Err(DnsError::NotFound));
+        let long = format!("{}.org", "a".repeat(64));
+        assert_eq!(dns.addresses(&long).await, Err(DnsError::NotFound), "that cannot be a name");
+    }
+}

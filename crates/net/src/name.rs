@@ -1,6 +1,6 @@
 //! Hosts and ports as server names write them: `example.org`, `192.0.2.1:8448`, `[2001:db8::1]`.
 //!
-//! The grammar is that of [Appendix §server-name], checked by `ruma-common`; here it becomes something to compute with.
+//! The grammar is that of [appendices §server-name], checked by `ruma-common`; here it becomes something to compute with.
 
 use std::{
     fmt,

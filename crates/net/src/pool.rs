@@ -57,6 +57,8 @@ struct Kept {
     idle: Vec<Connection>,
     /// The server is known to speak nothing newer.
     http1: bool,
+    /// When and why connecting failed last.
+    failed: Option<(Instant, Error)>,
 }
 
 /// A connection and what has to be known for using it.
@@ -176,6 +178,7 @@ impl Peer {
     pub fn made(&self, connection: &Connection) {
         let mut kept = self.kept.lock();
         let shared = connection.share();
+        kept.failed = None;
         kept.http1 = shared.is_none();
         if shared.is_some() {
             kept.shared = shared;
@@ -197,6 +200,17 @@ impl Peer {
             }
             Sender::One(_) => {}
         }
+    }
+
+    /// Connecting failed.
+    pub fn connecting_failed(&self, error: &Error) {
+        self.kept.lock().failed = Some((Instant::now(), error.clone()));
+    }
+
+    /// Why connecting failed, if it failed after this.
+    pub fn failed_since(&self, since: Instant) -> Option<Error> {
+        let kept = self.kept.lock();
+        kept.failed.as_ref().filter(|(when, _)| *when >= since).map(|(_, error)| error.clone())
     }
 
     /// Whether connections need not be made one at a time.

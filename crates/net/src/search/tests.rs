@@ -2,11 +2,14 @@ use rand::{SeedableRng, rngs::StdRng};
 
 use super::*;
 
+/// Priority, weight, port, target.
+type Srv = (u16, u16, u16, &'static str);
+
 /// What a pretend world says. Absent: [`Answer::Nothing`].
 #[derive(Default)]
 struct World {
     well_known: &'static [(&'static str, &'static str)],
-    srv: &'static [(&'static str, &'static [(u16, u16, u16, &'static str)])],
+    srv: &'static [(&'static str, &'static [Srv])],
 }
 
 impl World {

@@ -1,4 +1,5 @@
 use http::HeaderValue;
+use proptest::prelude::*;
 
 use super::*;
 
@@ -145,4 +146,22 @@ fn the_cache_does_not_grow_without_bound() {
         cache.put(&format!("s{number}.org"), None, now + Duration::from_secs(number));
     }
     assert_eq!(cache.len(), ENTRIES_MAX);
+}
+
+proptest! {
+    #[test]
+    fn no_answer_is_kept_out_of_bounds(control in "[ -~]{0,60}", expires in "[ -~]{0,40}", body: Vec<u8>) {
+        let headers = headers(&[("cache-control", &control), ("expires", &expires)]);
+        let kept = keep(&headers, SystemTime::now());
+        prop_assert!((KEEP_MIN..=KEEP_MAX).contains(&kept));
+        let _ = read(StatusCode::OK, &body);
+    }
+
+    #[test]
+    fn a_trail_stays_on_https(location in "[ -~]{0,80}") {
+        let mut trail = Trail::begin("a.org", 443).expect("a host");
+        let _ = trail.follow(StatusCode::FOUND, &headers(&[("location", &location)]));
+        prop_assert_eq!(trail.url().scheme(), "https");
+        prop_assert!(trail.url().has_host());
+    }
 }
