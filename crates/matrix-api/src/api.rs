@@ -9,7 +9,12 @@ use koine_room::{Rooms, UnreadRules};
 use ruma_common::RoomVersionId;
 use tokio::sync::watch;
 
-use crate::{Error, Result, sync::SeenMembers, token::Tokens};
+use crate::{
+    Error, Result,
+    sliding_sync::{Connections, Facts},
+    sync::SeenMembers,
+    token::Tokens,
+};
 
 /// The state of every handler. Cloning copies a pointer.
 #[derive(Clone)]
@@ -19,6 +24,8 @@ struct Inner {
     cores: Cores,
     tokens: Tokens,
     seen_members: SeenMembers,
+    connections: Connections,
+    facts: Facts,
 }
 
 /// What an [`Api`] is made of.
@@ -75,7 +82,13 @@ impl Api {
     /// The API over these cores.
     pub fn new(cores: Cores) -> Self {
         let tokens = Tokens::new(cores.rooms.shard().identity(), rand::random());
-        Self(Arc::new(Inner { cores, tokens, seen_members: SeenMembers::default() }))
+        Self(Arc::new(Inner {
+            cores,
+            tokens,
+            seen_members: SeenMembers::default(),
+            connections: Connections::default(),
+            facts: Facts::default(),
+        }))
     }
 
     /// Reads and writes the tokens of `/sync` and of pages of history.
@@ -86,6 +99,16 @@ impl Api {
     /// Which members each device was told of.
     pub(crate) fn seen_members(&self) -> &SeenMembers {
         &self.0.seen_members
+    }
+
+    /// What the connections of sliding sync know.
+    pub(crate) fn connections(&self) -> &Connections {
+        &self.0.connections
+    }
+
+    /// What lists of rooms ask of every room.
+    pub(crate) fn facts(&self) -> &Facts {
+        &self.0.facts
     }
 
     /// Returns when the program is about to end.

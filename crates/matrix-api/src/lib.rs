@@ -50,6 +50,7 @@ mod profile;
 mod push_rules;
 mod rooms;
 mod session;
+mod sliding_sync;
 mod sync;
 mod to_device;
 
@@ -73,6 +74,7 @@ pub fn router(api: Api) -> axum::Router {
     media::endpoints(&mut endpoints);
     push_rules::endpoints(&mut endpoints);
     sync::endpoints(&mut endpoints);
+    sliding_sync::endpoints(&mut endpoints);
     keys::endpoints(&mut endpoints);
     key_backup::endpoints(&mut endpoints);
     to_device::endpoints(&mut endpoints);

@@ -15,7 +15,7 @@ const VERSIONS: [&str; 17] = [
 ];
 
 /// Features of later versions and of proposals that clients ask for by name.
-const FEATURES: [&str; 4] = [
+const FEATURES: [&str; 5] = [
     // Authenticated media.
     "org.matrix.msc3916.stable",
     // Extended profiles.
@@ -23,6 +23,8 @@ const FEATURES: [&str; 4] = [
     "uk.tcpip.msc4133.stable",
     // `state_after` in /sync.
     "org.matrix.msc4222",
+    // Simplified sliding sync. [MSC4186]
+    "org.matrix.simplified_msc3575",
 ];
 
 pub async fn get_versions(_call: Call<Request>) -> Result<Json<Value>> {

@@ -15,6 +15,8 @@ use ruma_client_api::sync::sync_events::v3;
 
 use crate::Endpoints;
 
+pub(crate) use out::Out;
+pub(crate) use room::state_at;
 pub(crate) use state::SeenMembers;
 
 pub(crate) fn endpoints(endpoints: &mut Endpoints) {

@@ -255,6 +255,6 @@ pub(super) fn state_before(section: &Section<'_>) -> Result<koine_room::Root> {
 }
 
 /// The state of the room at a place in its timeline.
-pub(super) fn state_at(room: &Room, place: Order) -> Result<koine_room::Root> {
+pub(crate) fn state_at(room: &Room, place: Order) -> Result<koine_room::Root> {
     Ok(room.event_at(place)?.map_or(koine_room::Root::EMPTY, |placed: Arc<Placed>| placed.current))
 }

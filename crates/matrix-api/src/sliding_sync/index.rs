@@ -1,0 +1,168 @@
+//! The rooms of an account as its lists sort them: by the newest event that brings a room to the top.
+//!
+//! Made once for a connection that has lists, then kept up with the rooms that changed. A look through a list reads
+//! this alone, never a room.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeSet, HashMap, HashSet},
+    sync::Arc,
+};
+
+use koine_room::{Membership, MembershipRecord, RoomNo};
+use koine_store::Position;
+use ruma_common::{OwnedRoomId, UserId};
+use serde::Deserialize;
+
+use super::request::{Filters, List};
+use crate::{Api, Result, event::Ignored};
+
+/// The rooms of one account.
+pub(super) struct Index {
+    /// Changes up to here are in it.
+    pub(super) position: Position,
+    entries: HashMap<RoomNo, Entry>,
+    sorted: BTreeSet<(Reverse<u64>, RoomNo)>,
+}
+
+struct Entry {
+    membership: Membership,
+    bump: u64,
+    is_encrypted: bool,
+    room_type: Option<Arc<str>>,
+}
+
+/// The part of a list that is shown.
+pub(super) struct Window {
+    /// Rooms in the whole list.
+    pub(super) count: usize,
+    pub(super) rooms: Vec<RoomNo>,
+}
+
+impl Index {
+    pub(super) fn build(api: &Api, user: &UserId, ignored: &Ignored, position: Position) -> Result<Self> {
+        let mut index = Self { position, entries: HashMap::new(), sorted: BTreeSet::new() };
+        for (no, record) in api.rooms.memberships(user)? {
+            index.note(api, user, ignored, no, &record)?;
+        }
+        Ok(index)
+    }
+
+    /// Rooms in it.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Takes in how a room is now.
+    pub(super) fn note(
+        &mut self,
+        api: &Api,
+        user: &UserId,
+        ignored: &Ignored,
+        no: RoomNo,
+        record: &MembershipRecord,
+    ) -> Result<()> {
+        if let Some(old) = self.entries.remove(&no) {
+            self.sorted.remove(&(Reverse(old.bump), no));
+        }
+        if let Some(entry) = entry(api, user, ignored, no, record)? {
+            self.sorted.insert((Reverse(entry.bump), no));
+            self.entries.insert(no, entry);
+        }
+        Ok(())
+    }
+
+    /// What of a list is shown.
+    pub(super) fn window(&self, list: &List, dms: &HashSet<RoomNo>) -> Window {
+        let mut window = Window { count: 0, rooms: Vec::new() };
+        for (_, no) in &self.sorted {
+            let Some(entry) = self.entries.get(no) else { continue };
+            if !list.filters.as_ref().is_none_or(|filters| entry.passes(filters, dms.contains(no))) {
+                continue;
+            }
+            let place = window.count as u64;
+            let is_in = |(first, last): &(u64, u64)| (*first..=*last).contains(&place);
+            if list.ranges.as_ref().is_none_or(|ranges| ranges.iter().any(is_in)) {
+                window.rooms.push(*no);
+            }
+            window.count += 1;
+        }
+        window
+    }
+}
+
+impl Entry {
+    fn passes(&self, filters: &Filters, is_dm: bool) -> bool {
+        let is_type = |wanted: &Option<String>| wanted.as_deref() == self.room_type.as_deref();
+        filters.is_dm.is_none_or(|wanted| wanted == is_dm)
+            && filters.is_encrypted.is_none_or(|wanted| wanted == self.is_encrypted)
+            && filters.is_invite.is_none_or(|wanted| wanted == (self.membership == Membership::Invite))
+            && filters.room_types.as_ref().is_none_or(|types| types.is_empty() || types.iter().any(is_type))
+            && !filters.not_room_types.as_ref().is_some_and(|types| types.iter().any(is_type))
+    }
+}
+
+/// A room that the account is in, or is to be.
+fn entry(api: &Api, user: &UserId, ignored: &Ignored, no: RoomNo, record: &MembershipRecord) -> Result<Option<Entry>> {
+    let room = api.rooms.room_by_no(no)?;
+    match record.membership {
+        Membership::Join => {
+            let facts = api.facts().of(&room)?;
+            // History from before we knew the room has no place in our log: then the joining counts.
+            let joined = u64::try_from(record.joined_at.unwrap_or(0)).unwrap_or(0);
+            let bump = if facts.bump == 0 { joined } else { facts.bump };
+            let membership = Membership::Join;
+            Ok(Some(Entry { membership, bump, is_encrypted: facts.is_encrypted, room_type: facts.room_type }))
+        }
+        membership @ (Membership::Invite | Membership::Knock) => {
+            if is_from_ignored(&room, record, ignored)? {
+                return Ok(None);
+            }
+            // Nothing is known to somebody outside but what they were shown.
+            let mut entry = Entry {
+                membership,
+                bump: u64::try_from(record.order).unwrap_or(0),
+                is_encrypted: false,
+                room_type: None,
+            };
+            for shown in room.shown_to(user, record)? {
+                let Ok(shown) = serde_json::from_str::<Shown>(shown.get()) else { continue };
+                match shown.kind.as_str() {
+                    "m.room.encryption" => entry.is_encrypted = true,
+                    "m.room.create" => entry.room_type = shown.content.room_type.map(Into::into),
+                    _ => {}
+                }
+            }
+            Ok(Some(entry))
+        }
+        Membership::Leave | Membership::Ban => Ok(None),
+    }
+}
+
+/// [CS-API §ignoring-users]
+pub(super) fn is_from_ignored(room: &koine_room::Room, record: &MembershipRecord, ignored: &Ignored) -> Result<bool> {
+    let invitation = room.event_at(record.order)?;
+    Ok(invitation.is_some_and(|invitation| ignored.contains(invitation.event.sender().as_str())))
+}
+
+#[derive(Deserialize)]
+struct Shown {
+    #[serde(rename = "type")]
+    kind: String,
+    content: ShownContent,
+}
+
+#[derive(Deserialize)]
+struct ShownContent {
+    #[serde(default, rename = "type")]
+    room_type: Option<String>,
+}
+
+/// Rooms that the account says are conversations of two. [CS-API §direct-messaging]
+pub(super) fn direct_rooms(api: &Api, user: &UserId) -> Result<HashSet<RoomNo>> {
+    let Some(content) = api.accounts.account_data(user, None, "m.direct")? else { return Ok(HashSet::new()) };
+    // Clients write this; what is not understood says nothing.
+    let direct: HashMap<String, serde_json::Value> = serde_json::from_str(&content).unwrap_or_default();
+    let ids = direct.into_values().filter_map(|rooms| serde_json::from_value::<Vec<OwnedRoomId>>(rooms).ok()).flatten();
+    Ok(ids.filter_map(|id| api.rooms.room(&id).ok()).map(|room| room.no()).collect())
+}

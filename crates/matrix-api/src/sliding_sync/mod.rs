@@ -1,0 +1,29 @@
+//! Simplified sliding sync [MSC4186]: the rooms that a client shows, and news of those alone.
+//!
+//! A client names windows into sorted lists of its rooms, and single rooms beside them; an answer tells what the
+//! client does not know of these rooms yet. What it knows is remembered for each of its connections
+//! (`connection.rs`); which rooms stand where in a list, too (`index.rs`). Like `/sync` this is a reader of the log: a
+//! request asks its account's inbox which rooms changed, looks at those alone, and sleeps while there is nothing.
+//!
+//! Served is the form that clients send today, `unstable/org.matrix.simplified_msc3575/sync`. The stable path is not
+//! served, and answers as any unknown endpoint does. Not built: the filters by space, tag and name, which are
+//! refused, and extensions other than the five of `extensions.rs`, which stay unanswered as unknown ones must.
+
+mod connection;
+mod extensions;
+mod facts;
+mod index;
+mod look;
+mod post_sync;
+mod request;
+mod required;
+mod room;
+
+use crate::Endpoints;
+
+pub(crate) use connection::Connections;
+pub(crate) use facts::Facts;
+
+pub(crate) fn endpoints(endpoints: &mut Endpoints) {
+    endpoints.add::<post_sync::SlidingSync, _, _>("matrix.sliding_sync", post_sync::sync);
+}

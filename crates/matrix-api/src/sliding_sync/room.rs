@@ -1,0 +1,413 @@
+//! One room of an answer. [MSC4186] Room response
+
+use std::{cell::Cell, collections::BTreeSet, sync::Arc};
+
+use koine_graph::ClientForm;
+use koine_room::{Direction, Membership, Order, Page, Placed, Room, Root, Span, Viewer};
+use ruma_common::{OwnedEventId, UserId};
+use serde::Serialize;
+
+use super::{
+    connection::{Counts, Known, MEMBERS_MAX},
+    look::{Candidate, Look},
+};
+use crate::{
+    Result,
+    event::Shown,
+    sync::{Out, state_at},
+    token::SyncToken,
+};
+
+const MEMBER: &str = "m.room.member";
+
+/// What telling of a room came to.
+pub(super) struct Outcome {
+    /// What the client then knows; `None` where the room is over for it.
+    pub(super) known: Option<Known>,
+    /// The client knew nothing of the room.
+    pub(super) is_initial: bool,
+    /// The events told.
+    pub(super) timeline: Vec<OwnedEventId>,
+}
+
+/// Parts of the state that changed and that an answer tells in words of its own.
+#[derive(Default)]
+struct Turned {
+    names: Cell<bool>,
+    avatar: Cell<bool>,
+    members: Cell<bool>,
+}
+
+/// State to tell of, and what it touches.
+struct News {
+    events: Vec<Arc<Placed>>,
+    names: bool,
+    avatar: bool,
+    members: bool,
+}
+
+#[derive(Serialize)]
+struct Hero {
+    user_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    displayname: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    avatar_url: Option<String>,
+}
+
+impl Look<'_> {
+    /// Tells of a room what its reader does not know; writes nothing when that is nothing.
+    pub(super) fn room(&self, candidate: &Candidate, out: &mut Out) -> Result<Outcome> {
+        match candidate.record.membership {
+            Membership::Invite | Membership::Knock => self.stripped(candidate, out),
+            Membership::Join => self.timeline_room(candidate, self.now.order(), out),
+            Membership::Leave | Membership::Ban => {
+                let mut outcome = self.timeline_room(candidate, candidate.record.order, out)?;
+                outcome.known = None;
+                Ok(outcome)
+            }
+        }
+    }
+
+    /// A room that the reader may not look into yet. [MSC4186] `invite_state`, for the knocking too
+    fn stripped(&self, candidate: &Candidate, out: &mut Out) -> Result<Outcome> {
+        let (room, record) = (&candidate.room, &candidate.record);
+        let mut known = candidate.known();
+        (known.until, known.fleeting, known.membership) = (self.now.order(), self.now.fleeting, record.membership);
+        let is_told = candidate
+            .known
+            .as_ref()
+            .is_some_and(|known| known.membership == record.membership && known.until >= record.order);
+        if !is_told {
+            let shown = room.shown_to(&self.who.user_id, record)?;
+            out.open_field(room.id().as_str(), b'{');
+            out.field("initial", &true);
+            for event in &shown {
+                if let Some((field, text)) = door_sign(event.get()) {
+                    out.field(field, &text);
+                }
+            }
+            out.list_field("invite_state", shown.iter().map(|event| event.get()));
+            out.field("bump_stamp", &u64::try_from(record.order).unwrap_or(0));
+            if candidate.is_dm {
+                out.field("is_dm", &true);
+            }
+            out.close(b'}');
+        }
+        Ok(Outcome { known: Some(known), is_initial: !is_told, timeline: Vec::new() })
+    }
+
+    fn timeline_room(&self, candidate: &Candidate, until: Order, out: &mut Out) -> Result<Outcome> {
+        let (room, record) = (&candidate.room, &candidate.record);
+        let joined = record.membership == Membership::Join;
+        // Who came in after they were told, from an invitation for example, knows nothing of the room.
+        let before = candidate.known.as_deref().filter(|known| match joined {
+            true => known.membership == Membership::Join && record.joined_at.is_none_or(|joined| joined <= known.until),
+            false => true,
+        });
+        let is_initial = before.is_none();
+        let was_joined = before.is_some_and(|known| known.membership == Membership::Join);
+        // Who asks for more than before gets the end of the timeline once more, longer.
+        let is_expanded =
+            joined && before.is_some_and(|known| candidate.config.timeline_limit > known.config.timeline_limit);
+        let since = before.map(|known| known.until);
+
+        let mut viewer = Viewer::with_record(room, &self.who.user_id, Some(record.clone()));
+        let page = self.page(candidate, &mut viewer, since.filter(|_| !is_expanded), until)?;
+        let limited = page.end.is_some();
+        let mut known = candidate.known();
+        let news = match joined || was_joined {
+            true => self.state(candidate, before, until, &page, &mut known.members)?,
+            // A visit that never was: the reader's own leaving is all they may know.
+            false => News {
+                events: room.event_at(record.order)?.into_iter().collect(),
+                names: false,
+                avatar: false,
+                members: false,
+            },
+        };
+        known.counts = self.counts(candidate)?;
+        let counts_changed = before.is_none_or(|before| before.counts != known.counts);
+        (known.until, known.fleeting, known.membership) = (until, self.now.fleeting, record.membership);
+        known.until = known.until.max(self.now.order());
+        known.config = candidate.config.clone();
+        let timeline: Vec<_> = page.events.iter().map(|placed| placed.event.event_id().to_owned()).collect();
+        let has_news = is_initial
+            || !page.events.is_empty()
+            || limited
+            || !news.events.is_empty()
+            || news.names
+            || news.avatar
+            || news.members
+            || counts_changed;
+        if has_news {
+            out.open_field(room.id().as_str(), b'{');
+            if is_initial {
+                out.field("initial", &true);
+            }
+            if is_expanded {
+                out.field("unstable_expanded_timeline", &true);
+            }
+            self.write_timeline(room, &page, until, &mut viewer, out)?;
+            self.write_state(room, &news.events, &mut viewer, out)?;
+            if joined {
+                self.write_summary(candidate, is_initial, &news, &known.counts, out)?;
+            }
+            out.close(b'}');
+        }
+        Ok(Outcome { known: Some(known), is_initial, timeline })
+    }
+
+    fn page(&self, candidate: &Candidate, viewer: &mut Viewer<'_>, since: Option<Order>, until: Order) -> Result<Page> {
+        let record = &candidate.record;
+        let limit = candidate.config.timeline_limit;
+        let span = Span { from: Some(until), to: since, direction: Direction::Backward, limit };
+        // Who was in the room all the while may see everything: no look at the state of each event.
+        let stayed = record.membership == Membership::Join
+            && since.is_some_and(|since| record.joined_at.is_some_and(|joined| joined <= since));
+        let mut page = candidate
+            .room
+            .page(span, until, |placed| Ok(!self.ignored.hides(placed) && (stayed || viewer.may_see(placed)?)))?;
+        page.events.reverse();
+        Ok(page)
+    }
+
+    fn state(
+        &self,
+        candidate: &Candidate,
+        before: Option<&Known>,
+        until: Order,
+        page: &Page,
+        members: &mut BTreeSet<ruma_common::OwnedUserId>,
+    ) -> Result<News> {
+        let (room, required) = (&candidate.room, &candidate.config.required);
+        let to = state_at(room, until)?;
+        let turned = Turned::default();
+        let mut events = match before {
+            None => {
+                members.clear();
+                turned.names.set(true);
+                turned.avatar.set(true);
+                turned.members.set(true);
+                required.of(room, to)?
+            }
+            Some(before) => {
+                let from = state_at(room, before.until)?;
+                let mut events = changed_state(room, (from, to), &turned, |kind, key| {
+                    required.holds(kind, key)
+                        || (required.lazy
+                            && kind == MEMBER
+                            && <&UserId>::try_from(key).is_ok_and(|user| members.contains(user)))
+                })?;
+                if before.config.required != *required {
+                    let old = &before.config.required;
+                    let is_new = |placed: &Arc<Placed>| {
+                        !old.holds(placed.event.kind(), placed.event.state_key().unwrap_or_default())
+                    };
+                    events.extend(required.of(room, to)?.into_iter().filter(is_new));
+                }
+                events
+            }
+        };
+        if required.lazy {
+            add_speakers(room, to, page, members, &mut events)?;
+        }
+        let mut seen = BTreeSet::new();
+        events.retain(|placed| seen.insert(placed.event.event_id().to_owned()));
+        Ok(News { events, names: turned.names.get(), avatar: turned.avatar.get(), members: turned.members.get() })
+    }
+
+    fn counts(&self, candidate: &Candidate) -> Result<Counts> {
+        if candidate.record.membership != Membership::Join {
+            return Ok(candidate.known().counts);
+        }
+        let published = candidate.room.published();
+        let unread = candidate.room.unread(&self.who.user_id, &candidate.record, &*self.api.unread_rules)?.total();
+        let (joined, invited) = (published.joined, published.invited);
+        Ok(Counts { joined, invited, notify: unread.notify, highlight: unread.highlight })
+    }
+
+    fn write_timeline(
+        &self,
+        room: &Room,
+        page: &Page,
+        until: Order,
+        viewer: &mut Viewer<'_>,
+        out: &mut Out,
+    ) -> Result<()> {
+        let limited = page.end.is_some();
+        let shown = self.shown(room, limited);
+        shown.expect(page.events.iter().map(|placed| placed.order), viewer)?;
+        if !page.events.is_empty() {
+            out.open_field("timeline", b'[');
+            for placed in &page.events {
+                out.raw(&shown.to_bytes(placed, viewer)?);
+            }
+            out.close(b']');
+        }
+        if limited {
+            out.field("limited", &true);
+        }
+        let first = page.events.first().map_or(until, |first| first.order - 1);
+        out.field("prev_batch", &self.api.tokens().print_place(first));
+        // Those that came while the client listened, in contrast to history.
+        let live = self.base.token.map(SyncToken::order);
+        let is_live = |placed: &&Arc<Placed>| live.is_some_and(|live| placed.order > live);
+        out.field("num_live", &page.events.iter().filter(is_live).count());
+        Ok(())
+    }
+
+    fn write_state(&self, room: &Room, events: &[Arc<Placed>], viewer: &mut Viewer<'_>, out: &mut Out) -> Result<()> {
+        if events.is_empty() {
+            return Ok(());
+        }
+        let shown = self.shown(room, false);
+        out.open_field("required_state", b'[');
+        for placed in events {
+            out.raw(&shown.to_bytes(placed, viewer)?);
+        }
+        out.close(b']');
+        Ok(())
+    }
+
+    fn write_summary(
+        &self,
+        candidate: &Candidate,
+        is_initial: bool,
+        news: &News,
+        counts: &Counts,
+        out: &mut Out,
+    ) -> Result<()> {
+        let room = &candidate.room;
+        if news.names
+            && let Some(name) = text_of(room, "m.room.name", "name")?
+        {
+            out.field("name", &name);
+        }
+        if news.avatar {
+            let avatar = text_of(room, "m.room.avatar", "url")?;
+            // `null` takes away what the client knows.
+            if avatar.is_some() || !is_initial {
+                out.field("avatar", &avatar);
+            }
+        }
+        if (news.names || news.members)
+            && let Some(heroes) = self.heroes(room)?
+        {
+            out.field("heroes", &heroes);
+        }
+        let facts = self.api.facts().of(room)?;
+        let joined = u64::try_from(candidate.record.joined_at.unwrap_or(0)).unwrap_or(0);
+        out.field("bump_stamp", &if facts.bump == 0 { joined } else { facts.bump });
+        out.field("joined_count", &counts.joined);
+        out.field("invited_count", &counts.invited);
+        out.field("notification_count", &counts.notify);
+        out.field("highlight_count", &counts.highlight);
+        if candidate.is_dm {
+            out.field("is_dm", &true);
+        }
+        Ok(())
+    }
+
+    /// Those who name a room without a name, as they are called in it.
+    fn heroes(&self, room: &Room) -> Result<Option<Vec<Hero>>> {
+        let Some(users) = room.heroes(&self.who.user_id)? else { return Ok(None) };
+        let heroes = users.into_iter().map(|user| {
+            let member = room.current(MEMBER, user.as_str())?;
+            let field =
+                |name: &str| member.as_ref().and_then(|member| member.event.content_field::<Option<String>>(name));
+            Ok(Hero {
+                displayname: field("displayname").flatten(),
+                avatar_url: field("avatar_url").flatten(),
+                user_id: user.into(),
+            })
+        });
+        heroes.collect::<Result<_>>().map(Some)
+    }
+
+    fn shown<'s>(&'s self, room: &'s Room, bundles: bool) -> Shown<'s> {
+        Shown { who: self.who, room, form: ClientForm::WithoutRoomId, bundles, ignored: self.ignored }
+    }
+}
+
+impl Candidate {
+    /// What was known before, or nothing.
+    fn known(&self) -> Known {
+        let known = self.known.as_deref().cloned().unwrap_or_else(|| Known {
+            until: Order::MIN,
+            fleeting: 0,
+            membership: Membership::Leave,
+            config: self.config.clone(),
+            members: BTreeSet::new(),
+            counts: Counts::default(),
+            extensions: 0,
+        });
+        Known { extensions: self.extensions, config: self.config.clone(), ..known }
+    }
+}
+
+fn changed_state(
+    room: &Room,
+    (from, to): (Root, Root),
+    turned: &Turned,
+    wanted: impl Fn(&str, &str) -> bool,
+) -> Result<Vec<Arc<Placed>>> {
+    if from == to {
+        return Ok(Vec::new());
+    }
+    Ok(room.state_changes(from, to, |kind, key| {
+        match kind {
+            "m.room.name" | "m.room.canonical_alias" => turned.names.set(true),
+            "m.room.avatar" => turned.avatar.set(true),
+            MEMBER => turned.members.set(true),
+            _ => {}
+        }
+        wanted(kind, key)
+    })?)
+}
+
+/// The members who speak in the timeline or are spoken of as members, each once. [MSC4186] `$LAZY`
+fn add_speakers(
+    room: &Room,
+    state: Root,
+    page: &Page,
+    members: &mut BTreeSet<ruma_common::OwnedUserId>,
+    events: &mut Vec<Arc<Placed>>,
+) -> Result<()> {
+    let mut speakers: BTreeSet<&UserId> = BTreeSet::new();
+    for placed in &page.events {
+        speakers.insert(placed.event.sender());
+        if placed.event.kind() == MEMBER
+            && let Some(Ok(user)) = placed.event.state_key().map(<&UserId>::try_from)
+        {
+            speakers.insert(user);
+        }
+    }
+    if members.len() + speakers.len() > MEMBERS_MAX {
+        members.clear();
+    }
+    for speaker in speakers {
+        if members.insert(speaker.to_owned()) {
+            events.extend(room.state_event(state, MEMBER, speaker.as_str())?);
+        }
+    }
+    Ok(())
+}
+
+/// Some text in the room's state; `None` for none, or an empty one.
+fn text_of(room: &Room, kind: &str, field: &str) -> Result<Option<String>> {
+    let event = room.current(kind, "")?;
+    Ok(event.and_then(|event| event.event.content_field::<String>(field)).filter(|text| !text.is_empty()))
+}
+
+/// What a stripped event says about how the room looks from outside.
+fn door_sign(event: &str) -> Option<(&'static str, String)> {
+    let event: serde_json::Value = serde_json::from_str(event).ok()?;
+    let (field, text) = match event["type"].as_str()? {
+        "m.room.name" => ("name", &event["content"]["name"]),
+        "m.room.avatar" => ("avatar", &event["content"]["url"]),
+        _ => return None,
+    };
+    let text = text.as_str().filter(|text| !text.is_empty())?;
+    Some((field, text.to_owned()))
+}
