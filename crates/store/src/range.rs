@@ -11,7 +11,7 @@ use std::{
 use crate::{
     engine::ByteRange,
     key::PrefixOf,
-    table::{DomainId, Table},
+    table::{DomainId, Table, bounded},
 };
 
 /// A range of keys of type `K`: everything, narrowed by each call.
@@ -80,10 +80,10 @@ impl<K> KeyRange<K> {
     pub(crate) fn bytes<V>(&self, table: &Table<K, V>, domain: DomainId) -> ByteRange {
         let head = table.head(domain);
         let end = match &self.end {
-            Some(end) => Some([&head, end.as_slice()].concat()),
+            Some(end) => Some(bounded([&head, end.as_slice()].concat())),
             None => successor(head.clone()),
         };
-        ByteRange { start: [head, self.start.clone()].concat(), end }
+        ByteRange { start: bounded([head, self.start.clone()].concat()), end }
     }
 }
 

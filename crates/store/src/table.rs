@@ -7,7 +7,7 @@ use std::{fmt, marker::PhantomData};
 
 use serde::{Deserialize, Serialize};
 
-use crate::key::AsKey;
+use crate::{KEY_BYTES_MAX, key::AsKey};
 
 /// A tenant. Every row belongs to one; 0 is the house itself (log, identity, cursors).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -69,6 +69,16 @@ pub struct Table<K, V> {
     types: PhantomData<fn(K) -> V>,
 }
 
+/// The same place among all keys that can be, in few bytes. Engines need not bear a longer key, not even to look for it;
+/// what is longer than [`KEY_BYTES_MAX`] stands right behind the key that is its beginning.
+pub(crate) fn bounded(mut key: Vec<u8>) -> Vec<u8> {
+    if key.len() > KEY_BYTES_MAX {
+        key.truncate(KEY_BYTES_MAX);
+        key.push(0);
+    }
+    key
+}
+
 /// Bytes in front of the key proper: domain and tag.
 pub(crate) const KEY_HEAD: usize = 5;
 
@@ -97,6 +107,11 @@ impl<K, V> Table<K, V> {
         let mut out = self.head(domain);
         key.encode(&mut out);
         out
+    }
+
+    /// The key to look for at `key`. Strangers may name anything: for a key that nothing can stand at, see [`bounded`].
+    pub(crate) fn lookup<Q: AsKey<K> + ?Sized>(&self, domain: DomainId, key: &Q) -> Vec<u8> {
+        bounded(self.key(domain, key))
     }
 
     /// What every key of the table begins with.

@@ -147,7 +147,7 @@ impl Txn {
         domain: DomainId,
         key: &(impl AsKey<K> + ?Sized),
     ) -> Result<Option<V>, StoreError> {
-        let key = table.key(domain, key);
+        let key = table.lookup(domain, key);
         let found = match self.batch.get(table.space(), &key) {
             Some(written) => Ok(written.cloned()),
             None => self.base.get(table.space(), &key).map_err(StoreError::from),

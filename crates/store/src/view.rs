@@ -57,7 +57,7 @@ impl View {
         domain: DomainId,
         key: &(impl AsKey<K> + ?Sized),
     ) -> Result<Option<V>, StoreError> {
-        let found = self.snapshot.get(table.space(), &table.key(domain, key))?;
+        let found = self.snapshot.get(table.space(), &table.lookup(domain, key))?;
         found.map(|bytes| decode_value(table, bytes)).transpose()
     }
 
@@ -68,7 +68,7 @@ impl View {
         domain: DomainId,
         key: &(impl AsKey<K> + ?Sized),
     ) -> Result<bool, StoreError> {
-        Ok(self.snapshot.get(table.space(), &table.key(domain, key))?.is_some())
+        Ok(self.snapshot.get(table.space(), &table.lookup(domain, key))?.is_some())
     }
 
     /// The values at `keys`, in the same order.
@@ -78,7 +78,7 @@ impl View {
         domain: DomainId,
         keys: impl IntoIterator<Item = Q>,
     ) -> Result<Vec<Option<V>>, StoreError> {
-        let keys: Vec<_> = keys.into_iter().map(|key| table.key(domain, &key)).collect();
+        let keys: Vec<_> = keys.into_iter().map(|key| table.lookup(domain, &key)).collect();
         let found = self.snapshot.multi_get(table.space(), &keys)?;
         found.into_iter().map(|bytes| bytes.map(|bytes| decode_value(table, bytes)).transpose()).collect()
     }

@@ -258,6 +258,21 @@ pub fn commands_that_write_too_much_are_refused_alone(subject: &Subject) {
     let right = shard.submit(increment);
     assert!(matches!(too_large.wait(), Err(CommitError::TooLarge { .. })));
     assert!(matches!(too_long.wait(), Err(CommitError::KeyTooLong { .. })));
+    // Nothing can stand there, but whoever may name a key may look for it.
+    for length in [KEY_BYTES_MAX, 100_000] {
+        let name = "x".repeat(length);
+        let name = name.as_str();
+        assert_eq!(shard.get(&COUNTERS, DOMAIN, name).expect("a read"), None);
+        let view = shard.view();
+        assert_eq!(view.scan(&COUNTERS, DOMAIN, KeyRange::prefix(name), Direction::Forward).count(), 0);
+        assert_eq!(view.get_many(&COUNTERS, DOMAIN, [name]).expect("a read"), [None]);
+        let owned = name.to_owned();
+        let looked = shard.submit(move |txn| {
+            assert_eq!(txn.get(&COUNTERS, DOMAIN, owned.as_str()).expect("a read"), None);
+            assert!(txn.scan(&COUNTERS, DOMAIN, KeyRange::prefix(owned.as_str())).expect("a read").is_empty());
+        });
+        assert!(looked.wait().is_ok());
+    }
     right.wait().expect("a healthy engine commits");
     assert!(!shard.view().contains(&BLOBS, DOMAIN, &0).expect("a healthy engine reads"));
 }
