@@ -41,6 +41,11 @@ impl Links {
         };
     }
 
+    fn is_cut(&self, one: &ServerName, other: &ServerName) -> bool {
+        let down = self.down.lock();
+        down.contains(one) || down.contains(other)
+    }
+
     pub async fn call(&self, server: &ServerName, request: http::Request<Bytes>) -> Option<http::Response<Bytes>> {
         let router = self.routers.lock().get(server).cloned()?;
         let answer = router.oneshot(request.map(axum::body::Body::from)).await.expect("routers answer");
@@ -60,11 +65,9 @@ impl Peers for Linked {
         _: Bounds,
     ) -> Future<'a, Result<http::Response<Bytes>, PeerError>> {
         Box::pin(async move {
-            let down = self.0.down.lock();
-            if down.contains(server) || down.contains(&self.1) {
+            if self.0.is_cut(server, &self.1) {
                 return Err(PeerError::Unreachable("the link is cut".into()));
             }
-            drop(down);
             self.0.asked.lock().push(format!("{} {}", self.1, request.uri().path()));
             self.0.call(server, request).await.ok_or_else(|| PeerError::Unreachable("no such server".into()))
         })

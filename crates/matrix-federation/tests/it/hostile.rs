@@ -1,0 +1,210 @@
+//! Servers that do not play by the rules.
+
+use bytes::Bytes;
+use http::{Method, StatusCode};
+use koine_graph::{
+    Draft, Event, SigningKey,
+    json::{self, Json, Object},
+    signatures::sign_object,
+};
+use koine_room::{Preset, Room};
+use ruma_common::{EventId, MilliSecondsSinceUnixEpoch, OwnedRoomId, RoomVersionId, UserId};
+use serde_json::{Value, json, value::to_raw_value};
+
+use crate::houses::{House, pair, until};
+
+/// A request of `from`, signed with `key`.
+fn signed(from: &House, to: &House, key: &SigningKey, method: &Method, path: &str, body: &str) -> http::Request<Bytes> {
+    let text = |text: &str| Json::String(text.to_owned().into());
+    let mut object = Object::with_capacity(6);
+    object.insert("method", text(method.as_str()));
+    object.insert("uri", text(path));
+    object.insert("origin", text(from.name.as_str()));
+    object.insert("destination", text(to.name.as_str()));
+    if !body.is_empty() {
+        object.insert("content", json::parse(body.as_bytes()).expect("JSON"));
+    }
+    sign_object(&mut object, from.name.as_str(), key);
+    let signature = object.get("signatures").unwrap().as_object().unwrap().get(from.name.as_str()).unwrap();
+    let signature = signature.as_object().unwrap().get(key.id()).unwrap().as_str().unwrap().to_owned();
+    let header = format!(
+        r#"X-Matrix origin="{}",destination="{}",key="{}",sig="{signature}""#,
+        from.name,
+        to.name,
+        key.id()
+    );
+    let request = http::Request::builder().method(method).uri(path).header("authorization", header);
+    request.body(Bytes::copy_from_slice(body.as_bytes())).expect("a request")
+}
+
+async fn send(from: &House, to: &House, txn: &str, events: &[Bytes]) -> (StatusCode, Value) {
+    let events: Vec<&str> = events.iter().map(|event| std::str::from_utf8(event).expect("UTF-8")).collect();
+    let body = format!(r#"{{"origin":"{}","origin_server_ts":1,"pdus":[{}]}}"#, from.name, events.join(","));
+    let request = signed(from, to, &from.key, &Method::PUT, &format!("/_matrix/federation/v1/send/{txn}"), &body);
+    call(to, request).await
+}
+
+async fn call(to: &House, request: http::Request<Bytes>) -> (StatusCode, Value) {
+    let answer = to.links.call(&to.name, request).await.expect("it is there");
+    (answer.status(), serde_json::from_slice(answer.body()).expect("JSON"))
+}
+
+/// A message that follows what its sender's server has.
+fn message(house: &House, key: &SigningKey, room: &Room, sender: &UserId, text: &str) -> Event {
+    let state = |kind: &str, key: &str| {
+        room.current(kind, key).unwrap().map(|placed| placed.event.event_id().to_owned()).expect("it is there")
+    };
+    let draft = Draft {
+        room_id: Some(room.id().to_owned()),
+        sender: sender.to_owned(),
+        kind: "m.room.message".into(),
+        state_key: None,
+        content: to_raw_value(&json!({ "msgtype": "m.text", "body": text })).expect("JSON"),
+        redacts: None,
+        prev_events: room.extremities(),
+        auth_events: vec![
+            state("m.room.create", ""),
+            state("m.room.power_levels", ""),
+            state("m.room.member", sender.as_str()),
+        ],
+        depth: 100,
+        origin_server_ts: MilliSecondsSinceUnixEpoch::now(),
+    };
+    draft.seal(room.rules(), &house.name, key).expect("an event")
+}
+
+/// Bob of the second server in a room of the first.
+async fn shared() -> (House, House, OwnedRoomId) {
+    let (one, two) = pair().await;
+    let room = one.create(&one.user("alice"), Preset::PublicChat, RoomVersionId::V11).await;
+    two.join(&two.user("bob"), &room, &one).await.expect("let in");
+    until("one sees bob", || one.room(&room).is_joined(&two.user("bob"))).await;
+    (one, two, room)
+}
+
+#[tokio::test]
+async fn requests_without_a_valid_signature_are_refused() {
+    let (one, two, room) = shared().await;
+    let path = format!("/_matrix/federation/v1/state_ids/{room}?event_id=%24x");
+    let other = SigningKey::from_seed("1", &[9; 32]).expect("a key");
+    let (status, error) = call(&one, signed(&two, &one, &other, &Method::GET, &path, "")).await;
+    assert_eq!((status, error["errcode"].as_str()), (StatusCode::UNAUTHORIZED, Some("M_UNAUTHORIZED")));
+    let bare = http::Request::builder().uri(&path).body(Bytes::new()).expect("a request");
+    assert_eq!(call(&one, bare).await.0, StatusCode::UNAUTHORIZED);
+    // Signed for somebody else, and brought here.
+    let (status, _) = call(&one, signed(&one, &two, &one.key, &Method::GET, &path, "")).await;
+    assert_eq!(status, StatusCode::UNAUTHORIZED);
+    // The right key, the wrong path.
+    let mut moved = signed(&two, &one, &two.key, &Method::GET, &path, "");
+    *moved.uri_mut() = "/_matrix/federation/v1/publicRooms".parse().expect("a path");
+    assert_eq!(call(&one, moved).await.0, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn an_event_with_a_forged_signature_is_not_taken() {
+    let (one, two, room) = shared().await;
+    let forger = SigningKey::from_seed("1", &[9; 32]).expect("a key");
+    let forged = message(&two, &forger, &two.room(&room), &two.user("bob"), "forged");
+    let (status, answer) = send(&two, &one, "t1", &[forged.json().clone()]).await;
+    assert_eq!(status, StatusCode::OK);
+    assert!(answer["pdus"][forged.event_id().as_str()]["error"].is_string(), "{answer}");
+    // In the name of somebody of ours.
+    let forged = message(&two, &two.key, &two.room(&room), &one.user("alice"), "forged");
+    send(&two, &one, "t2", &[forged.json().clone()]).await;
+    assert!(one.bodies(&room).is_empty());
+}
+
+#[tokio::test]
+async fn an_event_whose_content_is_not_what_was_hashed_is_taken_redacted() {
+    let (one, two, room) = shared().await;
+    let event = message(&two, &two.key, &two.room(&room), &two.user("bob"), "honest");
+    let text = String::from_utf8(event.json().to_vec()).expect("UTF-8").replace("honest", "forged");
+    let (_, answer) = send(&two, &one, "t1", &[text.into()]).await;
+    assert_eq!(answer["pdus"][event.event_id().as_str()], json!({}));
+    let placed = one.room(&room).event(event.event_id()).unwrap().expect("it is there");
+    assert_eq!(placed.event.content().get(), "{}");
+}
+
+#[tokio::test]
+async fn a_transaction_replayed_has_the_same_answer_and_no_effect() {
+    let (one, two, room) = shared().await;
+    let event = message(&two, &two.key, &two.room(&room), &two.user("bob"), "once");
+    let first = send(&two, &one, "t1", &[event.json().clone()]).await;
+    assert_eq!(first, send(&two, &one, "t1", &[event.json().clone()]).await);
+    assert_eq!(first, send(&two, &one, "t2", &[event.json().clone()]).await);
+    assert_eq!(one.bodies(&room), ["once"]);
+}
+
+#[tokio::test]
+async fn a_transaction_of_ten_thousand_events_is_refused() {
+    let (one, two, room) = shared().await;
+    let event = message(&two, &two.key, &two.room(&room), &two.user("bob"), "many");
+    let (status, error) = send(&two, &one, "t1", &vec![event.json().clone(); 10_000]).await;
+    assert_eq!((status, error["errcode"].as_str()), (StatusCode::BAD_REQUEST, Some("M_BAD_JSON")));
+    assert!(one.bodies(&room).is_empty());
+}
+
+#[tokio::test]
+async fn missing_events_are_fetched() {
+    let (one, two, room) = shared().await;
+    one.links.set_down("one.example", true);
+    for text in ["a", "b", "c"] {
+        two.say(&two.user("bob"), &room, text).await;
+    }
+    let newest = two.room(&room).newest(i64::MIN, i64::MAX, 1).unwrap().pop().expect("an event");
+    one.links.set_down("one.example", false);
+    let (_, answer) = send(&two, &one, "t1", &[newest.event.json().clone()]).await;
+    assert_eq!(answer["pdus"][newest.event.event_id().as_str()], json!({}));
+    assert_eq!(one.bodies(&room), ["a", "b", "c"]);
+}
+
+#[tokio::test]
+async fn an_event_that_follows_what_nobody_has_stays_out() {
+    let (one, two, room) = shared().await;
+    let mut event: Value =
+        serde_json::from_slice(message(&two, &two.key, &two.room(&room), &two.user("bob"), "x").json()).unwrap();
+    event["prev_events"] = json!(["$nowhere_nowhere_nowhere_nowhere_nowhere_nowher"]);
+    let draft = Draft {
+        room_id: Some(room.clone()),
+        sender: two.user("bob"),
+        kind: "m.room.message".into(),
+        state_key: None,
+        content: to_raw_value(&event["content"]).unwrap(),
+        redacts: None,
+        prev_events: vec![EventId::parse("$nowhere_nowhere_nowhere_nowhere_nowhere_nowher").unwrap()],
+        auth_events: serde_json::from_value(event["auth_events"].clone()).unwrap(),
+        depth: 50,
+        origin_server_ts: MilliSecondsSinceUnixEpoch::now(),
+    };
+    let event = draft.seal(one.room(&room).rules(), &two.name, &two.key).expect("an event");
+    let (_, answer) = send(&two, &one, "t1", &[event.json().clone()]).await;
+    assert!(answer["pdus"][event.event_id().as_str()]["error"].is_string(), "{answer}");
+    one.say(&one.user("alice"), &room, "the room goes on").await;
+    until("two hears it", || two.bodies(&room) == ["the room goes on"]).await;
+}
+
+#[tokio::test]
+async fn a_server_that_is_shut_out_is_refused() {
+    let (one, two, room) = shared().await;
+    let acl = json!({ "allow": ["*"], "deny": ["two.example"] });
+    one.set(&one.user("alice"), &room, "m.room.server_acl", acl).await;
+    let event = message(&two, &two.key, &two.room(&room), &two.user("bob"), "shut out");
+    let (_, answer) = send(&two, &one, "t1", &[event.json().clone()]).await;
+    assert!(answer["pdus"][event.event_id().as_str()]["error"].is_string(), "{answer}");
+    let path = format!("/_matrix/federation/v1/backfill/{room}?v={}&limit=10", "%24x");
+    let (status, error) = call(&one, signed(&two, &one, &two.key, &Method::GET, &path, "")).await;
+    assert_eq!((status, error["errcode"].as_str()), (StatusCode::FORBIDDEN, Some("M_FORBIDDEN")));
+}
+
+#[tokio::test]
+async fn keys_are_published_and_witnessed() {
+    let (one, two, _) = shared().await;
+    let get = |path: &str| http::Request::builder().uri(path).body(Bytes::new()).expect("a request");
+    let (_, own) = call(&one, get("/_matrix/key/v2/server")).await;
+    assert_eq!(own["server_name"], "one.example");
+    assert!(own["verify_keys"][one.key.id()]["key"].is_string());
+    let (_, witnessed) = call(&one, get("/_matrix/key/v2/query/two.example")).await;
+    let word = &witnessed["server_keys"][0];
+    assert_eq!(word["verify_keys"][two.key.id()]["key"], json!(two.key.public().to_base64()));
+    assert!(word["signatures"]["one.example"].is_object() && word["signatures"]["two.example"].is_object());
+}
