@@ -25,10 +25,14 @@ mod hub;
 mod log;
 mod members;
 mod membership;
+mod mutual;
+mod near;
+mod preview;
 mod receipts;
 mod receive;
 mod registry;
 mod relations;
+mod reports;
 mod room;
 mod send;
 mod serve;
@@ -36,9 +40,11 @@ mod state;
 mod stripped;
 mod summary;
 mod tables;
+mod threads;
 mod timeline;
 mod typing;
 mod unread;
+mod upgrade;
 mod visibility;
 mod write;
 
@@ -58,18 +64,23 @@ pub use self::{
     log::{Kind, room_of, room_subject},
     members::*,
     membership::Profile,
+    mutual::MutualRooms,
+    preview::*,
     receipts::*,
     receive::{EXTREMITIES_MAX, ReceiveError, Received},
     registry::{ROOMS_LOADED_MAX, Rooms},
     relations::*,
+    reports::{REPORT_REASON_BYTES_MAX, REPORTS_MAX, Reported},
     room::{Placed, Published, RECENT_EVENTS_MAX, Room},
     send::Sender,
     serve::{AUTH_CHAIN_MAX, Template, WALK_EVENTS_MAX},
     state::Root,
     summary::HEROES_MAX,
-    tables::{Membership, MembershipRecord, Order, ReceiptRecord, RelationRecord, RoomNo},
+    tables::{Membership, MembershipRecord, Order, ReceiptRecord, RelationRecord, ReportRecord, RoomNo},
+    threads::*,
     timeline::*,
     typing::{TYPING_TIME_MAX, TYPING_USERS_MAX},
     unread::*,
+    upgrade::Upgrade,
     visibility::{HistoryVisibility, Viewer},
 };

@@ -22,13 +22,7 @@ pub struct MutualRooms {
 impl Rooms {
     /// At most `limit` of the rooms that `user`, of this server, and `other` are joined to, after number `after`.
     /// Costs a read for each room of `user`.
-    pub fn mutual(
-        &self,
-        user: &UserId,
-        other: &UserId,
-        after: RoomNo,
-        limit: usize,
-    ) -> Result<MutualRooms, ReadError> {
+    pub fn mutual(&self, user: &UserId, other: &UserId, after: RoomNo, limit: usize) -> Result<MutualRooms, ReadError> {
         let is_remote = other.server_name() != self.server_name();
         let view = self.core.shard.view();
         let mut found = MutualRooms::default();

@@ -20,6 +20,8 @@ pub const HIERARCHY_DEPTH_MAX: usize = 50;
 pub const HIERARCHY_ROOMS_MAX: usize = 2_000;
 /// Most children of one space.
 pub const SPACE_CHILDREN_MAX: usize = 1_000;
+/// Most children that wait for their turn in one walk.
+const WAITING_MAX: usize = 10_000;
 /// Longest `order` of a child that counts. [CS-API §ordering-of-children-within-a-space]
 const CHILD_ORDER_BYTES_MAX: usize = 50;
 
@@ -50,7 +52,7 @@ pub struct HierarchyQuery {
 }
 
 /// Part of the tree of a space, depth first.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Hierarchy {
     /// The rooms, each with the `m.space.child` events that name its children, in their order.
     pub rooms: Vec<(Arc<Room>, Vec<Arc<Placed>>)>,
@@ -102,34 +104,36 @@ impl Rooms {
         if !self.may_preview(&root, Some(user))? {
             return Err(ReadError::NotJoined);
         }
-        let mut visited: HashSet<OwnedRoomId> = HashSet::from([space.to_owned()]);
-        let mut waiting = vec![(root, 0)];
+        let mut visited: HashSet<OwnedRoomId> = HashSet::new();
+        let mut waiting = vec![(space.to_owned(), 0)];
         let mut page = Hierarchy::default();
-        let mut seen = 0;
-        while let Some((room, depth)) = waiting.pop() {
+        while let Some((id, depth)) = waiting.pop() {
+            if visited.len() >= HIERARCHY_ROOMS_MAX {
+                break;
+            }
+            if visited.contains(&id) {
+                continue;
+            }
+            let Ok(room) = self.room(&id) else { continue };
+            if !self.may_preview(&room, Some(user))? {
+                continue;
+            }
             if page.rooms.len() == query.limit {
                 page.more = true;
                 break;
             }
+            visited.insert(id);
             let children = room.space_children(query.suggested_only)?;
             if depth < query.max_depth.min(HIERARCHY_DEPTH_MAX) {
                 // The last one in is the first one out.
                 for child in children.iter().rev() {
-                    let Some(id) = child.event.state_key().and_then(|id| OwnedRoomId::try_from(id).ok()) else {
-                        continue;
-                    };
-                    if visited.len() >= HIERARCHY_ROOMS_MAX || visited.contains(&id) {
-                        continue;
-                    }
-                    let Ok(room) = self.room(&id) else { continue };
-                    if self.may_preview(&room, Some(user))? {
-                        visited.insert(id);
-                        waiting.push((room, depth + 1));
+                    let id = child.event.state_key().and_then(|id| OwnedRoomId::try_from(id).ok());
+                    if let Some(id) = id.filter(|id| !visited.contains(id) && waiting.len() < WAITING_MAX) {
+                        waiting.push((id, depth + 1));
                     }
                 }
             }
-            seen += 1;
-            if seen > query.skip {
+            if visited.len() > query.skip {
                 page.rooms.push((room, children));
             }
         }

@@ -61,9 +61,7 @@ impl Room {
         let mut found: Vec<(Order, Arc<Placed>)> = Vec::new();
         let view = self.core.shard.view();
         let range = (self.no(), Order::MIN)..=(self.no(), newest);
-        for row in
-            view.scan(&PARENT, self.core.domain(), range, Direction::Backward).take(THREAD_PARENTS_LOOK_MAX)
-        {
+        for row in view.scan(&PARENT, self.core.domain(), range, Direction::Backward).take(THREAD_PARENTS_LOOK_MAX) {
             let ((_, order), ()) = row?;
             let Some(root) = self.event_at(order)?.filter(|root| root.order == order) else { continue };
             // A child of another event is no root of a thread, nor is state.
@@ -80,10 +78,7 @@ impl Room {
             found.push((replies.newest, root));
         }
         found.sort_by_key(|(newest, _)| std::cmp::Reverse(*newest));
-        let next = match found.get(query.limit) {
-            Some((next, _)) => Some(*next),
-            None => None,
-        };
+        let next = found.get(query.limit).map(|(next, _)| *next);
         found.truncate(query.limit);
         Ok(Threads { roots: found.into_iter().map(|(_, root)| root).collect(), next })
     }
