@@ -1,8 +1,11 @@
 //! Where requests go and in whose name [SS-API §resolving-server-names], and where they do not.
 
-use http::{HeaderValue, StatusCode};
-use koine_net::{Client, Config, Error, Request, Response};
+use std::{sync::Arc, time::Instant};
+
+use http::{HeaderMap, HeaderValue, StatusCode};
+use koine_net::{Client, Config, Error, Limits, Parts, Request, Response};
 use ruma_common::ServerName;
+use url::Url;
 
 use crate::world::{Closed, Reply, Seen, Server, World};
 
@@ -212,4 +215,47 @@ async fn a_request_is_signed_for_whom_it_is_for_and_not_for_whom_it_goes_to() {
     assert_eq!(seen[0].headers["authorization"], "a.org PUT /send/1 2");
     assert_eq!(seen[0].headers["content-type"], "application/json");
     assert!(seen[0].headers["user-agent"].to_str().expect("text").starts_with("Koine/"));
+}
+
+#[tokio::test]
+async fn other_addresses_can_be_fetched_from_with_the_guard_looking() {
+    let world = World::new();
+    let server = world.server(&["cdn.org"], |seen| match seen.path.as_str() {
+        "/file?v=1" => Reply::Now(StatusCode::OK, vec![("content-type", "image/png".to_owned())], "bytes".to_owned()),
+        _ => Reply::redirect("/file?v=1"),
+    });
+    world.dns.address("cdn.org", &["127.0.0.1"]);
+    let url = |path: &str| {
+        let url = format!("https://cdn.org:{}{path}", server.port());
+        Url::parse(&url).expect("a URL")
+    };
+    let (client, limits) = (world.client(), Limits::default());
+    let response = client.fetch(&url("/file?v=1#part"), HeaderMap::new(), limits).await.expect("an answer");
+    assert_eq!(response.headers["content-type"], "image/png");
+    assert_eq!(response.bytes().await.expect("a body"), "bytes");
+    let seen = &server.seen()[0];
+    assert_eq!(
+        (seen.host.as_str(), seen.sni.as_deref()),
+        (format!("cdn.org:{}", server.port()).as_str(), Some("cdn.org"))
+    );
+
+    let redirect = client.fetch(&url("/moved"), HeaderMap::new(), limits).await.expect_err("it is not followed");
+    assert_eq!(redirect.status(), Some(StatusCode::FOUND));
+    let plain = Url::parse("http://cdn.org/").expect("a URL");
+    let refused = client.fetch(&plain, HeaderMap::new(), limits).await;
+    assert!(matches!(refused, Err(Error::Request(_))), "{refused:?}");
+    let strict = world.client_with(&Config { allow_ranges: Vec::new(), ..world.config() });
+    let refused = strict.fetch(&url("/file?v=1"), HeaderMap::new(), limits).await;
+    assert!(matches!(refused, Err(Error::Guarded { .. })), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_place_in_the_configuration_that_is_none_is_named() {
+    let world = World::new();
+    for (name, place) in [("a.org", "https://b.org/"), ("a.org/", "b.org"), ("a.org", "")] {
+        let config = Config { static_destinations: [(name.to_owned(), place.to_owned())].into(), ..world.config() };
+        let parts = Parts { dns: world.dns.clone(), clock: Arc::new(Instant::now), well_known_port: 443 };
+        let error = Client::with_parts(&config, parts).err().expect("that is no place");
+        assert!(error.to_string().contains("static_destinations"), "{error}");
+    }
 }
