@@ -10,7 +10,7 @@
 //! concerns the inbox's owner is in it.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -54,12 +54,21 @@ pub struct Changes {
     pub account: bool,
     /// Keys of somebody who shares a room with the account changed, or its own.
     pub contacts: bool,
+    /// People whose presence changed who share a room with the account, by the numbers given with the changes.
+    pub people: Vec<u64>,
+    /// More people's presence may have changed than is known here: look at everybody's.
+    pub all_people: bool,
 }
 
 impl Changes {
     /// Nothing changed.
     pub fn is_empty(&self) -> bool {
-        self.rooms.is_empty() && self.fleeting.is_empty() && !self.account && !self.contacts
+        self.rooms.is_empty()
+            && self.fleeting.is_empty()
+            && !self.account
+            && !self.contacts
+            && self.people.is_empty()
+            && !self.all_people
     }
 }
 
@@ -68,7 +77,8 @@ pub struct Hub {
     inboxes: Mutex<Inboxes>,
     /// Newest log position whose changes are in the inboxes.
     position: watch::Sender<Position>,
-    /// Counts changes that are not in the log; starts anew with the process.
+    /// Counts changes that are not in the log; starts anew with the process. Grows under the lock of the inboxes, with the
+    /// change noted in them: who reads a mark has the changes up to it.
     fleeting: AtomicU64,
 }
 
@@ -90,6 +100,9 @@ struct InboxState {
     floor: Position,
     latest: Latest<Subject>,
     fleeting: Latest<RoomNo>,
+    people: Latest<u64>,
+    /// Changes of presence at or below this mark may be missing.
+    people_floor: u64,
     last_read: Instant,
 }
 
@@ -145,6 +158,7 @@ impl Hub {
 
     /// The newest mark of things that are not in the log.
     pub fn fleeting(&self) -> u64 {
+        let _noted = self.inboxes.lock();
         self.fleeting.load(Ordering::Acquire)
     }
 
@@ -175,6 +189,8 @@ impl Hub {
                 floor: inboxes.delivered,
                 latest: Latest::new(),
                 fleeting: Latest::new(),
+                people: Latest::new(),
+                people_floor: self.fleeting.load(Ordering::Acquire),
                 last_read: Instant::now(),
             }),
             bell: watch::Sender::new(0),
@@ -202,19 +218,33 @@ impl Hub {
         self.position.send_replace(position);
     }
 
-    /// Notes a change that is not in the log (typing) for those of `users` who are connected.
-    pub(crate) fn deliver_fleeting<'a>(&self, users: impl Iterator<Item = &'a UserId>, room: RoomNo, mark: u64) {
+    /// Notes a change that is not in the log (typing) for those of `users` who are connected; its mark.
+    pub(crate) fn deliver_fleeting<'a>(&self, users: impl Iterator<Item = &'a UserId>, room: RoomNo) -> u64 {
         let inboxes = self.inboxes.lock();
+        let mark = self.fleeting.fetch_add(1, Ordering::AcqRel) + 1;
         for user in users {
             if let Some(inbox) = inboxes.of.get(user) {
                 inbox.note_fleeting(room, mark);
             }
         }
+        mark
     }
 
-    /// The next mark for a change that is not in the log.
-    pub(crate) fn next_fleeting(&self) -> u64 {
-        self.fleeting.fetch_add(1, Ordering::AcqRel) + 1
+    /// Notes that the presence of `person` changed, for those of `users` who are connected.
+    pub(crate) fn deliver_presence<'a>(&self, users: impl Iterator<Item = &'a UserId>, person: u64) {
+        let inboxes = self.inboxes.lock();
+        let mark = self.fleeting.fetch_add(1, Ordering::AcqRel) + 1;
+        for user in users {
+            if let Some(inbox) = inboxes.of.get(user) {
+                inbox.note_person(person, mark);
+            }
+        }
+    }
+
+    /// Adds those of `users` who are connected.
+    pub(crate) fn add_connected<'a>(&self, users: impl Iterator<Item = &'a UserId>, to: &mut HashSet<OwnedUserId>) {
+        let inboxes = self.inboxes.lock();
+        to.extend(users.filter(|user| inboxes.of.contains_key(*user)).map(ToOwned::to_owned));
     }
 
     /// Drops inboxes that nobody reads any more.
@@ -246,6 +276,8 @@ impl Inbox {
                 Subject::Contacts => changes.contacts = true,
             }
         }
+        changes.people = state.people.after(fleeting).map(|(_, person)| person).collect();
+        changes.all_people = fleeting < state.people_floor;
         changes.fleeting = state.fleeting.after(fleeting).map(|(_, room)| room).collect();
         Some(changes)
     }
@@ -270,6 +302,18 @@ impl Inbox {
 
     fn note_fleeting(&self, room: RoomNo, mark: u64) {
         self.state.lock().fleeting.note(room, mark);
+        self.bell.send_modify(|rings| *rings += 1);
+    }
+
+    fn note_person(&self, person: u64, mark: u64) {
+        {
+            let mut state = self.state.lock();
+            state.people.note(person, mark);
+            if state.people.by_mark.len() > INBOX_CHANGES_MAX {
+                let dropped = state.people.drop_oldest_half();
+                state.people_floor = state.people_floor.max(dropped);
+            }
+        }
         self.bell.send_modify(|rings| *rings += 1);
     }
 }
@@ -302,6 +346,22 @@ mod tests {
         let inbox = hub.inbox(user_id!("@alice:example.org"));
         assert_eq!(inbox.changes_after(Position(9), 0), None);
         assert!(inbox.covers(Position(10)));
+    }
+
+    #[test]
+    fn presence_is_noted_once_a_person_and_a_young_inbox_says_so() {
+        let hub = Hub::new(Position(0));
+        let alice = user_id!("@alice:example.org");
+        hub.deliver_presence([alice].into_iter(), 7);
+        let inbox = hub.inbox(alice);
+        assert!(inbox.changes_after(Position(0), 0).unwrap().all_people);
+        let mark = hub.fleeting();
+        for person in [8, 9, 8] {
+            hub.deliver_presence([alice].into_iter(), person);
+        }
+        let changes = inbox.changes_after(Position(0), mark).unwrap();
+        assert_eq!((changes.people, changes.all_people), (vec![8, 9], false));
+        assert!(inbox.changes_after(Position(0), hub.fleeting()).unwrap().is_empty());
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //!
 //! This crate is protocol-neutral: it answers with events and orders, never with the wire form of a protocol.
 
+mod acquaintances;
 mod alias;
 mod contacts;
 mod context;
@@ -51,6 +52,7 @@ mod write;
 pub use koine_store::Direction;
 
 pub use self::{
+    acquaintances::{Acquaintances, LOCAL_CONTACTS_MAX},
     contacts::{Contacts, Moves},
     context::*,
     core::RoomsConfig,

@@ -20,7 +20,7 @@ pub const TYPING_USERS_MAX: usize = 100;
 #[derive(Debug, Default)]
 pub struct Typing {
     until: BTreeMap<OwnedUserId, Instant>,
-    /// Mark of the last change, from [`Hub::next_fleeting`](crate::Hub); 0 when nobody ever typed.
+    /// Mark of the last change, from the [`Hub`](crate::Hub); 0 when nobody ever typed.
     mark: u64,
     /// A task waits for the earliest deadline; there is one while `until` is not empty.
     waits: bool,
@@ -126,8 +126,7 @@ impl Room {
 
     fn tell_of_typing(&self, typing: &mut Typing) {
         let hub = &self.core.hub;
-        typing.mark = hub.next_fleeting();
-        self.for_local_joined(|joined| hub.deliver_fleeting(joined, self.no(), typing.mark));
+        typing.mark = self.for_local_joined(|joined| hub.deliver_fleeting(joined, self.no()));
     }
 }
 
