@@ -11,7 +11,8 @@ use ruma_common::{MilliSecondsSinceUnixEpoch, OwnedServerName, OwnedUserId, Serv
 
 use crate::{
     AccountConfig, Class, LimitExceeded, LimitKey, Limits, StoreUnavailable, hasher::Hasher, ignored::IgnoredUsers,
-    interactive::InteractiveSessions, names, session::SessionCache,
+    interactive::InteractiveSessions, login_token::LoginTokens, names, people::People, presence::Presences,
+    session::SessionCache,
 };
 
 /// How many people's lists of whom they ignore are remembered.
@@ -34,6 +35,9 @@ pub struct Accounts {
     pub(crate) sessions: SessionCache,
     pub(crate) interactive: InteractiveSessions,
     pub(crate) ignored: Cache<String, Arc<IgnoredUsers>>,
+    pub(crate) login_tokens: LoginTokens,
+    pub(crate) people: People,
+    pub(crate) presences: Presences,
 }
 
 impl Accounts {
@@ -57,6 +61,9 @@ impl Accounts {
             sessions: SessionCache::default(),
             interactive: InteractiveSessions::default(),
             ignored: Cache::new(IGNORED_MAX),
+            login_tokens: LoginTokens::default(),
+            people: People::default(),
+            presences: Presences::default(),
         })
     }
 

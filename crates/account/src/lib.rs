@@ -4,7 +4,7 @@
 //! it for one domain; every change goes through the shard's writer with an entry in the log ([`Kind`]), and what is
 //! acknowledged is durable.
 //!
-//! Not here: rooms (who is deactivated or renamed still has to be carried into them by the caller), push rules, presence.
+//! Not here: rooms (who is deactivated or renamed still has to be carried into them by the caller), push rules.
 //! What end-to-end encryption needs of a server is in `keys/`.
 //!
 //! Costs: authenticating a request is one SHA-256 and one look into a bounded cache; a login is one Argon2id on a bounded
@@ -23,8 +23,12 @@ mod invitation;
 mod keys;
 mod limit;
 mod log;
+mod login_token;
 mod names;
+mod openid;
 mod password;
+mod people;
+mod presence;
 mod profile;
 mod secret;
 mod session;
@@ -41,16 +45,21 @@ pub use ignored::IgnoredUsers;
 pub use interactive::{AuthData, Challenge, InteractError, Passed, Purpose, Stage, StageFailure};
 pub use invitation::{CreateTokenError, InvitationRefused, REGISTRATION_TOKEN_BYTES_MAX, RegistrationToken};
 pub use keys::{
-    ALGORITHMS_MAX, BACKUP_BYTES_MAX, BACKUP_KEYS_MAX, BACKUP_VERSIONS_MAX, BackedUpKey, Backup, BackupError, BackupKeys,
-    BackupState, CLAIMS_MAX, Claim, ClaimedKey, CrossSigningKeys, DEVICE_KEYS_BYTES_MAX, DeviceState, KeyScope, KeyUpload,
-    MESSAGE_BYTES_MAX, ONE_TIME_KEY_BYTES_MAX, ONE_TIME_KEYS_MAX, Postbox, QUEUE_BYTES_MAX, QUEUE_MESSAGES_MAX,
-    RECIPIENTS_MAX, Recipient, SESSION_DATA_BYTES_MAX, SIGNATURES_MAX, SendToDeviceError, SignatureRefused, SignedObjects,
-    TO_DEVICE_TYPE_BYTES_MAX, ToDevice, UploadCrossSigningError, UploadKeysError, UserKeys,
+    ALGORITHMS_MAX, BACKUP_BYTES_MAX, BACKUP_KEYS_MAX, BACKUP_VERSIONS_MAX, BackedUpKey, Backup, BackupError,
+    BackupKeys, BackupState, CLAIMS_MAX, Claim, ClaimedKey, CrossSigningKeys, DEVICE_KEYS_BYTES_MAX, DeviceState,
+    KeyScope, KeyUpload, MESSAGE_BYTES_MAX, ONE_TIME_KEY_BYTES_MAX, ONE_TIME_KEYS_MAX, Postbox, QUEUE_BYTES_MAX,
+    QUEUE_MESSAGES_MAX, RECIPIENTS_MAX, Recipient, SESSION_DATA_BYTES_MAX, SIGNATURES_MAX, SendToDeviceError,
+    SignatureRefused, SignedObjects, TO_DEVICE_TYPE_BYTES_MAX, ToDevice, UploadCrossSigningError, UploadKeysError,
+    UserKeys,
 };
 pub use limit::{Class, LimitConfig, LimitExceeded, LimitKey, Limits, Rate};
 pub use log::{Kind, user_of};
+pub use login_token::{LOGIN_TOKEN_LIFE, LOGIN_TOKENS_MAX};
 pub use names::{NAME_BYTES_MAX, NameRefused};
+pub use openid::OPENID_TOKEN_LIFE;
 pub use password::{PASSWORD_BYTES_MAX, PasswordConfig, ScramHash, ScramKeys};
+pub use people::{PEOPLE_MAX, SEARCH_TERM_CHARS_MAX};
+pub use presence::{IDLE_AFTER, OFFLINE_AFTER, Person, Polling, Presence, PresenceState, Presences, STATUS_CHARS_MAX};
 pub use profile::{DISPLAY_NAME_CHARS_MAX, PROFILE_BYTES_MAX, PROFILE_KEY_BYTES_MAX, Profile, ProfileError};
 pub use secret::Secret;
 pub use session::{

@@ -115,7 +115,8 @@ impl Accounts {
             }
             txn.append(log::entry(domain, &owner, Kind::Profile, row.1));
         };
-        self.change(commit).await
+        self.change(commit).await?;
+        self.person_changed(user_id.localpart())
     }
 
     pub(crate) async fn erase_profile(&self, user_id: &UserId) -> Result<(), StoreUnavailable> {

@@ -30,6 +30,11 @@ pub(crate) const FILTER_NO: Table<(String, [u8; 32]), u64> = Table::new("account
 pub(crate) const INVITATION: Table<String, InvitationRecord> =
     Table::new("account.registration_token", Space::Accounts, 0x48);
 
+/// hash of an OpenID token → whose it is.
+pub(crate) const OPENID: Table<TokenHash, OpenIdRecord> = Table::new("account.openid", Space::Accounts, 0x49);
+/// (end, hash of an OpenID token): which ends first.
+pub(crate) const OPENID_END: Table<(u64, TokenHash), ()> = Table::new("account.openid_end", Space::Accounts, 0x4a);
+
 /// All of them, for the test that no two tables of the server share rows.
 pub const ALL: &[TableInfo] = &[
     USER.info(),
@@ -41,6 +46,8 @@ pub const ALL: &[TableInfo] = &[
     FILTER.info(),
     FILTER_NO.info(),
     INVITATION.info(),
+    OPENID.info(),
+    OPENID_END.info(),
     keys::DEVICE_KEYS.info(),
     keys::DEVICE_STATE.info(),
     keys::ONE_TIME.info(),
@@ -124,4 +131,11 @@ pub(crate) struct InvitationRecord {
     pub(crate) expires_ms: Option<u64>,
 }
 
-stored!(UserRecord, DeviceRecord, TokenRecord, DataRecord, DataKey, InvitationRecord);
+/// An OpenID token.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct OpenIdRecord {
+    pub(crate) localpart: String,
+    pub(crate) expires_ms: u64,
+}
+
+stored!(UserRecord, DeviceRecord, TokenRecord, DataRecord, DataKey, InvitationRecord, OpenIdRecord);

@@ -188,6 +188,7 @@ impl Accounts {
             Ok(session.map(|(credentials, _)| credentials))
         };
         let credentials = self.change(commit).await??;
+        self.person_changed(user_id.localpart())?;
         tracing::info!(%user_id, "account made");
         Ok((user_id, credentials))
     }
@@ -251,6 +252,7 @@ impl Accounts {
             self.erase_profile(user_id).await?;
             self.erase_account_data(user_id).await?;
         }
+        self.person_changed(user_id.localpart())?;
         tracing::info!(%user_id, "account deactivated");
         Ok(())
     }

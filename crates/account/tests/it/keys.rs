@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use koine_account::{
-    Claim, KeyUpload, ONE_TIME_KEYS_MAX, Postbox, QUEUE_MESSAGES_MAX, Recipient, Registration, ToDevice, UploadKeysError,
+    Claim, KeyUpload, ONE_TIME_KEYS_MAX, Postbox, QUEUE_MESSAGES_MAX, Recipient, Registration, ToDevice,
+    UploadKeysError,
 };
 use koine_store::Position;
 use ruma_common::{CanonicalJsonValue, DeviceId, OwnedDeviceId, OwnedUserId, device_id};
@@ -36,7 +37,9 @@ async fn a_key_that_was_given_out_is_not_taken_again() {
     let (user, device) = device(&world).await;
     let upload = async |numbers, content| {
         let state = world.accounts.upload_keys(&user, &device, one_time_keys(numbers, content)).await?;
-        Ok::<_, UploadKeysError>(state.one_time_keys.into_iter().collect::<BTreeMap<_, _>>().remove(ALGORITHM).unwrap_or(0))
+        Ok::<_, UploadKeysError>(
+            state.one_time_keys.into_iter().collect::<BTreeMap<_, _>>().remove(ALGORITHM).unwrap_or(0),
+        )
     };
     assert_eq!(upload(0..300, "a").await.expect("room for them"), 300);
     assert_eq!(claim(&world, (&user, &device), 300).await.len(), 300);
