@@ -15,7 +15,9 @@ const VERSIONS: [&str; 17] = [
 ];
 
 /// Features of later versions and of proposals that clients ask for by name.
-const FEATURES: [&str; 5] = [
+const FEATURES: [&str; 6] = [
+    // Cross-signing.
+    "org.matrix.e2e_cross_signing",
     // Authenticated media.
     "org.matrix.msc3916.stable",
     // Extended profiles.
