@@ -60,6 +60,7 @@ struct StateEvent {
 
 pub async fn create_room(State(api): State<Api>, call: Loose<v3::Request, Body>) -> Result<Json<Value>> {
     let (who, body) = (call.who, call.body);
+    who.not_suspended()?;
     permit(&api, &who)?;
     if body.invite.len() > INVITES_MAX {
         return Err(Error::invalid_param(format!(

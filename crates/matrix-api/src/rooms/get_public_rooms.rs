@@ -55,8 +55,9 @@ pub struct PublicRooms {
     total_room_count_estimate: usize,
 }
 
+/// What the list tells of a room.
 #[derive(Debug, Serialize)]
-struct Chunk {
+pub struct Chunk {
     room_id: String,
     num_joined_members: u64,
     world_readable: bool,

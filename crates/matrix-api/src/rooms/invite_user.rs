@@ -34,6 +34,7 @@ pub async fn invite_user(State(api): State<Api>, call: Loose<v3::Request, Body>)
             None => Error::missing_param("`user_id` is missing"),
         });
     };
+    call.who.not_suspended()?;
     permit(&api, &call.who)?;
     let profile = profile(&api, &target)?;
     let reason = call.body.reason.as_deref();

@@ -37,6 +37,7 @@ pub async fn join(
 }
 
 async fn enter(api: &Api, who: &User, room: &RoomId, body: Body) -> Result<Json<Value>> {
+    who.not_suspended()?;
     permit(api, who)?;
     let mut extra = body.extra;
     for key in NOT_EXTRA {

@@ -19,6 +19,7 @@ pub struct Body {
 
 pub async fn kick_user(State(api): State<Api>, call: Loose<v3::Request, Body>) -> Result<Empty> {
     let room: OwnedRoomId = path(&call.path, 0)?;
+    call.who.not_suspended()?;
     permit(&api, &call.who)?;
     api.rooms.kick(&call.who.user_id, &room, &call.body.user_id, call.body.reason.as_deref()).await?;
     Ok(Empty)

@@ -18,6 +18,7 @@ pub struct Body {
 
 pub async fn knock_room(State(api): State<Api>, call: Loose<v3::Request, Body>) -> Result<Json<Value>> {
     let room = resolve(&api, call.path.first().map(String::as_str).unwrap_or_default())?;
+    call.who.not_suspended()?;
     permit(&api, &call.who)?;
     let profile = profile(&api, &call.who.user_id)?;
     api.rooms.knock(&call.who.user_id, &room, &profile, call.body.reason.as_deref()).await?;

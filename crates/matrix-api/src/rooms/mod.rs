@@ -7,12 +7,17 @@ mod forget_room;
 mod get_alias;
 mod get_context;
 mod get_event;
+mod get_event_by_timestamp;
+mod get_hierarchy;
 mod get_members;
 mod get_messages;
+mod get_mutual_rooms;
 mod get_public_rooms;
 mod get_relations;
 mod get_state;
 mod get_state_event;
+mod get_summary;
+mod get_threads;
 mod get_visibility;
 mod invite_user;
 mod join_room;
@@ -23,6 +28,7 @@ mod knock_room;
 mod leave_room;
 mod list_aliases;
 mod redact_event;
+mod report;
 mod search_public_rooms;
 mod send_event;
 mod set_alias;
@@ -32,6 +38,7 @@ mod set_state_event;
 mod set_typing;
 mod set_visibility;
 mod unban_user;
+mod upgrade_room;
 
 use std::sync::Arc;
 
@@ -39,7 +46,8 @@ use http::Uri;
 use koine_account::{Class, LimitKey};
 use koine_room::{Profile, ReadError, Room, Sender};
 use ruma_client_api::{
-    alias, context, directory, knock, membership, message, read_marker, receipt, redact, relations, room, state, typing,
+    alias, context, directory, knock, membership, message, read_marker, receipt, redact, relations, reporting, room,
+    space, state, threads, typing,
 };
 use ruma_common::{OwnedRoomId, RoomAliasId, RoomId, RoomOrAliasId, UserId};
 use serde::de::DeserializeOwned;
@@ -92,6 +100,23 @@ pub(crate) fn endpoints(endpoints: &mut Endpoints) {
     );
     endpoints.add::<ByRelType, _, _>("matrix.rooms.get_relations", get_relations::get_relations::<ByRelType>);
     endpoints.add::<ByEventType, _, _>("matrix.rooms.get_relations", get_relations::get_relations::<ByEventType>);
+    endpoints.add::<threads::get_threads::v1::Request, _, _>("matrix.rooms.get_threads", get_threads::get_threads);
+    endpoints.add::<room::get_event_by_timestamp::v1::Request, _, _>(
+        "matrix.rooms.get_event_by_timestamp",
+        get_event_by_timestamp::get_event_by_timestamp,
+    );
+
+    endpoints.add::<room::get_summary::v1::Request, _, _>("matrix.rooms.get_summary", get_summary::get_summary);
+    endpoints
+        .add::<space::get_hierarchy::v1::Request, _, _>("matrix.rooms.get_hierarchy", get_hierarchy::get_hierarchy);
+    endpoints.add::<membership::get_mutual_rooms::v1::Request, _, _>(
+        "matrix.rooms.get_mutual_rooms",
+        get_mutual_rooms::get_mutual_rooms,
+    );
+    endpoints.add::<room::upgrade_room::v3::Request, _, _>("matrix.rooms.upgrade_room", upgrade_room::upgrade_room);
+    endpoints.add::<room::report_content::v3::Request, _, _>("matrix.rooms.report_event", report::report_event);
+    endpoints.add::<room::report_room::v3::Request, _, _>("matrix.rooms.report_room", report::report_room);
+    endpoints.add::<reporting::report_user::v3::Request, _, _>("matrix.rooms.report_user", report::report_user);
 
     endpoints.add::<alias::get_alias::v3::Request, _, _>("matrix.rooms.get_alias", get_alias::get_alias);
     endpoints.add::<alias::create_alias::v3::Request, _, _>("matrix.rooms.set_alias", set_alias::set_alias);

@@ -22,6 +22,11 @@ pub async fn redact_event(State(api): State<Api>, call: Loose<v3::Request, Body>
     let event: &EventId = path(&call.path, 1)?;
     let txn = call.path[2].as_str();
     permit(&api, &call.who)?;
+    // [CS-API §account-suspension] What the suspended said themselves they may take back.
+    let target = api.rooms.room(room).and_then(|room| room.event(event));
+    if !matches!(target, Ok(Some(target)) if target.event.sender() == call.who.user_id) {
+        call.who.not_suspended()?;
+    }
     let reason = call.body.reason.as_deref();
     let event_id = api.rooms.redact(sender(&call.who), room, event, reason, Some(txn)).await?;
     Ok(Json(json!({ "event_id": event_id })))

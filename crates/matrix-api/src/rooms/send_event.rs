@@ -14,6 +14,7 @@ use crate::{Api, Checked, Json, Loose, Result};
 pub async fn send_event(State(api): State<Api>, call: Loose<v3::Request, Checked>) -> Result<Json<Value>> {
     let room: &RoomId = path(&call.path, 0)?;
     let (kind, txn) = (call.path[1].as_str(), call.path[2].as_str());
+    call.who.not_suspended()?;
     permit(&api, &call.who)?;
     let content = content(&call.body.0)?;
     let event_id = api.rooms.send(sender(&call.who), room, kind, content, Some(txn)).await?;

@@ -16,6 +16,7 @@ mod push_rules;
 mod registration;
 mod rooms;
 mod sessions;
+mod spaces;
 mod sliding_sync;
 mod sync;
 mod to_device;
