@@ -58,9 +58,21 @@ pub struct Config {
     #[serde(default)]
     pub accounts: koine_account::AccountConfig,
 
+    /// Other Matrix servers.
+    #[serde(default)]
+    pub federation: crate::federation::FederationConfig,
+
     /// Uploaded files.
     #[serde(default)]
     pub media: koine_media::Config,
+
+    /// Whom people turn to about this server, told at `/.well-known/matrix/support`. Nobody named: that address answers 404.
+    #[serde(default)]
+    pub support: koine_matrix_api::SupportConfig,
+
+    /// The TURN server that callers meet at. Without addresses or secret, clients are told of none.
+    #[serde(default)]
+    pub turn: koine_matrix_api::TurnConfig,
 
     /// Certificate of the listeners with `tls = true`.
     #[serde(default)]
@@ -192,7 +204,10 @@ impl Config {
             public_base_url: None,
             registration_shared_secret: None,
             accounts: koine_account::AccountConfig::default(),
+            federation: crate::federation::FederationConfig::default(),
             media: koine_media::Config::default(),
+            support: koine_matrix_api::SupportConfig::default(),
+            turn: koine_matrix_api::TurnConfig::default(),
             tls: TlsConfig::default(),
             log: LogConfig::default(),
             metrics: MetricsConfig::default(),
@@ -209,6 +224,7 @@ impl Config {
         let settle = |path: &mut PathBuf| *path = base.join(&*path);
         settle(&mut config.data_dir);
         config.tls.certificate.iter_mut().for_each(settle);
+        config.federation.network.extra_authorities.iter_mut().for_each(settle);
         config.tls.key.iter_mut().for_each(settle);
         Ok(config)
     }

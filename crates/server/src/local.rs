@@ -45,6 +45,9 @@ pub struct Local {
     /// Private key of that certificate (PEM)
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
+    /// File with the certificates of authorities (PEM) that other servers of this machine are believed by
+    #[arg(long, value_name = "FILE")]
+    federation_ca: Option<PathBuf>,
     /// Let programs that know this secret make accounts at /_synapse/admin/v1/register. For tests
     #[arg(long, value_name = "SECRET")]
     registration_shared_secret: Option<String>,
@@ -123,6 +126,8 @@ impl Local {
         config.registration_shared_secret = self.registration_shared_secret;
         config.tls.certificate = self.tls_cert;
         config.tls.key = self.tls_key;
+        config.federation.network = config.federation.network.with_loopback();
+        config.federation.network.extra_authorities = self.federation_ca;
         config
     }
 }

@@ -6,6 +6,7 @@
 mod admin;
 mod config;
 mod demo;
+mod federation;
 mod housekeeping;
 mod listener;
 mod local;

@@ -16,6 +16,7 @@ use tracing::{info, warn};
 use crate::{
     admin::Socket,
     config::{Config, ListenerConfig},
+    federation,
     housekeeping,
     listener::{
         ListenError, Listener,
@@ -28,7 +29,7 @@ use crate::{
 };
 
 /// The tenant of the only domain, so far.
-const DOMAIN: DomainId = DomainId(1);
+pub const DOMAIN: DomainId = DomainId(1);
 /// Holds the server's name, so that a data folder is not opened under another one.
 pub const NAME_FILE: &str = "server-name";
 /// The database within the data folder.
@@ -77,6 +78,9 @@ pub enum StartError {
     /// The signing key.
     #[error("{0}")]
     Key(#[from] KeyFileError),
+    /// The client of other servers.
+    #[error("{0}")]
+    Network(#[from] koine_net::SetupError),
     /// The certificate.
     #[error("{0}")]
     Tls(#[from] TlsError),
@@ -125,7 +129,8 @@ impl Program {
         metrics.watch_store(server.shard.clone());
         let (announcer, shutdown) = shutdown::channel();
         let media = open_media(&server)?;
-        let router = router(&server, media, &metrics, &shutdown);
+        let others = federation::open(&server, media.clone(), &data_dir)?;
+        let router = router(&server, media, &metrics, &shutdown).merge(federation::router(&config.federation, others));
         let tls_wanted = config.listeners.iter().any(|listener| listener.tls);
         let certificates = match tls_wanted {
             true => Some(Certificates::open(&config.tls, &data_dir, &certificate_names(config))?),
@@ -232,7 +237,12 @@ fn open_media(server: &Server) -> Result<Media, StartError> {
 }
 
 fn router(server: &Arc<Server>, media: Media, metrics: &Arc<Metrics>, shutdown: &Shutdown) -> axum::Router {
-    let config = ApiConfig { public_base_url: server.config.public_base_url.clone(), ..ApiConfig::default() };
+    let config = ApiConfig {
+        public_base_url: server.config.public_base_url.clone(),
+        support: server.config.support.clone(),
+        turn: server.config.turn.clone(),
+        ..ApiConfig::default()
+    };
     let push = Arc::new(PushRules::new(server.accounts.clone()));
     let cores = Cores {
         accounts: server.accounts.clone(),
