@@ -243,6 +243,12 @@ impl State {
         no
     }
 
+    /// Notes that there was nothing to tell up to here, so that the next look begins here.
+    pub(super) fn nothing_until(&mut self, now: SyncToken, fell_behind: Vec<RoomNo>) {
+        self.base.token = Some(now);
+        self.behind.extend(fell_behind);
+    }
+
     /// The same wish as before is the same object, so that comparing is cheap.
     pub(super) fn intern(&mut self, config: Config) -> Arc<Config> {
         if let Some(known) = self.configs.iter().find(|known| ***known == config) {

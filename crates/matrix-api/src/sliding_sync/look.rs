@@ -104,6 +104,7 @@ impl Look<'_> {
         }
         has_news |= self.extensions(changes.as_ref(), &candidates, &extras, &mut out)?;
         if !has_news && !must {
+            state.nothing_until(self.now, fell_behind);
             return Ok(None);
         }
         let account_data = match reach.account_data.is_on() {

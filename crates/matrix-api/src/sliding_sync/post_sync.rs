@@ -44,11 +44,7 @@ pub async fn sync(State(api): State<Api>, call: Loose<SlidingSync, Body>) -> Res
         Some(pos) => api.connections().find(&who, conn_id, pos)?,
         None => (api.connections().open(&who, conn_id, rand::random(), start), 0),
     };
-    let (request, base) = {
-        let mut state = connection.lock();
-        let request = state.begin(no, start)?;
-        (request, state.base)
-    };
+    let request = connection.lock().begin(no, start)?;
     loop {
         // Before looking, so that what comes while we look wakes us up.
         bell.borrow_and_update();
@@ -56,7 +52,6 @@ pub async fn sync(State(api): State<Api>, call: Loose<SlidingSync, Body>) -> Res
         api.rooms.hub().reached(position).await;
         let now = api.tokens().now(position, api.rooms.hub().fleeting());
         let ignored = Ignored::of(&api, &who)?;
-        let look = Look { api: &api, who: &who, body: &body, ignored: &ignored, base, now };
         let must = pos.is_none() || tokio::time::Instant::now() >= deadline || *api.closing.borrow();
         {
             let mut state = connection.lock();
@@ -64,6 +59,7 @@ pub async fn sync(State(api): State<Api>, call: Loose<SlidingSync, Body>) -> Res
                 // A newer request took over; nobody reads what this one says.
                 return Err(super::connection::unknown_pos());
             }
+            let look = Look { api: &api, who: &who, body: &body, ignored: &ignored, base: state.base, now };
             if let Some(answer) = look.answer(&connection, &mut state, &inbox, must)? {
                 return Ok(Raw(answer));
             }

@@ -16,6 +16,7 @@ mod push_rules;
 mod registration;
 mod rooms;
 mod sessions;
+mod sliding_sync;
 mod spaces;
 mod sliding_sync;
 mod sync;

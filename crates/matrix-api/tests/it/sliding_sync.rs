@@ -315,6 +315,7 @@ async fn who_waits_is_woken_by_what_is_in_sight_and_by_nothing_else() {
     let query = format!("timeout=60000&pos={}", text(&answer, "pos"));
     let talk = async {
         say(&world, &alice, &other, "elsewhere").await;
+        say(&world, &alice, &other, "elsewhere again").await;
         say(&world, &alice, &room, "here").await;
     };
     let woken = async { tokio::time::timeout(Duration::from_secs(30), ask(&world, &bob, &query, &body)).await };
@@ -322,6 +323,10 @@ async fn who_waits_is_woken_by_what_is_in_sight_and_by_nothing_else() {
     let woken = woken.expect("woken").ok();
     assert_eq!(rooms(&woken), [room.as_str()]);
     assert_eq!(bodies(&woken["rooms"][&room]), ["here"]);
+    // The other room comes with its history once it is in sight.
+    let both = json!({ "room_subscriptions": { (other.as_str()): { "timeline_limit": 2 } } });
+    let answer = next(&world, &bob, &woken, &both).await;
+    assert_eq!(bodies(&answer["rooms"][&other]), ["elsewhere", "elsewhere again"]);
 }
 
 #[tokio::test]
