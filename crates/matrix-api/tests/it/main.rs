@@ -18,7 +18,6 @@ mod rooms;
 mod sessions;
 mod sliding_sync;
 mod spaces;
-mod sliding_sync;
 mod sync;
 mod to_device;
 
