@@ -5,6 +5,7 @@
 
 mod backup;
 mod prompt;
+mod report_list;
 mod restore;
 mod room_list;
 mod room_show;
@@ -36,6 +37,7 @@ const COMMANDS: &[Entry] = &[
     entry::<user_deactivate::UserDeactivate>(&["user", "deactivate"]),
     entry::<room_list::RoomList>(&["room", "list"]),
     entry::<room_show::RoomShow>(&["room", "show"]),
+    entry::<report_list::ReportList>(&["report", "list"]),
     entry::<token_create::TokenCreate>(&["token", "create"]),
     entry::<token_list::TokenList>(&["token", "list"]),
     entry::<token_delete::TokenDelete>(&["token", "delete"]),
@@ -48,6 +50,7 @@ pub use restore::Restore;
 const GROUPS: &[(&str, &str)] = &[
     ("user", "Accounts of this server"),
     ("room", "Rooms that this server is in"),
+    ("report", "What people reported to the operator"),
     ("token", "Registration tokens, for `registration = \"token\"`"),
 ];
 

@@ -3,7 +3,7 @@
 //! [CS-API §get_matrixclientv1room_summaryroomidoralias] A room that the asker may not know of looks like none.
 
 use axum::extract::State;
-use koine_room::Preview;
+use koine_room::{Membership, Preview};
 use ruma_client_api::room::get_summary::v1;
 use serde::{Serialize, de::IgnoredAny};
 
@@ -49,6 +49,6 @@ pub async fn get_summary(State(api): State<Api>, call: Loose<v1::Request, Ignore
     if !api.rooms.may_preview(&room, user)? {
         return Err(Error::not_found("There is no such room"));
     }
-    let membership = user.and_then(|user| room.local_membership(user)).map(|membership| membership.as_str());
+    let membership = user.and_then(|user| room.local_membership(user)).map(Membership::as_str);
     Ok(Json(Answer { summary: room.preview()?.into(), membership }))
 }
