@@ -21,8 +21,9 @@ const PACKAGES: [(&str, &str); 3] = [
     ("tests/csapi", "."),
     (
         "tests",
-        "^Test(ComplementCanCreateValidV12Rooms|IsDirectFlagLocal|KnockRoomsInPublicRoomsDirectory|LocalPngThumbnail|MediaWithoutFileName\
-         |MSC4289.*|MSC4291RoomIDAsHashOfCreateEvent(_.*)?|RestrictedRoomsLocalJoin(InMSC3787Room)?|UnknownEndpoints|WriteMDirectAccountData)$",
+        "^Test(ClientSpacesSummary(JoinRules)?|ComplementCanCreateValidV12Rooms|IsDirectFlagLocal|KnockRoomsInPublicRoomsDirectory(InMSC3787Room)?|LocalPngThumbnail|MediaWithoutFileName\
+         |MSC4289.*|MSC4291RoomIDAsHashOfCreateEvent(_.*)?|RestrictedRoomsLocalJoin(InMSC3787Room)?|RestrictedRoomsSpacesSummaryLocal|RoomSummaryAllowedRoomIDs\
+         |UnknownEndpoints|WriteMDirectAccountData)$",
     ),
     ("tests/msc4222", "."),
 ];
