@@ -1,6 +1,10 @@
 //! What handlers work with: the cores, the settings of the domain, and who watches.
 
-use std::{ops::Deref, sync::Arc, time::Duration};
+use std::{
+    ops::Deref,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use koine_account::{Accounts, Class, LimitKey};
 use koine_media::Media;
@@ -10,7 +14,7 @@ use ruma_common::RoomVersionId;
 use tokio::sync::watch;
 
 use crate::{
-    Error, Result,
+    Error, Result, SupportConfig, TurnConfig,
     sliding_sync::{Connections, Facts},
     sync::SeenMembers,
     token::Tokens,
@@ -19,6 +23,9 @@ use crate::{
 /// The state of every handler. Cloning copies a pointer.
 #[derive(Clone)]
 pub struct Api(Arc<Inner>);
+
+/// An [`Api`] that does not keep the cores from being closed.
+pub(crate) struct WeakApi(Weak<Inner>);
 
 struct Inner {
     cores: Cores,
@@ -57,13 +64,23 @@ pub struct ApiConfig {
     /// Believe the last address in `X-Forwarded-For`. Only right behind a proxy that sets it: anyone else could choose
     /// an address for every request, and so escape the limits by address.
     pub trust_forwarded_for: bool,
+    /// Whom people turn to about this server.
+    pub support: SupportConfig,
+    /// The TURN server that callers meet at.
+    pub turn: TurnConfig,
     /// The version of rooms that clients ask for without naming one.
     pub default_room_version: RoomVersionId,
 }
 
 impl Default for ApiConfig {
     fn default() -> Self {
-        Self { public_base_url: None, trust_forwarded_for: false, default_room_version: RoomVersionId::V11 }
+        Self {
+            public_base_url: None,
+            trust_forwarded_for: false,
+            support: SupportConfig::default(),
+            turn: TurnConfig::default(),
+            default_room_version: RoomVersionId::V11,
+        }
     }
 }
 
@@ -89,6 +106,11 @@ impl Api {
             connections: Connections::default(),
             facts: Facts::default(),
         }))
+    }
+
+    /// The same without keeping it.
+    pub(crate) fn downgrade(&self) -> WeakApi {
+        WeakApi(Arc::downgrade(&self.0))
     }
 
     /// Reads and writes the tokens of `/sync` and of pages of history.
@@ -120,6 +142,13 @@ impl Api {
     /// Takes one from what `key` may still do of this class; `M_LIMIT_EXCEEDED` when nothing is left.
     pub fn permit(&self, class: Class, key: LimitKey<'_>) -> Result<()> {
         self.accounts.permit(class, key).map_err(|refused| Error::limit_exceeded(refused.retry_after))
+    }
+}
+
+impl WeakApi {
+    /// The API, unless everybody else let go of it.
+    pub(crate) fn upgrade(&self) -> Option<Api> {
+        self.0.upgrade().map(Api)
     }
 }
 

@@ -18,6 +18,8 @@ const LIMIT_DEFAULT: usize = 100;
 /// The filter of a `/sync` request.
 #[derive(Clone, Debug, Default)]
 pub struct SyncFilter {
+    /// Of people's presence.
+    pub presence: EventFilter,
     /// Of account data that belongs to no room.
     pub account_data: EventFilter,
     /// Of rooms.
@@ -187,6 +189,7 @@ impl From<FilterDefinition> for SyncFilter {
     fn from(filter: FilterDefinition) -> Self {
         let room = filter.room;
         Self {
+            presence: filter.presence.into(),
             account_data: filter.account_data.into(),
             room: RoomFilter {
                 rooms: room.rooms,

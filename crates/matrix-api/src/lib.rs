@@ -41,28 +41,37 @@ mod token;
 
 mod account;
 mod account_data;
+mod admin;
 mod device;
 mod discovery;
 mod key_backup;
 mod keys;
 mod media;
+mod presence;
 mod profile;
 mod push_rules;
+mod pusher;
 mod rooms;
 mod session;
 mod sliding_sync;
 mod sync;
+mod thirdparty;
 mod to_device;
+mod user_directory;
+mod voip;
 
 pub use answer::{Empty, Json, Raw, Result, Ruma};
 pub use api::{Api, ApiConfig, Cores, Observer};
+pub use discovery::SupportConfig;
 pub use endpoints::Endpoints;
 pub use error::Error;
 pub use request::{Call, Checked, Loose, LooseBody, Peer, Proof, User, UserEvenLocked};
+pub use voip::TurnConfig;
 
 /// Every endpoint, behind the checks and headers that all of them share. Serve it with
-/// `into_make_service_with_connect_info::<SocketAddr>()`, so that addresses of callers are known.
+/// `into_make_service_with_connect_info::<SocketAddr>()`, so that addresses of callers are known. Needs a tokio runtime.
 pub fn router(api: Api) -> axum::Router {
+    presence::start(&api);
     let mut endpoints = Endpoints::new(api);
     discovery::endpoints(&mut endpoints);
     session::endpoints(&mut endpoints);
@@ -78,5 +87,11 @@ pub fn router(api: Api) -> axum::Router {
     keys::endpoints(&mut endpoints);
     key_backup::endpoints(&mut endpoints);
     to_device::endpoints(&mut endpoints);
+    admin::endpoints(&mut endpoints);
+    presence::endpoints(&mut endpoints);
+    pusher::endpoints(&mut endpoints);
+    thirdparty::endpoints(&mut endpoints);
+    user_directory::endpoints(&mut endpoints);
+    voip::endpoints(&mut endpoints);
     endpoints.into_router()
 }

@@ -6,6 +6,7 @@ mod deactivate;
 mod get_threepids;
 mod get_username_availability;
 mod register;
+mod request_openid_token;
 mod whoami;
 
 use ruma_client_api::account as ruma;
@@ -28,5 +29,9 @@ pub(crate) fn endpoints(endpoints: &mut Endpoints) {
         change_password::change_password,
     );
     endpoints.add::<ruma::deactivate::v3::Request, _, _>("matrix.account.deactivate", deactivate::deactivate);
+    endpoints.add::<ruma::request_openid_token::v3::Request, _, _>(
+        "matrix.account.request_openid_token",
+        request_openid_token::request_openid_token,
+    );
     endpoints.add::<ruma::get_3pids::v3::Request, _, _>("matrix.account.get_threepids", get_threepids::get_threepids);
 }

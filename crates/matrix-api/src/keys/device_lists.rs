@@ -25,6 +25,11 @@ impl DeviceLists {
         self.changed.is_empty() && self.left.is_empty()
     }
 
+    /// Who came to share a room, or changed their keys.
+    pub(crate) fn changed(&self) -> impl Iterator<Item = &OwnedUserId> {
+        self.changed.iter()
+    }
+
     /// What changed for `user` after `since`. `rooms` are those of the user where something happened, with the user's
     /// membership; `keys` is whether keys of contacts or what is the user's own may have changed, so that nothing is
     /// looked for in vain.

@@ -18,5 +18,6 @@ pub async fn send_event(State(api): State<Api>, call: Loose<v3::Request, Checked
     permit(&api, &call.who)?;
     let content = content(&call.body.0)?;
     let event_id = api.rooms.send(sender(&call.who), room, kind, content, Some(txn)).await?;
+    api.accounts.presences().act(&call.who.user_id, &call.who.device_id);
     Ok(Json(json!({ "event_id": event_id })))
 }

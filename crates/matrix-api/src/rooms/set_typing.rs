@@ -30,5 +30,6 @@ pub async fn set_typing(State(api): State<Api>, call: Loose<v3::Request, Body>) 
     }
     let time = call.body.timeout.map_or(TIMEOUT_DEFAULT, Duration::from_millis);
     api.rooms.set_typing(user, room, call.body.typing.then_some(time))?;
+    api.accounts.presences().act(user, &call.who.device_id);
     Ok(Empty)
 }

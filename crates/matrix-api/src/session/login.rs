@@ -1,4 +1,4 @@
-//! `POST /login`: a session for a password.
+//! `POST /login`: a session for a password, or for a token that another session was given.
 //!
 //! [CS-API §post_matrixclientv3login]
 
@@ -6,12 +6,12 @@ use axum::extract::State;
 use http::StatusCode;
 use koine_account::{AuthenticateError, Class, LimitKey, NewSession, Secret};
 use ruma_client_api::session::login::v3;
-use ruma_common::UserId;
+use ruma_common::{OwnedUserId, UserId};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::add_credentials;
-use crate::{Api, Error, Json, Loose, Result, interactive::Identifier};
+use crate::{Api, Error, Json, Loose, Peer, Result, interactive::Identifier};
 
 #[derive(Debug, Deserialize)]
 pub struct Body {
@@ -23,27 +23,23 @@ pub struct Body {
     medium: Option<String>,
     address: Option<String>,
     password: Option<Secret>,
+    token: Option<Secret>,
     device_id: Option<String>,
     initial_device_display_name: Option<String>,
     refresh_token: Option<bool>,
 }
 
 pub async fn login(State(api): State<Api>, call: Loose<v3::Request, Body>) -> Result<Json<Value>> {
-    let body = call.body;
-    if body.kind != "m.login.password" {
-        let message = "This way of logging in is not known here: GET /login tells those that are";
-        return Err(Error::new(StatusCode::BAD_REQUEST, "M_UNKNOWN", message));
-    }
-    let name = name(&body)?.to_owned();
-    let Some(password) = body.password else { return Err(Error::missing_param("`password` is missing")) };
-    api.permit(Class::Login, LimitKey::Address(call.peer.0))?;
-    // The account is protected too: guesses may come from many addresses.
-    if let Ok(aim) = UserId::parse_with_server_name(name.to_lowercase(), api.accounts.server_name()) {
-        api.permit(Class::Login, LimitKey::User(&aim))?;
-    }
-
-    let user_id = api.accounts.log_in(&name, password).await?;
-    // [CS-API §account-locking] Only told to who knows the password.
+    let mut body = call.body;
+    let user_id = match body.kind.as_str() {
+        "m.login.password" => by_password(&api, &mut body, call.peer).await?,
+        "m.login.token" => by_token(&api, &body, call.peer)?,
+        _ => {
+            let message = "This way of logging in is not known here: GET /login tells those that are";
+            return Err(Error::new(StatusCode::BAD_REQUEST, "M_UNKNOWN", message));
+        }
+    };
+    // [CS-API §account-locking] Only told to who proved to be the owner.
     if api.accounts.user(&user_id)?.is_some_and(|user| user.is_locked) {
         return Err(AuthenticateError::UserLocked.into());
     }
@@ -60,6 +56,24 @@ pub async fn login(State(api): State<Api>, call: Loose<v3::Request, Body>) -> Re
         answer["well_known"] = json!({ "m.homeserver": { "base_url": base_url } });
     }
     Ok(Json(answer))
+}
+
+async fn by_password(api: &Api, body: &mut Body, peer: Peer) -> Result<OwnedUserId> {
+    let name = name(body)?.to_owned();
+    let Some(password) = body.password.take() else { return Err(Error::missing_param("`password` is missing")) };
+    api.permit(Class::Login, LimitKey::Address(peer.0))?;
+    // The account is protected too: guesses may come from many addresses.
+    if let Ok(aim) = UserId::parse_with_server_name(name.to_lowercase(), api.accounts.server_name()) {
+        api.permit(Class::Login, LimitKey::User(&aim))?;
+    }
+    Ok(api.accounts.log_in(&name, password).await?)
+}
+
+/// [CS-API §post_matrixclientv1loginget_token]
+fn by_token(api: &Api, body: &Body, peer: Peer) -> Result<OwnedUserId> {
+    let token = body.token.as_ref().ok_or_else(|| Error::missing_param("`token` is missing"))?;
+    api.permit(Class::Login, LimitKey::Address(peer.0))?;
+    api.accounts.take_login_token(token).ok_or_else(|| Error::forbidden("The token is unknown, used or too old"))
 }
 
 /// [CS-API §identifier-types] Who wants to log in. Accounts here have no addresses besides their ids.

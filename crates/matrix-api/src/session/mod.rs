@@ -1,5 +1,6 @@
 //! Sessions: logging in, staying in, logging out.
 
+mod get_login_token;
 mod get_login_types;
 mod login;
 mod logout;
@@ -16,6 +17,10 @@ pub(crate) fn endpoints(endpoints: &mut Endpoints) {
     endpoints.add::<ruma::get_login_types::v3::Request, _, _>(
         "matrix.session.get_login_types",
         get_login_types::get_login_types,
+    );
+    endpoints.add::<ruma::get_login_token::v1::Request, _, _>(
+        "matrix.session.get_login_token",
+        get_login_token::get_login_token,
     );
     endpoints.add::<ruma::login::v3::Request, _, _>("matrix.session.login", login::login);
     endpoints.add::<ruma::logout::v3::Request, _, _>("matrix.session.logout", logout::logout);

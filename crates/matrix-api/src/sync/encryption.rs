@@ -41,19 +41,19 @@ impl Look<'_> {
     }
 
     /// Whose devices to ask for anew and whose to forget; not in a first sync, which asks for whom it needs.
-    pub(super) fn device_lists(&self, changed: &Changed, out: &mut Out) -> Result<()> {
-        let Some(since) = self.since else { return Ok(()) };
+    pub(super) fn device_lists(&self, changed: &Changed, out: &mut Out) -> Result<DeviceLists> {
+        let Some(since) = self.since else { return Ok(DeviceLists::default()) };
         // Signatures that another device of the reader made are the account's own.
         let keys = changed.contacts || changed.account;
         if !keys && changed.rooms.is_empty() {
-            return Ok(());
+            return Ok(DeviceLists::default());
         }
         let (api, user) = (self.api, &self.who.user_id);
         let lists = DeviceLists::between(api, user, (since, self.now), &changed.rooms, keys)?;
         if !lists.is_empty() {
             out.field("device_lists", &lists);
         }
-        Ok(())
+        Ok(lists)
     }
 
     pub(super) fn write_device_state(&self, state: &DeviceState, out: &mut Out) {

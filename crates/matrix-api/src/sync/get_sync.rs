@@ -14,6 +14,7 @@ use crate::{
     Api, Call, Raw, Result, User,
     event::{self, Ignored},
     filter::SyncFilter,
+    presence,
     token::SyncToken,
 };
 
@@ -39,6 +40,9 @@ pub async fn sync(State(api): State<Api>, call: Call<v3::Request>) -> Result<Raw
     let request = call.request;
     let filter = SyncFilter::load(&api, &call.who, request.filter.as_ref())?;
     let mut since = request.since.as_deref().map(|token| api.tokens().parse_sync(token)).transpose()?;
+    let wish = presence::parse_state(request.set_presence.as_str())?;
+    // [CS-API §presence] The device is there as long as it waits.
+    let _polling = api.accounts.presences().poll(&call.who.user_id, &call.who.device_id, wish);
     let timeout = request.timeout.unwrap_or_default().min(TIMEOUT_MAX);
     let deadline = Instant::now() + timeout;
     let inbox = api.rooms.hub().inbox(&call.who.user_id);
@@ -88,7 +92,8 @@ impl Look<'_> {
         out.field("next_batch", &self.api.tokens().print_sync(SyncToken { to_device, ..self.now }));
         let empty = out.mark();
         self.write_messages(&postbox, &mut out);
-        self.device_lists(changed, &mut out)?;
+        let lists = self.device_lists(changed, &mut out)?;
+        self.presence(changed, &lists, &mut out)?;
         self.account_data(changed, &mut out)?;
         self.rooms(changed, &mut out)?;
         let has_news = out.mark() > empty;

@@ -7,6 +7,7 @@
 mod encryption;
 mod get_sync;
 mod out;
+mod presence;
 mod room;
 mod rooms;
 mod state;

@@ -16,6 +16,10 @@ pub(super) struct Changed {
     pub(super) account: bool,
     /// The keys of somebody who shares a room with the account changed.
     pub(super) contacts: bool,
+    /// People whose presence changed.
+    pub(super) people: Vec<u64>,
+    /// Anybody's presence may have changed.
+    pub(super) all_people: bool,
     /// Account data in rooms that changed.
     pub(super) room_account_data: HashMap<RoomNo, Vec<RoomAccountData>>,
 }
@@ -25,12 +29,14 @@ impl Look<'_> {
     pub(super) fn changed(&self, inbox: &Inbox) -> Result<Changed> {
         let rooms = &self.api.rooms;
         let user = &self.who.user_id;
-        let known = match self.since {
+        let mut known = match self.since {
             Some(since) if !self.full_state => inbox.changes_after(since.position, since.fleeting),
             _ => None,
         };
         let account = known.as_ref().is_none_or(|changes| changes.account);
         let contacts = known.as_ref().is_none_or(|changes| changes.contacts);
+        let all_people = known.as_ref().is_none_or(|changes| changes.all_people);
+        let people = known.as_mut().map(|changes| std::mem::take(&mut changes.people)).unwrap_or_default();
         let mut room_account_data: HashMap<RoomNo, Vec<RoomAccountData>> = HashMap::new();
         if account {
             let since = self.since.filter(|_| !self.full_state).map(|since| since.position);
@@ -57,7 +63,7 @@ impl Look<'_> {
             }
             None => rooms.memberships(user)?,
         };
-        Ok(Changed { rooms: looked_at, account, contacts, room_account_data })
+        Ok(Changed { rooms: looked_at, account, contacts, people, all_people, room_account_data })
     }
 
     /// The part `rooms` of the answer. Nothing is written when there is nothing to tell.

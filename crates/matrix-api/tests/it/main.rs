@@ -4,6 +4,7 @@
 //! each.
 
 mod account_data;
+mod admin;
 mod devices;
 mod discovery;
 mod hostile;
@@ -11,6 +12,7 @@ mod key_backup;
 mod keys;
 mod media;
 mod messages;
+mod presence;
 mod profiles;
 mod push_rules;
 mod registration;
@@ -20,6 +22,7 @@ mod sliding_sync;
 mod spaces;
 mod sync;
 mod to_device;
+mod user_directory;
 
 use std::sync::Arc;
 

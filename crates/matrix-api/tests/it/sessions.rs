@@ -15,7 +15,10 @@ async fn a_password_logs_in_however_the_user_is_named() {
     let world = World::new();
     world.person("alice").await;
     let flows = world.call(Method::GET, "/v3/login", None, Value::Null).await.ok();
-    assert_eq!(flows, json!({ "flows": [{ "type": "m.login.password" }] }));
+    assert_eq!(
+        flows,
+        json!({ "flows": [{ "type": "m.login.password" }, { "type": "m.login.token", "get_login_token": true }] })
+    );
     for user in ["alice", "@alice:example.org", "@ALICE:example.org"] {
         assert!(log_in(&world, password_stage(user, "alice!")).await.ok()["access_token"].is_string(), "{user}");
     }
@@ -32,7 +35,9 @@ async fn what_does_not_log_in_says_why() {
     let cases = [
         (password_stage("alice", "wrong"), 403, "M_FORBIDDEN"),
         (password_stage("nobody", "alice!"), 403, "M_FORBIDDEN"),
-        (json!({ "type": "m.login.token", "token": "x" }), 400, "M_UNKNOWN"),
+        (json!({ "type": "m.login.token", "token": "x" }), 403, "M_FORBIDDEN"),
+        (json!({ "type": "m.login.token" }), 400, "M_MISSING_PARAM"),
+        (json!({ "type": "m.login.sso", "token": "x" }), 400, "M_UNKNOWN"),
         (json!({ "type": "m.login.password", "password": "x" }), 400, "M_MISSING_PARAM"),
         (json!({ "type": "m.login.password", "user": "alice" }), 400, "M_MISSING_PARAM"),
         (json!({ "user": "alice", "password": "x" }), 400, "M_BAD_JSON"),
@@ -143,6 +148,21 @@ async fn an_account_is_closed_by_its_owner() {
     assert_eq!(deactivate("alice!").await.ok(), json!({ "id_server_unbind_result": "success" }));
     assert_eq!(alice.get(&world, "/v3/account/whoami").await.error(), (401, "M_UNKNOWN_TOKEN"));
     assert_eq!(log_in(&world, password_stage("alice", "alice!")).await.error(), (403, "M_FORBIDDEN"));
+}
+
+#[tokio::test]
+async fn a_session_lets_another_device_in_once() {
+    let world = World::new();
+    let alice = world.person("alice").await;
+    let asked = alice.post(&world, "/v1/login/get_token", json!({})).await;
+    assert_eq!(asked.status, 401);
+    let auth = json!({ "auth": password_stage("alice", "alice!") });
+    let given = alice.post(&world, "/v1/login/get_token", auth).await.ok();
+    assert_eq!(given["expires_in_ms"], 120_000);
+    let body = json!({ "type": "m.login.token", "token": given["login_token"], "device_id": "TABLET" });
+    let answer = log_in(&world, body.clone()).await.ok();
+    assert_eq!((&answer["user_id"], &answer["device_id"]), (&json!("@alice:example.org"), &json!("TABLET")));
+    assert_eq!(log_in(&world, body).await.error(), (403, "M_FORBIDDEN"));
 }
 
 #[tokio::test]
