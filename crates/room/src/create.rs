@@ -118,7 +118,7 @@ impl Rooms {
                 (Arc::new(room), head, first)
             };
             let mut staged = vec![first];
-            new.stage_rest(&room, &mut head, &mut staged)?;
+            new.stage_rest(&room, &mut head, &mut staged, &|user| !self.invites_elsewhere(user))?;
             *room.head.lock() = head.clone();
             room.receipts_newest.store(0, Ordering::Relaxed);
             self.adopt(&room);
@@ -142,7 +142,19 @@ impl Rooms {
         };
         let (commit, id) = commit;
         commit.await?;
+        for (user, profile) in new.invite.iter().filter(|(user, _)| self.invites_elsewhere(user)) {
+            let extra = if new.is_direct { Map::from_iter([("is_direct".into(), json!(true))]) } else { Map::new() };
+            // The room is there: who cannot be reached can be asked again.
+            if let Err(reason) = self.invite(&new.creator, &id, (user, profile), None, extra).await {
+                tracing::info!(room_id = %id, user_id = %user, %reason, "somebody was not invited to a new room");
+            }
+        }
         Ok(id)
+    }
+
+    /// An invitation that another server signs before it is in a room.
+    fn invites_elsewhere(&self, user: &UserId) -> bool {
+        user.server_name() != self.server_name() && self.elsewhere.get().is_some()
     }
 }
 
@@ -172,7 +184,13 @@ impl CreateRoom {
     }
 
     /// Everything after the create event, in the order of the specification.
-    fn stage_rest(&self, room: &Arc<Room>, head: &mut Head, staged: &mut Vec<Staged>) -> Result<(), CommandError> {
+    fn stage_rest(
+        &self,
+        room: &Arc<Room>,
+        head: &mut Head,
+        staged: &mut Vec<Staged>,
+        invited_here: &dyn Fn(&UserId) -> bool,
+    ) -> Result<(), CommandError> {
         let mut add = |kind: &str, state_key: &str, content: &Value| -> Result<(), CommandError> {
             let content = to_raw_value(content).map_err(|error| CommandError::BadContent(error.to_string()))?;
             let event = room.stage(head, NewEvent::state(&self.creator, kind, state_key, &content));
@@ -218,7 +236,7 @@ impl CreateRoom {
             let rich = json!({ "m.text": [{ "body": topic, "mimetype": "text/plain" }] });
             add("m.room.topic", "", &json!({ "topic": topic, "m.topic": rich }))?;
         }
-        for (user, profile) in &self.invite {
+        for (user, profile) in self.invite.iter().filter(|(user, _)| invited_here(user)) {
             let mut content = profile.content("invite");
             if self.is_direct {
                 content["is_direct"] = json!(true);

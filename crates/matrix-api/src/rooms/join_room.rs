@@ -4,11 +4,11 @@
 
 use axum::extract::State;
 use ruma_client_api::membership::{join_room_by_id, join_room_by_id_or_alias};
-use ruma_common::{OwnedRoomId, RoomId};
+use ruma_common::{OwnedRoomId, OwnedServerName, RoomId};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{path, permit, profile, resolve};
+use super::{find, path, permit, profile};
 use crate::{Api, Json, Loose, Result, User};
 
 /// Keys of a membership event that are not the client's to set.
@@ -25,18 +25,23 @@ pub struct Body {
 
 pub async fn join_room(State(api): State<Api>, call: Loose<join_room_by_id::v3::Request, Body>) -> Result<Json<Value>> {
     let room: OwnedRoomId = path(&call.path, 0)?;
-    enter(&api, &call.who, &room, call.body).await
+    enter(&api, &call.who, (&room, &[]), call.body).await
 }
 
 pub async fn join(
     State(api): State<Api>,
     call: Loose<join_room_by_id_or_alias::v3::Request, Body>,
 ) -> Result<Json<Value>> {
-    let room = resolve(&api, call.path.first().map(String::as_str).unwrap_or_default())?;
-    enter(&api, &call.who, &room, call.body).await
+    let (room, via) = find(&api, call.path.first().map(String::as_str).unwrap_or_default(), &call.query).await?;
+    enter(&api, &call.who, (&room, &via), call.body).await
 }
 
-async fn enter(api: &Api, who: &User, room: &RoomId, body: Body) -> Result<Json<Value>> {
+async fn enter(
+    api: &Api,
+    who: &User,
+    (room, via): (&RoomId, &[OwnedServerName]),
+    body: Body,
+) -> Result<Json<Value>> {
     who.not_suspended()?;
     permit(api, who)?;
     let mut extra = body.extra;
@@ -44,6 +49,6 @@ async fn enter(api: &Api, who: &User, room: &RoomId, body: Body) -> Result<Json<
         extra.remove(key);
     }
     let profile = profile(api, &who.user_id)?;
-    api.rooms.join(&who.user_id, room, &profile, body.reason.as_deref(), extra).await?;
+    api.rooms.join_via(&who.user_id, room, via, &profile, body.reason.as_deref(), extra).await?;
     Ok(Json(json!({ "room_id": room })))
 }

@@ -7,7 +7,7 @@ use ruma_client_api::knock::knock_room::v3;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{permit, profile, resolve};
+use super::{find, permit, profile};
 use crate::{Api, Json, Loose, Result};
 
 #[derive(Debug, Deserialize)]
@@ -17,10 +17,10 @@ pub struct Body {
 }
 
 pub async fn knock_room(State(api): State<Api>, call: Loose<v3::Request, Body>) -> Result<Json<Value>> {
-    let room = resolve(&api, call.path.first().map(String::as_str).unwrap_or_default())?;
     call.who.not_suspended()?;
     permit(&api, &call.who)?;
+    let (room, via) = find(&api, call.path.first().map(String::as_str).unwrap_or_default(), &call.query).await?;
     let profile = profile(&api, &call.who.user_id)?;
-    api.rooms.knock(&call.who.user_id, &room, &profile, call.body.reason.as_deref()).await?;
+    api.rooms.knock_via(&call.who.user_id, &room, &via, &profile, call.body.reason.as_deref()).await?;
     Ok(Json(json!({ "room_id": room })))
 }

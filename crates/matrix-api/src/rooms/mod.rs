@@ -49,7 +49,7 @@ use ruma_client_api::{
     alias, context, directory, knock, membership, message, read_marker, receipt, redact, relations, reporting, room,
     space, state, threads, typing,
 };
-use ruma_common::{OwnedRoomId, RoomAliasId, RoomId, RoomOrAliasId, UserId};
+use ruma_common::{OwnedRoomId, OwnedServerName, RoomAliasId, RoomId, RoomOrAliasId, UserId};
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
@@ -197,6 +197,21 @@ fn resolve(api: &Api, text: &str) -> Result<OwnedRoomId> {
         Ok(alias) => Ok(api.rooms.resolve_alias(alias)?),
         Err(id) => Ok(id.to_owned()),
     }
+}
+
+/// Most servers that a client may name as ways into a room.
+const VIA_MAX: usize = 20;
+
+/// The room that an id or an alias leads to, and servers that may know it: those that `via` (or `server_name`, as it was
+/// called) in the query names, and those that the alias's server names.
+async fn find(api: &Api, text: &str, query_string: &str) -> Result<(OwnedRoomId, Vec<OwnedServerName>)> {
+    let pairs: Vec<(String, String)> = query(query_string)?;
+    let named = pairs.into_iter().filter(|(key, _)| key == "via" || key == "server_name").take(VIA_MAX);
+    let mut via: Vec<OwnedServerName> = named.filter_map(|(_, name)| OwnedServerName::try_from(name).ok()).collect();
+    let Ok(alias) = <&RoomAliasId>::try_from(text) else { return Ok((resolve(api, text)?, via)) };
+    let (room, servers) = api.rooms.find_alias(alias).await?;
+    via.extend(servers);
+    Ok((room, via))
 }
 
 /// The query string of a request.

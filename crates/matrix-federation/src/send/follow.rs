@@ -187,7 +187,9 @@ fn distribute(
     };
     let mut servers = room.servers()?;
     // Who is removed, or refused, is told so although none of theirs is in the room any more.
+    // An invitation has come to its own server before.
     if placed.event.kind() == "m.room.member"
+        && placed.event.membership() != Some(koine_graph::Membership::Invite)
         && let Some(target) = placed.event.state_key().and_then(|target| <&UserId>::try_from(target).ok())
     {
         servers.push(target.server_name().to_owned());
