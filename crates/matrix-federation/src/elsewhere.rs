@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 
 use http::Method;
 use koine_room::{Answer, CommandError, Elsewhere, Order, Room, Wish};
-use ruma_common::{OwnedRoomId, OwnedServerName, RoomAliasId, RoomVersionId, UserId};
+use ruma_common::{OwnedRoomId, OwnedServerName, RoomAliasId, RoomVersionId, ServerName, UserId};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -48,6 +48,14 @@ impl Elsewhere for Federation {
 
     fn resolve_alias<'a>(&'a self, alias: &'a RoomAliasId) -> Answer<'a, (OwnedRoomId, Vec<OwnedServerName>)> {
         Box::pin(self.find_alias(alias))
+    }
+
+    fn profile<'a>(&'a self, user: &'a UserId) -> Answer<'a, Option<Map<String, Value>>> {
+        Box::pin(async move { self.profile(user, None).await.map_err(|error| refused(&error)) })
+    }
+
+    fn directory<'a>(&'a self, server: &'a ServerName, question: &'a Value) -> Answer<'a, Value> {
+        Box::pin(async move { self.public_rooms(server, question).await.map_err(|error| refused(&error)) })
     }
 
     fn typing(&self, user: &UserId, room: &Arc<Room>, typing: bool) {
@@ -105,7 +113,7 @@ impl Federation {
 
     /// A page of another server's directory, as it tells it. `search` is the body of the client's own question.
     /// [SS-API §post_matrixfederationv1publicrooms]
-    pub async fn public_rooms(&self, server: &ruma_common::ServerName, search: &Value) -> Result<Value, PeerError> {
+    pub async fn public_rooms(&self, server: &ServerName, search: &Value) -> Result<Value, PeerError> {
         let body = search.to_string();
         self.ask(server, (Method::POST, "/_matrix/federation/v1/publicRooms"), Some(body.as_bytes())).await
     }

@@ -3,7 +3,7 @@
 
 use std::{future::Future, pin::Pin, sync::Arc};
 
-use ruma_common::{OwnedRoomId, OwnedServerName, RoomAliasId, RoomId, UserId};
+use ruma_common::{OwnedRoomId, OwnedServerName, RoomAliasId, RoomId, ServerName, UserId};
 use serde_json::{Map, Value};
 
 use crate::{error::CommandError, membership::Profile, registry::Rooms, room::Room, tables::Order};
@@ -51,6 +51,12 @@ pub trait Elsewhere: Send + Sync + 'static {
     /// Where an alias of another server leads, and servers that are in the room.
     fn resolve_alias<'a>(&'a self, alias: &'a RoomAliasId) -> Answer<'a, (OwnedRoomId, Vec<OwnedServerName>)>;
 
+    /// The profile of somebody of another server. `None`: there is no such user.
+    fn profile<'a>(&'a self, user: &'a UserId) -> Answer<'a, Option<Map<String, Value>>>;
+
+    /// A page of another server's list of public rooms; question and answer in the words of Matrix.
+    fn directory<'a>(&'a self, server: &'a ServerName, question: &'a Value) -> Answer<'a, Value>;
+
     /// Somebody of ours began to type, or stopped. Told, not waited for.
     fn typing(&self, user: &UserId, room: &Arc<Room>, typing: bool);
 
@@ -67,6 +73,16 @@ impl Rooms {
 
     pub(crate) fn elsewhere(&self) -> Result<&Arc<dyn Elsewhere>, CommandError> {
         self.elsewhere.get().ok_or(CommandError::NotReachable)
+    }
+
+    /// The profile of somebody of another server. `None`: there is no such user.
+    pub async fn profile_elsewhere(&self, user: &UserId) -> Result<Option<Map<String, Value>>, CommandError> {
+        self.elsewhere()?.profile(user).await
+    }
+
+    /// A page of another server's list of public rooms; question and answer in the words of Matrix.
+    pub async fn directory_elsewhere(&self, server: &ServerName, question: &Value) -> Result<Value, CommandError> {
+        self.elsewhere()?.directory(server, question).await
     }
 
     /// Where an alias leads, also one of another server, with servers that are in the room.

@@ -5,10 +5,20 @@
 use axum::extract::State;
 use koine_account::Profile;
 use ruma_client_api::profile::get_profile::v3;
+use ruma_common::UserId;
 
 use crate::{Api, Call, Error, Json, Result};
 
+/// The profile of anybody, asked of their server where that is another one.
+pub(super) async fn profile(api: &Api, user: &UserId) -> Result<Option<Profile>> {
+    if user.server_name() == api.rooms.server_name() {
+        return Ok(api.accounts.profile(user)?);
+    }
+    let told = api.rooms.profile_elsewhere(user).await?;
+    Ok(told.map(|profile| profile.into_iter().collect()))
+}
+
 pub async fn get_profile(State(api): State<Api>, call: Call<v3::Request>) -> Result<Json<Profile>> {
-    let profile = api.accounts.profile(&call.request.user_id)?;
+    let profile = profile(&api, &call.request.user_id).await?;
     Ok(Json(profile.ok_or_else(|| Error::not_found("There is no such user"))?))
 }

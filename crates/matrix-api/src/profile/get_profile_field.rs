@@ -15,7 +15,8 @@ pub async fn get_profile_field(
 ) -> Result<Json<Map<String, Value>>> {
     let user_id = user_in(&call.path)?;
     let key = call.path.get(1).cloned().unwrap_or_default();
-    let mut profile = api.accounts.profile(&user_id)?.ok_or_else(|| Error::not_found("There is no such user"))?;
+    let profile = super::get_profile::profile(&api, &user_id).await?;
+    let mut profile = profile.ok_or_else(|| Error::not_found("There is no such user"))?;
     match profile.remove(&key) {
         Some(value) => Ok(Json(Map::from_iter([(key, value)]))),
         // COMPAT(Complement, older clients): a name that is not set is answered with an empty object by nobody any

@@ -2,11 +2,15 @@
 //!
 //! [CS-API §get_matrixclientv3publicrooms]
 
-use axum::extract::State;
-use http::StatusCode;
+use axum::{
+    extract::State,
+    response::{IntoResponse as _, Response},
+};
 use koine_room::{DirectoryPage, DirectoryQuery, Summary};
 use ruma_client_api::directory::get_public_rooms::v3;
+use ruma_common::OwnedServerName;
 use serde::{Deserialize, Serialize, de::IgnoredAny};
+use serde_json::json;
 
 use super::query;
 use crate::{Api, Error, Json, Loose, Result};
@@ -24,24 +28,27 @@ struct Query {
 pub async fn get_public_rooms(
     State(api): State<Api>,
     call: Loose<v3::Request, IgnoredAny>,
-) -> Result<Json<PublicRooms>> {
+) -> Result<Response> {
     let query: Query = query(&call.query)?;
-    only_here(&api, query.server.as_deref())?;
     let limit = query.limit.unwrap_or(LIMIT_DEFAULT);
+    if let Some(server) = other_server(&api, query.server.as_deref())? {
+        let mut question = json!({ "limit": limit });
+        if let Some(since) = query.since {
+            question["since"] = json!(since);
+        }
+        return Ok(Json(api.rooms.directory_elsewhere(&server, &question).await?).into_response());
+    }
     let page = api.rooms.directory(&DirectoryQuery { limit, since: query.since, ..DirectoryQuery::default() })?;
-    Ok(Json(page.into()))
+    Ok(Json(PublicRooms::from(page)).into_response())
 }
 
-/// Lists of other servers are not fetched.
-pub(super) fn only_here(api: &Api, server: Option<&str>) -> Result<()> {
-    match server.filter(|server| !server.is_empty() && *server != api.rooms.server_name().as_str()) {
-        None => Ok(()),
-        Some(server) => Err(Error::new(
-            StatusCode::NOT_FOUND,
-            "M_NOT_FOUND",
-            format!("This server does not fetch the list of {server:?}"),
-        )),
-    }
+/// The server whose list is asked for, if it is not this one.
+pub(super) fn other_server(api: &Api, server: Option<&str>) -> Result<Option<OwnedServerName>> {
+    let Some(server) = server.filter(|server| !server.is_empty() && *server != api.rooms.server_name().as_str()) else {
+        return Ok(None);
+    };
+    let name = OwnedServerName::try_from(server);
+    name.map(Some).map_err(|_| Error::invalid_param(format!("{server:?} is no server name")))
 }
 
 /// [CS-API §get_matrixclientv3publicrooms]

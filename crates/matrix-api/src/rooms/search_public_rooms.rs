@@ -2,13 +2,17 @@
 //!
 //! [CS-API §post_matrixclientv3publicrooms]
 
-use axum::extract::State;
+use axum::{
+    extract::State,
+    response::{IntoResponse as _, Response},
+};
 use koine_room::{DirectoryPage, DirectoryQuery};
 use ruma_client_api::directory::get_public_rooms_filtered::v3;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::{
-    get_public_rooms::{LIMIT_DEFAULT, PublicRooms, only_here},
+    get_public_rooms::{LIMIT_DEFAULT, PublicRooms, other_server},
     query,
 };
 use crate::{Api, Json, Loose, Result};
@@ -21,29 +25,38 @@ struct Query {
     server: Option<String>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
 pub struct Body {
+    #[serde(skip_serializing_if = "Option::is_none")]
     limit: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     since: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     filter: Option<Filter>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     third_party_instance_id: Option<String>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
 struct Filter {
+    #[serde(skip_serializing_if = "Option::is_none")]
     generic_search_term: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     room_types: Option<Vec<Option<String>>>,
 }
 
-pub async fn search_public_rooms(State(api): State<Api>, call: Loose<v3::Request, Body>) -> Result<Json<PublicRooms>> {
+pub async fn search_public_rooms(State(api): State<Api>, call: Loose<v3::Request, Body>) -> Result<Response> {
     let query: Query = query(&call.query)?;
-    only_here(&api, query.server.as_deref())?;
     let body = call.body;
+    if let Some(server) = other_server(&api, query.server.as_deref())? {
+        let question = json!(body);
+        return Ok(Json(api.rooms.directory_elsewhere(&server, &question).await?).into_response());
+    }
     // No other networks are known here, so none has a room.
     if body.third_party_instance_id.is_some_and(|id| !id.is_empty()) {
-        return Ok(Json(DirectoryPage::default().into()));
+        return Ok(Json(PublicRooms::from(DirectoryPage::default())).into_response());
     }
     let filter = body.filter.unwrap_or_default();
     let page = api.rooms.directory(&DirectoryQuery {
@@ -52,5 +65,5 @@ pub async fn search_public_rooms(State(api): State<Api>, call: Loose<v3::Request
         term: filter.generic_search_term,
         room_types: filter.room_types.map(|types| types.into_iter().take(ROOM_TYPES_MAX).collect()),
     })?;
-    Ok(Json(page.into()))
+    Ok(Json(PublicRooms::from(page)).into_response())
 }
