@@ -127,7 +127,8 @@ impl Federation {
         let (room, user) = (segment(wish.room.as_str()), segment(wish.user.as_str()));
         let mut path = format!("/_matrix/federation/v1/{make}/{room}/{user}");
         if make != "make_leave" {
-            let versions = koine_graph::ROOM_VERSIONS.iter().map(|version| format!("ver={}", segment(version.as_str())));
+            let versions =
+                koine_graph::ROOM_VERSIONS.iter().map(|version| format!("ver={}", segment(version.as_str())));
             path.push('?');
             path.push_str(&versions.collect::<Vec<_>>().join("&"));
         }
@@ -161,7 +162,9 @@ fn content(template: &Template, wish: &Wish<'_>, membership: &str) -> Value {
 /// What a server's failure means to who asked for something.
 fn refused(error: &PeerError) -> CommandError {
     match error {
-        PeerError::Refused { status, message, .. } if status.as_u16() == 403 => CommandError::Forbidden(message.clone()),
+        PeerError::Refused { status, message, .. } if status.as_u16() == 403 => {
+            CommandError::Forbidden(message.clone())
+        }
         PeerError::Refused { status, .. } if status.as_u16() == 404 => CommandError::NoSuchRoom,
         PeerError::Refused { errcode, message, .. } if errcode == "M_INCOMPATIBLE_ROOM_VERSION" => {
             CommandError::UnsupportedVersion(message.clone())

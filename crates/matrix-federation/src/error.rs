@@ -154,10 +154,9 @@ impl From<CommandError> for Error {
             CommandError::NoSuchRoom | CommandError::NoSuchEvent | CommandError::NoSuchAlias(_) => {
                 Self::not_found(message)
             }
-            CommandError::Refused(_)
-            | CommandError::Forbidden(_)
-            | CommandError::NotJoined
-            | CommandError::Banned => Self::forbidden(message),
+            CommandError::Refused(_) | CommandError::Forbidden(_) | CommandError::NotJoined | CommandError::Banned => {
+                Self::forbidden(message)
+            }
             CommandError::TooLarge { .. } => Self::too_large(message),
             CommandError::BadContent(_) => Self::bad_json(message),
             CommandError::InvalidParam(_) => Self::invalid_param(message),

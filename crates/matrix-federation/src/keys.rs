@@ -84,12 +84,7 @@ impl Ring {
     }
 
     /// A key that may sign requests now.
-    pub fn for_request(
-        &self,
-        server: &ServerName,
-        key_id: &str,
-        now: MilliSecondsSinceUnixEpoch,
-    ) -> Option<PublicKey> {
+    pub fn for_request(&self, server: &ServerName, key_id: &str, now: MilliSecondsSinceUnixEpoch) -> Option<PublicKey> {
         let known = self.known(server, key_id)?;
         let fits = known.expired.is_none() && known.valid_until >= u64::from(now.get());
         fits.then_some(known.key)

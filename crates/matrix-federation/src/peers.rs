@@ -122,9 +122,12 @@ impl Federation {
     ) -> Result<String, json::JsonError> {
         let origin = self.server_name();
         let mut object = Object::with_capacity(6);
-        for (name, value) in
-            [("method", method.as_str()), ("uri", uri), ("origin", origin.as_str()), ("destination", destination.as_str())]
-        {
+        for (name, value) in [
+            ("method", method.as_str()),
+            ("uri", uri),
+            ("origin", origin.as_str()),
+            ("destination", destination.as_str()),
+        ] {
             object.insert(name, Json::String(value.into()));
         }
         if let Some(content) = content {

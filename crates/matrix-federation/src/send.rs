@@ -69,13 +69,12 @@ impl Federation {
     /// Tells the servers in a room that somebody of ours types. [SS-API §typing-notifications]
     pub(crate) fn tell_typing(&self, user: &UserId, room: &Room, typing: bool) {
         let content = json!({ "room_id": room.id(), "user_id": user, "typing": typing });
-        self.tell_passing(room, Some(format!("m.typing {} {user}", room.id())), &json!({
-            "edu_type": "m.typing", "content": content,
-        }));
+        let key = format!("m.typing {} {user}", room.id());
+        self.tell_passing(room, Some(&key), &json!({ "edu_type": "m.typing", "content": content }));
     }
 
     /// Queues an ephemeral unit for the servers in a room. Of two with the same `key` the newer one is enough.
-    fn tell_passing(&self, room: &Room, key: Option<String>, unit: &Value) {
+    fn tell_passing(&self, room: &Room, key: Option<&str>, unit: &Value) {
         let servers = match room.servers() {
             Ok(servers) => servers,
             Err(error) => {
@@ -84,7 +83,7 @@ impl Federation {
             }
         };
         for server in servers.iter().filter(|server| *server != self.server_name()) {
-            self.outbox().destination(server).add_unit(self, key.clone(), unit);
+            self.outbox().destination(server).add_unit(self, key.map(ToOwned::to_owned), unit);
         }
     }
 }

@@ -54,12 +54,7 @@ impl XMatrix {
                 return None;
             }
         }
-        Some(Self {
-            origin: OwnedServerName::try_from(origin?).ok()?,
-            destination,
-            key: key?,
-            signature: signature?,
-        })
+        Some(Self { origin: OwnedServerName::try_from(origin?).ok()?, destination, key: key?, signature: signature? })
     }
 }
 

@@ -75,7 +75,7 @@ pub use self::{
     reports::{REPORT_REASON_BYTES_MAX, REPORTS_MAX, Reported},
     room::{Placed, Published, RECENT_EVENTS_MAX, Room},
     send::Sender,
-    serve::{AUTH_CHAIN_MAX, Template, WALK_EVENTS_MAX},
+    serve::{AUTH_CHAIN_MAX, InRoom, Template, WALK_EVENTS_MAX},
     state::Root,
     summary::HEROES_MAX,
     tables::{Membership, MembershipRecord, Order, ReceiptRecord, RelationRecord, ReportRecord, RoomNo},

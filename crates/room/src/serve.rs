@@ -38,9 +38,12 @@ pub struct Template {
     pub event: Value,
 }
 
+/// An event and the room that it is of.
+pub type InRoom = (Arc<Room>, Arc<Placed>);
+
 impl Rooms {
     /// An event by its id alone, in whatever room it is.
-    pub fn find_event(&self, id: &EventId) -> Result<Option<(Arc<Room>, Arc<Placed>)>, ReadError> {
+    pub fn find_event(&self, id: &EventId) -> Result<Option<InRoom>, ReadError> {
         match self.core.event_in(id)? {
             Some((no, placed)) => Ok(Some((self.room_by_no(no)?, placed))),
             None => Ok(None),

@@ -43,8 +43,7 @@ impl Federation {
 
     async fn ask_for_signature(&self, room: &Room, target: &UserId, draft: &Event) -> Result<Event, CommandError> {
         let server = target.server_name();
-        let mut shown =
-            crate::serve::shown(room).map_err(|error| CommandError::Damaged(error.to_string()))?;
+        let mut shown = crate::serve::shown(room).map_err(|error| CommandError::Damaged(error.to_string()))?;
         shown.extend(room.current("m.room.member", draft.sender().as_str())?.map(|placed| placed.event.clone()));
         let place = format!("{}/{}", segment(room.id().as_str()), segment(draft.event_id().as_str()));
         let body = Writer::new()

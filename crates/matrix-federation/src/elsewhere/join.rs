@@ -18,7 +18,8 @@ use crate::{
 };
 
 /// Bounds of the answer that is a whole room.
-const ROOM_BOUNDS: Bounds = Bounds { bytes: 512 * 1024 * 1024, time: std::time::Duration::from_secs(600), urgent: true };
+const ROOM_BOUNDS: Bounds =
+    Bounds { bytes: 512 * 1024 * 1024, time: std::time::Duration::from_secs(600), urgent: true };
 
 #[derive(Deserialize)]
 struct Joined {

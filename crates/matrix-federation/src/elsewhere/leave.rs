@@ -7,7 +7,11 @@ use koine_room::{CommandError, Wish};
 use ruma_common::{EventId, OwnedServerName};
 use serde_json::value::to_raw_value;
 
-use super::{SERVERS_TRIED_MAX, join::{opaque_id, supported}, refused};
+use super::{
+    SERVERS_TRIED_MAX,
+    join::{opaque_id, supported},
+    refused,
+};
 use crate::{
     Federation, PeerError,
     peers::{Bounds, segment},
@@ -52,7 +56,9 @@ impl Federation {
         match put(path).await {
             Ok(_) => Ok(event),
             // COMPAT(servers before v1.0 of the specification)
-            Err(PeerError::Refused { status, errcode, .. }) if status.as_u16() == 404 && errcode == "M_UNRECOGNIZED" => {
+            Err(PeerError::Refused { status, errcode, .. })
+                if status.as_u16() == 404 && errcode == "M_UNRECOGNIZED" =>
+            {
                 put(format!("/_matrix/federation/v1/send_leave/{place}")).await.map_err(|error| refused(&error))?;
                 Ok(event)
             }

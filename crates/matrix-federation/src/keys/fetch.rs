@@ -127,7 +127,8 @@ impl Federation {
         if let Ok(word) = self.ask_for_keys(notary).await {
             self.keep_word(notary, word).await;
         }
-        let body = json!({ "server_keys": { server.as_str(): { "": { "minimum_valid_until_ts": u64::from(at.get()) } } } });
+        let body =
+            json!({ "server_keys": { server.as_str(): { "": { "minimum_valid_until_ts": u64::from(at.get()) } } } });
         let request = http::Request::builder().method(Method::POST).uri("/_matrix/key/v2/query");
         let request = request.header(http::header::CONTENT_TYPE, "application/json");
         let request = request.body(body.to_string().into()).expect("a constant request is one");

@@ -26,7 +26,8 @@ const STATE_EVENTS_MAX: usize = 400_000;
 /// Up to so many events of a state are fetched one by one; beyond, the whole state.
 const SINGLE_EVENTS_MAX: usize = 30;
 /// Bounds of an answer that is a whole state.
-pub(crate) const STATE_BOUNDS: Bounds = Bounds { bytes: 256 * 1024 * 1024, time: Duration::from_secs(300), urgent: true };
+pub(crate) const STATE_BOUNDS: Bounds =
+    Bounds { bytes: 256 * 1024 * 1024, time: Duration::from_secs(300), urgent: true };
 
 /// A list of events, under the names that it has in different answers.
 #[derive(Deserialize, Default)]
@@ -129,10 +130,8 @@ impl Federation {
         room: &Arc<Room>,
         event: Event,
     ) -> Result<Received, ReceiveError> {
-        let missing = || ReceiveError::Missing {
-            prev: event.prev_events().to_vec(),
-            auth: event.auth_events().to_vec(),
-        };
+        let missing =
+            || ReceiveError::Missing { prev: event.prev_events().to_vec(), auth: event.auth_events().to_vec() };
         // Perhaps it is no more than what allows it.
         if let Err(ReceiveError::Missing { prev, .. }) = self.rooms().receive(room.id(), event.clone()).await
             && prev.is_empty()
@@ -210,11 +209,8 @@ impl Federation {
         room: &Arc<Room>,
         id: &EventId,
     ) -> Result<bool, ReceiveError> {
-        let path = format!(
-            "/_matrix/federation/v1/event_auth/{}/{}",
-            segment(room.id().as_str()),
-            segment(id.as_str())
-        );
+        let path =
+            format!("/_matrix/federation/v1/event_auth/{}/{}", segment(room.id().as_str()), segment(id.as_str()));
         let Ok(answer) = self.ask::<Events>(origin, (Method::GET, &path), None).await else { return Ok(false) };
         let (events, _) = self.check_many(room.rules(), answer.auth_chain).await;
         let ours: Vec<Event> = events.into_iter().filter(|event| event.room_id() == room.id()).collect();

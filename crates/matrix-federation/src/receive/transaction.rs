@@ -35,7 +35,9 @@ impl Transactions {
     }
 
     fn place(&self, origin: OwnedServerName, txn_id: &str) -> Arc<OnceCell<Bytes>> {
-        let made = self.0.get_or_insert_with(&(origin, txn_id.to_owned()), || Ok::<_, std::convert::Infallible>(Arc::default()));
+        let made = self
+            .0
+            .get_or_insert_with(&(origin, txn_id.to_owned()), || Ok::<_, std::convert::Infallible>(Arc::default()));
         match made {
             Ok(cell) => cell,
             Err(never) => match never {},

@@ -3,11 +3,7 @@
 //! Invariants: there is at most one task for each server; the queue is in the order of the log; what is in a transaction
 //! under way stays at the front of the queue until the server has answered for it.
 
-use std::{
-    collections::VecDeque,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use base64::Engine as _;
 use http::Method;
@@ -21,11 +17,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::Notify;
 
 use super::{QUEUE_MAX, UNITS_WAITING_MAX};
-use crate::{
-    Federation, PeerError,
-    answer::Writer,
-    peers::Bounds,
-};
+use crate::{Federation, PeerError, answer::Writer, peers::Bounds};
 
 /// Most events of a transaction. [SS-API §transactions]
 const PDUS_MAX: usize = 50;

@@ -118,7 +118,8 @@ impl Reader {
             return;
         }
         let (domain, place) = (federation.domain(), self.place);
-        let gone: Vec<String> = self.behind.keys().filter(|server| !now.contains_key(*server)).map(ToString::to_string).collect();
+        let gone: Vec<String> =
+            self.behind.keys().filter(|server| !now.contains_key(*server)).map(ToString::to_string).collect();
         let changed = now.iter().filter(|(server, since)| self.behind.get(*server) != Some(since));
         let changed: Vec<(String, u64)> = changed.map(|(server, since)| (server.to_string(), *since)).collect();
         let saved = federation.shard().submit(move |txn| {
@@ -168,7 +169,9 @@ fn distribute(
     only: Option<&Arc<Destination>>,
 ) -> Result<(), ReadError> {
     let ours = entry.domain == federation.domain();
-    let (Some(kind), Some(no)) = (Kind::of(entry.kind).filter(|_| ours), room_of(&entry.subject)) else { return Ok(()) };
+    let (Some(kind), Some(no)) = (Kind::of(entry.kind).filter(|_| ours), room_of(&entry.subject)) else {
+        return Ok(());
+    };
     if !matches!(kind, Kind::Event | Kind::Receipt) {
         return Ok(());
     }
@@ -238,7 +241,7 @@ fn distribute_receipt(
         let content = json!({ room.id().as_str(): { "m.read": read } });
         let thread = receipt.thread.as_deref().unwrap_or_default();
         let key = format!("m.receipt {} {reader} {thread}", room.id());
-        federation.tell_passing(room, Some(key), &json!({ "edu_type": "m.receipt", "content": content }));
+        federation.tell_passing(room, Some(&key), &json!({ "edu_type": "m.receipt", "content": content }));
     }
     Ok(())
 }

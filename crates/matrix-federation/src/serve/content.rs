@@ -21,16 +21,18 @@ pub async fn download(State(federation): State<Federation>, signed: Signed) -> R
     let media = federation.media().ok_or_else(Error::unrecognized)?;
     let content = media.content(&item).await.map_err(Error::internal)?;
     let name = item.file_name.as_deref().map(file_name);
-    let disposition = name.map_or_else(|| "attachment".to_owned(), |name| format!("attachment; filename*=utf-8''{name}"));
+    let disposition =
+        name.map_or_else(|| "attachment".to_owned(), |name| format!("attachment; filename*=utf-8''{name}"));
     let kind = item.content_type.as_deref().unwrap_or("application/octet-stream");
-    multipart(kind, &disposition, read(content).await?)
+    multipart(kind, &disposition, &read(content).await?)
 }
 
 /// [SS-API §get_matrixfederationv1mediathumbnailmediaid]
 pub async fn thumbnail(State(federation): State<Federation>, signed: Signed) -> Result<Response> {
     let item = federation.item(signed.path.text(0))?;
     let media = federation.media().ok_or_else(Error::unrecognized)?;
-    let side = |name| Ok::<_, Error>(u32::try_from(signed.query.number(name)?.unwrap_or(SIDE_DEFAULT)).unwrap_or(u32::MAX));
+    let side =
+        |name| Ok::<_, Error>(u32::try_from(signed.query.number(name)?.unwrap_or(SIDE_DEFAULT)).unwrap_or(u32::MAX));
     let method = match signed.query.get("method") {
         None | Some("scale") => Method::Scale,
         Some("crop") => Method::Crop,
@@ -45,7 +47,7 @@ pub async fn thumbnail(State(federation): State<Federation>, signed: Signed) -> 
         ThumbnailBody::File(content) => read(content).await?,
         ThumbnailBody::Memory(bytes) => bytes.to_vec(),
     };
-    multipart(content_type, "inline", bytes)
+    multipart(content_type, "inline", &bytes)
 }
 
 impl Federation {
@@ -63,7 +65,7 @@ async fn read(mut content: Content) -> Result<Vec<u8>> {
 }
 
 /// Two parts: what is known of the file, which is nothing so far, and the file. [SS-API §content-repository]
-fn multipart(kind: &str, disposition: &str, bytes: Vec<u8>) -> Result<Response> {
+fn multipart(kind: &str, disposition: &str, bytes: &[u8]) -> Result<Response> {
     let kind = HeaderValue::from_str(kind).unwrap_or(HeaderValue::from_static("application/octet-stream"));
     let kind = kind.to_str().unwrap_or("application/octet-stream");
     let mut body = format!(
@@ -71,7 +73,7 @@ fn multipart(kind: &str, disposition: &str, bytes: Vec<u8>) -> Result<Response> 
          Content-Disposition: {disposition}\r\n\r\n"
     )
     .into_bytes();
-    body.extend_from_slice(&bytes);
+    body.extend_from_slice(bytes);
     body.extend_from_slice(format!("\r\n--{BOUNDARY}--\r\n").as_bytes());
     let mut response = body.into_response();
     let kind = format!("multipart/mixed; boundary={BOUNDARY}");

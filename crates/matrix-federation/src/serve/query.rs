@@ -53,7 +53,10 @@ pub async fn profile(State(federation): State<Federation>, signed: Signed) -> Re
 /// [SS-API §get_matrixfederationv1publicrooms]
 pub async fn public_rooms(State(federation): State<Federation>, signed: Signed) -> Result<Raw> {
     let query = DirectoryQuery {
-        limit: signed.query.number("limit")?.map_or(PAGE_DEFAULT, |limit| usize::try_from(limit).unwrap_or(PAGE_DEFAULT)),
+        limit: signed
+            .query
+            .number("limit")?
+            .map_or(PAGE_DEFAULT, |limit| usize::try_from(limit).unwrap_or(PAGE_DEFAULT)),
         since: signed.query.get("since").map(ToOwned::to_owned),
         ..DirectoryQuery::default()
     };

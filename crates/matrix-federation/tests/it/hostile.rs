@@ -27,12 +27,8 @@ fn signed(from: &House, to: &House, key: &SigningKey, method: &Method, path: &st
     sign_object(&mut object, from.name.as_str(), key);
     let signature = object.get("signatures").unwrap().as_object().unwrap().get(from.name.as_str()).unwrap();
     let signature = signature.as_object().unwrap().get(key.id()).unwrap().as_str().unwrap().to_owned();
-    let header = format!(
-        r#"X-Matrix origin="{}",destination="{}",key="{}",sig="{signature}""#,
-        from.name,
-        to.name,
-        key.id()
-    );
+    let header =
+        format!(r#"X-Matrix origin="{}",destination="{}",key="{}",sig="{signature}""#, from.name, to.name, key.id());
     let request = http::Request::builder().method(method).uri(path).header("authorization", header);
     request.body(Bytes::copy_from_slice(body.as_bytes())).expect("a request")
 }

@@ -94,8 +94,7 @@ impl House {
         let key = SigningKey::from_seed("1", &seed).expect("a key");
         let shard = Shard::open(Arc::new(MemoryEngine::new())).expect("the engine opens");
         let clock = Arc::new(MilliSecondsSinceUnixEpoch::now);
-        let accounts =
-            Accounts::new(shard.clone(), DomainId(1), server_name.clone(), AccountConfig::default(), clock);
+        let accounts = Accounts::new(shard.clone(), DomainId(1), server_name.clone(), AccountConfig::default(), clock);
         let config = RoomsConfig {
             domain: DomainId(1),
             server_name: server_name.clone(),

@@ -1,5 +1,5 @@
 //! Servers that share rooms, in one process and without a network.
 
-mod houses;
 mod hostile;
+mod houses;
 mod rooms;

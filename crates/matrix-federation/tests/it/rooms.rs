@@ -102,7 +102,10 @@ async fn a_knock_is_answered_through_another_server() {
     let (alice, bob) = (one.user("alice"), two.account("bob").await);
     let room = one.create(&alice, Preset::PrivateChat, RoomVersionId::V11).await;
     one.set(&alice, &room, "m.room.join_rules", json!({ "join_rule": "knock" })).await;
-    two.rooms.knock_via(&bob, &room, &[one.name.clone()], &Profile::default(), None).await.expect("knocked");
+    two.rooms
+        .knock_via(&bob, &room, std::slice::from_ref(&one.name), &Profile::default(), None)
+        .await
+        .expect("knocked");
     assert_eq!(two.room(&room).local_membership(&bob), Some(Membership::Knock));
     one.invite(&alice, &room, &bob).await.expect("answered");
     assert_eq!(two.room(&room).local_membership(&bob), Some(Membership::Invite));
