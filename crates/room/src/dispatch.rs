@@ -93,7 +93,7 @@ fn deliver(rooms: &Rooms, position: Position, entry: &LogEntry) -> Result<(), Re
             room.for_local_joined(|joined| hub.deliver(joined, subject, position));
         }
         Kind::Forget | Kind::PrivateReceipt | Kind::Member => {
-            hub.deliver(about.as_deref().into_iter(), subject, position)
+            hub.deliver(about.as_deref().into_iter(), subject, position);
         }
     }
     Ok(())

@@ -38,10 +38,8 @@ pub async fn upload(State(api): State<Api>, request: Request) -> Result<Json<Upl
     let uploaded = async {
         // The token first: strangers cannot make us write.
         let user = User::from_request_parts(&mut parts, &api).await?;
-        let description = Description {
-            content_type: header(&parts.headers, &CONTENT_TYPE),
-            file_name: file_name(&parts.uri)?,
-        };
+        let description =
+            Description { content_type: header(&parts.headers, &CONTENT_TYPE), file_name: file_name(&parts.uri)? };
         let announced = header(&parts.headers, &CONTENT_LENGTH).and_then(|length| length.parse().ok());
         let mut upload = api.media.begin_upload(&user.user_id, announced).await?;
         receive(&mut body, &mut upload).await?;

@@ -101,8 +101,10 @@ async fn who_waits_is_woken_by_a_message_and_by_typing() {
     assert_eq!(bodies(&woken["rooms"]["join"][&room]), ["wake up"]);
     let query = format!("since={}&timeout=60000", text(&woken, "next_batch"));
     let typing = format!("/v3/rooms/{}/typing/{}", encode(&room), encode(&alice.user_id));
-    let (woken, _) =
-        tokio::join!(sync(&world, &bob, &query), alice.put(&world, &typing, json!({ "typing": true, "timeout": 30000 })));
+    let (woken, _) = tokio::join!(
+        sync(&world, &bob, &query),
+        alice.put(&world, &typing, json!({ "typing": true, "timeout": 30000 }))
+    );
     let section = &woken["rooms"]["join"][&room];
     assert_eq!(section["ephemeral"]["events"][0]["content"]["user_ids"], json!([alice.user_id]));
     let quiet = tokio::time::timeout(Duration::from_secs(30), after(&world, &bob, &woken)).await.expect("at once");
