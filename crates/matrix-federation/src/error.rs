@@ -1,5 +1,5 @@
 //! Errors as other servers see them, and the one table from the cores' errors to these.
-//! [SS-API §standard-error-response] is that of the client-server API.
+//! [CS-API §standard-error-response] is that of the client-server API.
 
 use std::{borrow::Cow, fmt};
 

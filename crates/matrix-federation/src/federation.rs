@@ -14,6 +14,8 @@ use crate::{keys::Ring, peers::Peers, receive::Gates, receive::Transactions, sen
 /// Settings of federation.
 #[derive(Clone, Debug, Default)]
 pub struct FederationConfig {
+    /// Where other servers reach this one, told at `/.well-known/matrix/server`; without it that path answers 404.
+    pub reached_at: Option<OwnedServerName>,
     /// Servers whose word about other servers' keys is believed when those do not answer.
     pub notaries: Vec<OwnedServerName>,
     /// Keys that signed for this server once, as (id, public key in base64, when it ended).

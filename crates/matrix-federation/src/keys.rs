@@ -27,7 +27,7 @@ pub(crate) use query::{get_query, post_query};
 const KEYS_CACHED_MAX: usize = 50_000;
 /// Most keys of one server's answer that are looked at.
 pub const KEYS_PER_SERVER_MAX: usize = 64;
-/// Longest time that a server's word about its keys is believed. [SS-API §definition-server-keys]
+/// Longest time that a server's word about its keys is believed. [SS-API §publishing-keys]
 pub const VALIDITY_MAX_MS: u64 = 7 * 24 * 3_600 * 1_000;
 /// How long a server that could not tell its keys is not asked again.
 const FAILURE_REST_MS: u64 = 30_000;

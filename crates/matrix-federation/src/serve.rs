@@ -5,6 +5,7 @@ mod history;
 mod invite;
 mod joining;
 mod query;
+mod well_known;
 
 pub(crate) use invite::stripped;
 pub(crate) use joining::shown;
@@ -58,6 +59,7 @@ pub(crate) fn router(federation: Federation) -> Router {
         .route(&v1("/openid/userinfo"), get(query::openid_userinfo))
         .route(&v1("/media/download/{media_id}"), get(content::download))
         .route(&v1("/media/thumbnail/{media_id}"), get(content::thumbnail))
+        .route("/.well-known/matrix/server", get(well_known::well_known))
         .method_not_allowed_fallback(wrong_method)
         .with_state(federation)
 }

@@ -2,13 +2,11 @@
 
 use std::path::Path;
 
-use axum::{Json, Router, routing::get};
 use koine_matrix_federation::{Cores, Federation, FederationConfig as ProtocolConfig};
 use koine_media::Media;
 use ruma_common::{MilliSecondsSinceUnixEpoch, OwnedServerName};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 
 use crate::{
     program::{DOMAIN, Server, StartError},
@@ -45,18 +43,13 @@ pub fn open(server: &Server, media: Media, data_dir: &Path) -> Result<Federation
         media: Some(media),
         signing_key: signing_key::open(data_dir, &mut rand::rng())?,
         peers: std::sync::Arc::new(client),
-        config: ProtocolConfig { notaries: config.notaries.clone(), old_keys: Vec::new() },
+        config: ProtocolConfig {
+            reached_at: config.reached_at.clone(),
+            notaries: config.notaries.clone(),
+            old_keys: Vec::new(),
+        },
         now: MilliSecondsSinceUnixEpoch::now,
     });
     federation.start();
     Ok(federation)
-}
-
-/// What other servers call.
-pub fn router(config: &FederationConfig, federation: Federation) -> Router {
-    let router = koine_matrix_federation::router(federation);
-    let Some(name) = &config.reached_at else { return router };
-    // [SS-API §getwell-knownmatrixserver]
-    let told = json!({ "m.server": name });
-    router.route("/.well-known/matrix/server", get(async move || Json(told)))
 }

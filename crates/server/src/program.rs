@@ -16,8 +16,7 @@ use tracing::{info, warn};
 use crate::{
     admin::Socket,
     config::{Config, ListenerConfig},
-    federation,
-    housekeeping,
+    federation, housekeeping,
     listener::{
         ListenError, Listener,
         tls::{Certificates, TlsError},
@@ -130,7 +129,7 @@ impl Program {
         let (announcer, shutdown) = shutdown::channel();
         let media = open_media(&server)?;
         let others = federation::open(&server, media.clone(), &data_dir)?;
-        let router = router(&server, media, &metrics, &shutdown).merge(federation::router(&config.federation, others));
+        let router = router(&server, media, &metrics, &shutdown).merge(koine_matrix_federation::router(others));
         let tls_wanted = config.listeners.iter().any(|listener| listener.tls);
         let certificates = match tls_wanted {
             true => Some(Certificates::open(&config.tls, &data_dir, &certificate_names(config))?),

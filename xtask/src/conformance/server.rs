@@ -51,7 +51,8 @@ impl Server {
     pub fn data(&self) -> Result<PathBuf> {
         let text = fs::read_to_string(&self.log)?;
         let line = text.lines().find_map(|line| line.trim_start().strip_prefix("Data "));
-        let path = line.and_then(|line| line.split_whitespace().next()).ok_or("koine does not say where its data are")?;
+        let path =
+            line.and_then(|line| line.split_whitespace().next()).ok_or("koine does not say where its data are")?;
         Ok(PathBuf::from(path))
     }
 

@@ -25,10 +25,7 @@ struct Query {
     server: Option<String>,
 }
 
-pub async fn get_public_rooms(
-    State(api): State<Api>,
-    call: Loose<v3::Request, IgnoredAny>,
-) -> Result<Response> {
+pub async fn get_public_rooms(State(api): State<Api>, call: Loose<v3::Request, IgnoredAny>) -> Result<Response> {
     let query: Query = query(&call.query)?;
     let limit = query.limit.unwrap_or(LIMIT_DEFAULT);
     if let Some(server) = other_server(&api, query.server.as_deref())? {

@@ -36,12 +36,7 @@ pub async fn join(
     enter(&api, &call.who, (&room, &via), call.body).await
 }
 
-async fn enter(
-    api: &Api,
-    who: &User,
-    (room, via): (&RoomId, &[OwnedServerName]),
-    body: Body,
-) -> Result<Json<Value>> {
+async fn enter(api: &Api, who: &User, (room, via): (&RoomId, &[OwnedServerName]), body: Body) -> Result<Json<Value>> {
     who.not_suspended()?;
     permit(api, who)?;
     let mut extra = body.extra;

@@ -1,5 +1,5 @@
 //! Coming into a room through a server that is in it, and asking to be let in.
-//! [SS-API §joining-rooms] [SS-API §knocking-upon-a-room]
+//! [SS-API §joining-rooms] [SS-API §knocking-rooms]
 
 use std::collections::HashMap;
 

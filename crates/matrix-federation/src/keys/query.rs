@@ -1,5 +1,5 @@
 //! `POST /_matrix/key/v2/query`, `GET /_matrix/key/v2/query/{serverName}`: we as a notary of other servers' keys.
-//! [SS-API §querying-keys-through-another-server]
+//! [SS-API §querying-keys-through-another-server] [SS-API §get_matrixkeyv2queryservername]
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! People of other servers come in, ask to be let in, and leave. [SS-API §joining-rooms] [SS-API §knocking-upon-a-room]
+//! People of other servers come in, ask to be let in, and leave. [SS-API §joining-rooms] [SS-API §knocking-rooms]
 //! [SS-API §leaving-rooms-rejecting-invites]
 
 use std::sync::Arc;
@@ -31,7 +31,7 @@ pub async fn make_knock(State(federation): State<Federation>, signed: Signed) ->
     federation.template(&signed, Membership::Knock)
 }
 
-/// [SS-API §put_matrixfederationv1send_joinroomideventid]
+/// The version before [SS-API §put_matrixfederationv2send_joinroomideventid].
 pub async fn send_join_v1(State(federation): State<Federation>, signed: Signed) -> Result<Raw> {
     let joined = federation.let_join(&signed).await?;
     let mut out = b"[200,".to_vec();
@@ -45,7 +45,7 @@ pub async fn send_join(State(federation): State<Federation>, signed: Signed) -> 
     federation.let_join(&signed).await.map(Raw)
 }
 
-/// [SS-API §put_matrixfederationv1send_leaveroomideventid]
+/// The version before [SS-API §put_matrixfederationv2send_leaveroomideventid].
 pub async fn send_leave_v1(State(federation): State<Federation>, signed: Signed) -> Result<Raw> {
     federation.take_membership(&signed, Membership::Leave).await?;
     Ok(Raw(Bytes::from_static(b"[200,{}]")))

@@ -1,7 +1,8 @@
 //! Questions without a room: aliases, profiles, the directory, the version. [SS-API §querying-for-information]
 
-use axum::extract::State;
+use axum::extract::{Query, State};
 use http::StatusCode;
+use koine_account::Secret;
 use koine_room::{DirectoryQuery, Summary};
 use ruma_common::RoomAliasId;
 use serde::Deserialize;
@@ -89,9 +90,22 @@ pub async fn search_public_rooms(State(federation): State<Federation>, signed: S
     })
 }
 
-/// [SS-API §get_matrixfederationv1openiduserinfo] No tokens are given out, so there are none to know.
-pub async fn openid_userinfo() -> Error {
-    Error::new(StatusCode::UNAUTHORIZED, "M_UNKNOWN_TOKEN", "The token is not known or has run out")
+/// A token that one of our people was given to show to somebody else.
+#[derive(Deserialize)]
+pub struct TokenQuestion {
+    access_token: Secret,
+}
+
+/// [SS-API §get_matrixfederationv1openiduserinfo] Open to everybody: the token is the proof.
+pub async fn openid_userinfo(
+    State(federation): State<Federation>,
+    Query(question): Query<TokenQuestion>,
+) -> Result<Raw> {
+    let user = federation.accounts().openid_user(&question.access_token).map_err(Error::internal)?;
+    let user = user.ok_or_else(|| {
+        Error::new(StatusCode::UNAUTHORIZED, "M_UNKNOWN_TOKEN", "The token is not known or has run out")
+    })?;
+    Ok(Raw::of(&json!({ "sub": user })))
 }
 
 impl Federation {

@@ -1,3 +1,5 @@
+//! The steps of finding a server, as a table and by chance.
+
 use rand::{SeedableRng, rngs::StdRng};
 
 use super::*;

@@ -1,3 +1,5 @@
+//! What a `.well-known` file may say, and for how long.
+
 use http::HeaderValue;
 use proptest::prelude::*;
 
