@@ -93,9 +93,13 @@ func (d *Deployer) start(t ct.TestLike, numServers int, cfg *config.Complement) 
 			ct.Fatalf(t, "Deploy: %s", err)
 		}
 		name := serverName(i, numServers, ports)
+		certificate, err := certify(cfg, dir)
+		if err != nil {
+			ct.Fatalf(t, "Deploy: no certificate: %s", err)
+		}
 		dep.servers[fmt.Sprintf("hs%d", i)] = &server{
 			program: d.program,
-			place:   Place{Name: name, Dir: dir, Ports: ports, Log: filepath.Join(dir, "server.log")},
+			place:   Place{Name: name, Dir: dir, Ports: ports, Log: filepath.Join(dir, "server.log"), Certificate: certificate},
 			timeout: cfg.SpawnHSTimeout,
 		}
 	}

@@ -29,6 +29,8 @@ type Place struct {
 	Dir   string // its own data folder
 	Ports Ports
 	Log   string // where standard output and error go
+	// What it shows to other servers, and whom it believes.
+	Certificate Certificate
 }
 
 func (p Place) clientURL() string { return fmt.Sprintf("http://127.0.0.1:%d", p.Ports.Client) }

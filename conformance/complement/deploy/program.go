@@ -50,5 +50,8 @@ func (k koine) Command(p Place) *exec.Cmd {
 		"--server-name", p.Name,
 		"--port-base", strconv.Itoa(p.Ports.Client),
 		"--registration-shared-secret", client.SharedSecret,
+		"--tls-cert", p.Certificate.Chain,
+		"--tls-key", p.Certificate.Key,
+		"--federation-ca", p.Certificate.Authority,
 	)
 }
