@@ -169,6 +169,13 @@ impl<'a> Viewer<'a> {
             }
             // Likewise for the viewer's own membership.
             ("m.room.member", Some(user)) if user == self.user.as_str() => {
+                // Whoever was asked, asks or is in learns how that ended: otherwise a refused invitation or a knock taken
+                // back would stand in their client for ever.
+                let had_a_part =
+                    matches!(before.membership, Some(Membership::Invite | Membership::Knock | Membership::Join));
+                if had_a_part {
+                    return Ok(true);
+                }
                 let after = self.sight(placed.state_after)?;
                 Ok(self.allows(Sight { membership: after.membership, ..before }, placed.order))
             }

@@ -212,3 +212,24 @@ async fn the_ignored_are_not_heard() {
     assert_eq!(bodies(&next["rooms"]["join"][&room]), ["signal"]);
     assert!(next["rooms"].get("invite").is_none(), "{next}");
 }
+
+#[tokio::test]
+async fn who_takes_a_knock_back_or_refuses_an_invitation_sees_that_it_is_over() {
+    let world = World::new();
+    let (alice, bob) = (world.person("alice").await, world.person("bob").await);
+    let knock = json!({ "type": "m.room.join_rules", "state_key": "", "content": { "join_rule": "knock" } });
+    let asked_for = create(&world, &alice, json!({ "room_version": "11", "initial_state": [knock] })).await;
+    let offered = create(&world, &alice, json!({ "invite": [bob.user_id] })).await;
+    bob.post(&world, &format!("/v3/knock/{}", encode(&asked_for)), json!({})).await.ok();
+    let first = sync(&world, &bob, "").await;
+    assert!(first["rooms"]["knock"][&asked_for].is_object() && first["rooms"]["invite"][&offered].is_object());
+    for room in [&asked_for, &offered] {
+        bob.post(&world, &format!("/v3/rooms/{}/leave", encode(room)), json!({})).await.ok();
+    }
+    let next = after(&world, &bob, &first).await;
+    for room in [&asked_for, &offered] {
+        let events = &next["rooms"]["leave"][room]["timeline"]["events"];
+        assert_eq!(events.as_array().map(Vec::len), Some(1), "{next}");
+        assert_eq!(events[0]["content"]["membership"], "leave");
+    }
+}
