@@ -1,12 +1,15 @@
 //! What somebody learns of a room before they are in it. [CS-API §stripped-state]
 
+use std::sync::Arc;
+
 use koine_store::Direction;
 use ruma_common::UserId;
 use serde_json::value::RawValue;
 
 use crate::{
     error::ReadError,
-    room::Room,
+    room::{Placed, Room},
+    state::Root,
     tables::{MembershipRecord, SHOWN as TOLD},
 };
 
@@ -22,6 +25,12 @@ const SHOWN: [&str; 7] = [
 ];
 
 impl Room {
+    /// The events of `state` that are shown to the invited and the knocking, without memberships.
+    pub fn shown_state(&self, state: Root) -> Result<Vec<Arc<Placed>>, ReadError> {
+        let events = SHOWN.iter().map(|kind| self.state_event(state, kind, ""));
+        events.filter_map(Result::transpose).collect()
+    }
+
     /// The state shown to `user`, who was invited or knocks: as it was when that happened, with the membership events
     /// of both sides. Empty where the event is not here.
     pub fn shown_to(&self, user: &UserId, membership: &MembershipRecord) -> Result<Vec<Box<RawValue>>, ReadError> {
@@ -36,10 +45,7 @@ impl Room {
             shown.push(own.event.stripped_json());
             return Ok(shown);
         }
-        let mut shown = Vec::with_capacity(SHOWN.len() + 2);
-        for kind in SHOWN {
-            shown.extend(self.state_event(own.state_after, kind, "")?);
-        }
+        let mut shown = self.shown_state(own.state_after)?;
         if own.event.sender() != user {
             shown.extend(self.state_event(own.state_after, "m.room.member", own.event.sender().as_str())?);
         }

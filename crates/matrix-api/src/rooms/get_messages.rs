@@ -69,18 +69,19 @@ pub async fn get_messages(State(api): State<Api>, call: Loose<v3::Request, Ignor
         limit: query.limit.unwrap_or(LIMIT_DEFAULT).min(filter.limit_or(LIMIT_MAX)).min(LIMIT_MAX),
     };
     let ignored = Ignored::of(&api, &call.who)?;
-    let mut page = room.page(span, newest, |placed| {
-        Ok(filter.allows(id, placed) && !ignored.hides(placed) && viewer.may_see(placed)?)
-    })?;
+    let mut read = || {
+        room.page(span, newest, |placed| {
+            Ok(filter.allows(id, placed) && !ignored.hides(placed) && viewer.may_see(placed)?)
+        })
+    };
+    let mut page = read()?;
     for _ in 0..BACKFILLS_PER_PAGE_MAX {
         // What we have ends here: other servers may have more.
         let wants_more = direction == Direction::Backward && page.end.is_none() && page.events.len() < span.limit;
         if !wants_more || !api.rooms.fetch_history(&room, span.limit).await? {
             break;
         }
-        page = room.page(span, newest, |placed| {
-            Ok(filter.allows(id, placed) && !ignored.hides(placed) && viewer.may_see(placed)?)
-        })?;
+        page = read()?;
     }
 
     let start = span.from.unwrap_or(match direction {

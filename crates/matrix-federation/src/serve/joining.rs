@@ -64,24 +64,10 @@ pub async fn send_knock(State(federation): State<Federation>, signed: Signed) ->
     Ok(Writer::new().events("knock_room_state", &shown).answer())
 }
 
-/// Types of the state shown to those outside, with an empty state key. [CS-API §stripped-state]
-const SHOWN: [&str; 7] = [
-    "m.room.create",
-    "m.room.join_rules",
-    "m.room.name",
-    "m.room.avatar",
-    "m.room.topic",
-    "m.room.canonical_alias",
-    "m.room.encryption",
-];
-
 /// The state shown to who is invited or knocks, as whole events. [SS-API §put_matrixfederationv2inviteroomideventid]
 pub(crate) fn shown(room: &Room) -> Result<Vec<Event>> {
-    let mut shown = Vec::with_capacity(SHOWN.len());
-    for kind in SHOWN {
-        shown.extend(room.current(kind, "")?.map(|placed| placed.event.clone()));
-    }
-    Ok(shown)
+    let shown = room.shown_state(room.published().state)?;
+    Ok(shown.iter().map(|placed| placed.event.clone()).collect())
 }
 
 impl Federation {
