@@ -1,0 +1,15 @@
+//! XML streams, JIDs, stanzas and their errors: the common speech of XMPP. Nothing here does I/O.
+//!
+//! [`Element`] is a piece of XML with namespaces as XMPP allows it (RFC 6120, section 11). [`Jid`] is an address (RFC 7622),
+//! [`StanzaError`] what a stanza that cannot be served is answered with. Namespaces are in [`ns`].
+
+mod element;
+mod error;
+pub mod ns;
+
+pub use jid::{BareJid, DomainPart, FullJid, Jid, NodePart, ResourcePart};
+
+pub use self::{
+    element::{Attribute, Element, Name, Node, escape},
+    error::{Condition, ErrorType, StanzaError},
+};
