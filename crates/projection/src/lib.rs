@@ -1,0 +1,5 @@
+//! How the networks map onto each other. Pure: no runtime, no clock, no I/O.
+//!
+//! One file a mapping, both directions together. What one side cannot say is in the table of losses at the head of the file.
+
+pub mod id;

@@ -1,0 +1,97 @@
+//! What all of this crate shares.
+
+use std::{sync::Arc, time::Duration};
+
+use koine_account::Accounts;
+use koine_media::Media;
+use koine_push::PushRules;
+use koine_room::Rooms;
+use koine_store::{DomainId, Shard};
+use ruma_common::MilliSecondsSinceUnixEpoch;
+
+use crate::{address::Hosts, session::Sessions};
+
+/// Settings of XMPP.
+#[derive(Clone, Debug)]
+pub struct XmppConfig {
+    /// Most bytes of a stanza of a client or server that has proven who it is. [XEP-0478]
+    pub stanza_bytes_max: usize,
+    /// How long a session whose connection broke waits to be resumed. [XEP-0198]
+    pub resume_for: Duration,
+    /// Whether somebody without an account may make one in the stream. [XEP-0077]
+    pub registration: bool,
+}
+
+impl Default for XmppConfig {
+    fn default() -> Self {
+        Self { stanza_bytes_max: 512 * 1024, resume_for: Duration::from_secs(600), registration: false }
+    }
+}
+
+/// What an [`Xmpp`] is made of.
+pub struct Cores {
+    /// The tenant.
+    pub domain: DomainId,
+    /// Rooms.
+    pub rooms: Arc<Rooms>,
+    /// People.
+    pub accounts: Arc<Accounts>,
+    /// Files.
+    pub media: Media,
+    /// Who wants to be told what.
+    pub push: Arc<PushRules>,
+    /// Settings.
+    pub config: XmppConfig,
+    /// The time.
+    pub now: fn() -> MilliSecondsSinceUnixEpoch,
+}
+
+/// XMPP of one domain. Cloning it costs a counter.
+#[derive(Clone)]
+pub struct Xmpp(pub(crate) Arc<Core>);
+
+/// What every part of this crate works with.
+pub(crate) struct Core {
+    pub(crate) cores: Cores,
+    pub(crate) hosts: Hosts,
+    pub(crate) sessions: Sessions,
+}
+
+impl Xmpp {
+    /// Ready to serve. Nothing is delivered before [`start`](Self::start).
+    pub fn new(cores: Cores) -> Self {
+        let hosts = Hosts::new(cores.rooms.server_name());
+        Self(Arc::new(Core { cores, hosts, sessions: Sessions::default() }))
+    }
+
+    /// Starts to deliver what happens. Needs a tokio runtime; the task ends when the shard does, or the last owner lets go.
+    pub fn start(&self) {
+        crate::follow::start(&self.0);
+    }
+}
+
+impl Core {
+    pub(crate) fn rooms(&self) -> &Arc<Rooms> {
+        &self.cores.rooms
+    }
+
+    pub(crate) fn accounts(&self) -> &Arc<Accounts> {
+        &self.cores.accounts
+    }
+
+    pub(crate) fn shard(&self) -> &Shard {
+        self.cores.rooms.shard()
+    }
+
+    pub(crate) fn domain(&self) -> DomainId {
+        self.cores.domain
+    }
+
+    pub(crate) fn config(&self) -> &XmppConfig {
+        &self.cores.config
+    }
+
+    pub(crate) fn now_ms(&self) -> u64 {
+        (self.cores.now)().get().into()
+    }
+}

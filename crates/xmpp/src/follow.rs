@@ -1,0 +1,58 @@
+//! The reader of the log: what happened in rooms becomes stanzas for those who are connected.
+
+use std::sync::{Arc, Weak};
+
+use koine_room::{Kind, ReadError, room_of};
+use koine_store::{LogEntry, Position};
+
+use crate::core::Core;
+
+/// Most entries read from the log at once.
+const BATCH: usize = 512;
+
+/// Starts the task. It begins at the end of the log: whoever was away asks the archive.
+pub(crate) fn start(core: &Arc<Core>) {
+    let weak = Arc::downgrade(core);
+    let mut place = core.shard().position();
+    let mut grown = core.shard().watch();
+    tokio::spawn(async move {
+        while grown.changed().await.is_ok() {
+            if follow(&weak, &mut place).await.is_none() {
+                return;
+            }
+        }
+    });
+}
+
+async fn follow(core: &Weak<Core>, place: &mut Position) -> Option<()> {
+    loop {
+        let core = core.upgrade()?;
+        let entries = match core.shard().log_after(*place, BATCH) {
+            Ok(entries) => entries,
+            Err(error) => {
+                tracing::error!(reason = %error, "the log cannot be read: XMPP sessions are not told what is new");
+                return Some(());
+            }
+        };
+        if entries.is_empty() {
+            return Some(());
+        }
+        for (position, entry) in &entries {
+            if let Err(error) = tell(&core, *position, entry).await {
+                tracing::error!(position = position.0, reason = %error, "a change could not be told to XMPP sessions");
+            }
+            *place = *position;
+        }
+    }
+}
+
+async fn tell(core: &Arc<Core>, position: Position, entry: &LogEntry) -> Result<(), ReadError> {
+    if entry.domain != core.domain() {
+        return Ok(());
+    }
+    let (Some(Kind::Event), Some(no)) = (Kind::of(entry.kind), room_of(&entry.subject)) else { return Ok(()) };
+    let room = core.rooms().room_by_no(no)?;
+    let order = i64::try_from(position.0).unwrap_or(i64::MAX);
+    let Some(_placed) = room.event_at(order)? else { return Ok(()) };
+    Ok(())
+}

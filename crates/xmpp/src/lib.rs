@@ -1,0 +1,19 @@
+//! XMPP: the same people and the same rooms, in another tongue.
+//!
+//! RFC 6120 and 6121, and the extensions in `spec/xmpp-features.tsv`, one file each in [`xep`]. A chat with somebody is the
+//! room of the two, a MUC is a view of a room, the archive is the room's timeline: nothing is held twice. How stanzas travel
+//! is told in `docs/design/0007-xmpp.md`.
+//!
+//! A stanza that comes in from a stream has a proven `from`; [`route`](core::Core::route) brings it to whoever answers for
+//! its `to`. What happens in rooms comes back by the log ([`follow`]), to sessions and other servers alike.
+
+mod address;
+mod core;
+mod follow;
+mod iq;
+mod remote;
+mod route;
+mod session;
+mod xep;
+
+pub use self::core::{Cores, Xmpp, XmppConfig};

@@ -1,0 +1,137 @@
+//! Where stanzas go. [RFC6120 §10] [RFC6121 §8]
+
+use std::sync::Arc;
+
+use koine_stanza::{Condition, Element, Jid, StanzaError};
+
+use crate::{
+    address::Place,
+    core::Core,
+    iq::{self, Request, Verb},
+    session::Session,
+};
+
+impl Core {
+    /// Takes a stanza with a proven `from` and brings it to whoever answers for its `to`. `session` is the session of
+    /// ours that sent it, if any. Stanzas of one stream are routed one after the other.
+    ///
+    /// A stanza of a session without `to` is for its own account. [RFC6120 §10.3]
+    pub(crate) async fn route(self: &Arc<Self>, mut stanza: Element, session: Option<&Arc<Session>>) {
+        let (Some(from), to) = (stanza.attr("from").and_then(|jid| Jid::new(jid).ok()), stanza.attr("to")) else {
+            return;
+        };
+        let to = match to {
+            None => Jid::from(from.to_bare()),
+            Some(to) => match Jid::new(to) {
+                Ok(to) => to,
+                Err(_) => {
+                    return self.refuse(&stanza, &StanzaError::new(Condition::JidMalformed, "`to` is no address")).await;
+                }
+            },
+        };
+        if stanza.name() != "presence" || stanza.attr("to").is_some() {
+            stanza.set_attr("to", Some(to.to_string()));
+        }
+        let done = match stanza.name() {
+            "iq" => self.route_iq(&stanza, from, to, session).await,
+            "message" => self.route_message(&stanza, from, to, session).await,
+            "presence" => self.route_presence(&stanza, from, to, session).await,
+            _ => Ok(()),
+        };
+        if let Err(error) = done {
+            self.refuse(&stanza, &error).await;
+        }
+    }
+
+    async fn route_iq(
+        self: &Arc<Self>,
+        stanza: &Element,
+        from: Jid,
+        to: Jid,
+        session: Option<&Arc<Session>>,
+    ) -> Result<(), StanzaError> {
+        let place = self.place(&to);
+        let verb = match stanza.kind() {
+            Some("get") => Verb::Get,
+            Some("set") => Verb::Set,
+            Some("result" | "error") => {
+                // An answer to whoever asked; one that nobody awaits goes nowhere.
+                if place == Place::Elsewhere || to.resource().is_some() {
+                    self.deliver(stanza.clone()).await;
+                }
+                return Ok(());
+            }
+            _ => return Err(StanzaError::new(Condition::BadRequest, "the type of an iq is get, set, result or error")),
+        };
+        if place == Place::Elsewhere {
+            self.send_elsewhere(stanza.clone()).await;
+            return Ok(());
+        }
+        if let (Place::Account(_), Ok(full)) = (&place, to.clone().try_into_full()) {
+            // [RFC6121 §8.5.3.2.3] A session answers for itself.
+            return match self.sessions.get(&full) {
+                Some(session) if session.send(stanza.clone()) => Ok(()),
+                _ => Err(StanzaError::new(Condition::ServiceUnavailable, "that session is not here")),
+            };
+        }
+        let id = stanza.id().filter(|id| !id.is_empty());
+        let (Some(id), Some(payload)) = (id, stanza.children().next()) else {
+            return Err(StanzaError::new(Condition::BadRequest, "an iq has an id and one payload"));
+        };
+        let Some(at) = iq::at(&place) else {
+            return Err(StanzaError::new(Condition::ServiceUnavailable, "there is nobody of that name"));
+        };
+        let account = match place {
+            Place::Account(user) => Some(user),
+            _ => None,
+        };
+        let (id, payload, session) = (id.to_owned(), payload.clone(), session.cloned());
+        let request = Request { from, to, id, verb, payload, session, account };
+        let payload = iq::answer(self, at, request).await?;
+        self.deliver(iq::result(stanza, payload)).await;
+        Ok(())
+    }
+
+    async fn route_message(
+        self: &Arc<Self>,
+        _stanza: &Element,
+        _from: Jid,
+        _to: Jid,
+        _session: Option<&Arc<Session>>,
+    ) -> Result<(), StanzaError> {
+        Err(StanzaError::new(Condition::ServiceUnavailable, "messages are not routed yet"))
+    }
+
+    async fn route_presence(
+        self: &Arc<Self>,
+        _stanza: &Element,
+        _from: Jid,
+        _to: Jid,
+        _session: Option<&Arc<Session>>,
+    ) -> Result<(), StanzaError> {
+        Ok(())
+    }
+
+    /// Answers a stanza with an error, where errors are answered.
+    pub(crate) async fn refuse(self: &Arc<Self>, stanza: &Element, error: &StanzaError) {
+        // [RFC6120 §8.3.1] Never an error for an error.
+        if let Some(answer) = error.answer(stanza) {
+            self.deliver(answer).await;
+        }
+    }
+
+    /// Hands a finished stanza to the session or server that its `to` names, with no further questions asked. What is for a
+    /// session that is gone is dropped.
+    pub(crate) async fn deliver(self: &Arc<Self>, stanza: Element) {
+        let Some(to) = stanza.attr("to").and_then(|to| Jid::new(to).ok()) else { return };
+        match (self.place(&to), to.try_into_full()) {
+            (Place::Elsewhere, _) => Box::pin(self.send_elsewhere(stanza)).await,
+            (Place::Account(_), Ok(full)) => {
+                if let Some(session) = self.sessions.get(&full) {
+                    session.send(stanza);
+                }
+            }
+            _ => {}
+        }
+    }
+}
