@@ -5,7 +5,9 @@
 
 mod element;
 mod error;
+pub mod form;
 pub mod ns;
+pub mod rsm;
 
 pub use jid::{BareJid, DomainPart, FullJid, Jid, NodePart, ResourcePart};
 
