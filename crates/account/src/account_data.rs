@@ -2,8 +2,11 @@
 //!
 //! Every change has a position in the log, and an index by position, so that "what changed since?" costs what changed.
 //! [CS-API §client-config]
+//!
+//! What is deleted stays as an empty object at the position of its deletion, so that readers learn of it; whoever begins
+//! there is not told. An empty object that a client writes is the same thing. [MSC3391]
 
-use koine_store::{Direction, KeyRange, Position, StoreError, Txn};
+use koine_store::{Direction, DomainId, KeyRange, Position, StoreError, Txn};
 use ruma_common::{OwnedRoomId, RoomId, UserId};
 
 use crate::{
@@ -11,6 +14,9 @@ use crate::{
     log::{self, Kind},
     tables::{DATA, DATA_AT, DataKey, DataRecord, USER},
 };
+
+/// What stands where something was deleted.
+const DELETED: &str = "{}";
 
 /// How long a type may be.
 pub const ACCOUNT_DATA_KIND_BYTES_MAX: usize = 255;
@@ -63,7 +69,8 @@ impl Accounts {
     ) -> Result<Option<String>, StoreUnavailable> {
         let Some(localpart) = self.key(user_id) else { return Ok(None) };
         let key = (localpart, room_id.map_or("", RoomId::as_str), kind);
-        Ok(self.shard.get(&DATA, self.domain, &key)?.map(|record| record.content))
+        let record = self.shard.get(&DATA, self.domain, &key)?.filter(|record| record.content != DELETED);
+        Ok(record.map(|record| record.content))
     }
 
     /// Sets one piece; answers where in the log that stands.
@@ -100,21 +107,28 @@ impl Accounts {
             }
             let key = (localpart, room, kind);
             let old = txn.get(&DATA, domain, &key).map_err(stored)?;
-            let Some(content) = edit(old.as_ref().map(|old| old.content.as_str())) else { return Ok(None) };
-            if let Some(old) = old {
-                txn.delete(&DATA_AT, domain, &(key.0.clone(), old.position));
+            let present = old.as_ref().map(|old| old.content.as_str()).filter(|content| *content != DELETED);
+            let Some(content) = edit(present) else { return Ok(None) };
+            if content == DELETED && present.is_none() {
+                return Ok(None);
             }
-            let position = txn.append(log::entry(domain, &owner, Kind::AccountData, format!("{}\0{}", key.1, key.2)));
-            txn.put(&DATA, domain, &key, &DataRecord { position: position.0, content });
-            let (localpart, room, kind) = key;
-            txn.put(&DATA_AT, domain, &(localpart, position.0), &DataKey { room, kind });
-            Ok(Some(position))
+            Ok(Some(write(txn, domain, &owner, key, old, content)))
         };
         let position = self.change(commit).await??;
         if is_ignored_list {
             self.ignored.remove(user_id.localpart());
         }
         Ok(position)
+    }
+
+    /// Deletes one piece; what is not there stays so.
+    pub async fn delete_account_data(
+        &self,
+        user_id: &UserId,
+        room_id: Option<&RoomId>,
+        kind: &str,
+    ) -> Result<(), SetAccountDataError> {
+        self.edit_account_data(user_id, room_id, kind, |_| Some(DELETED.to_owned())).await.map(drop)
     }
 
     /// The global account data of a user that changed after `position`, all of it without one. Costs what it answers.
@@ -166,6 +180,7 @@ impl Accounts {
             };
             let rows = view.scan(&DATA, self.domain, range, Direction::Forward);
             let rows = rows.map(|row| row.map(|((_, room, kind), record)| (DataKey { room, kind }, record)));
+            let rows = rows.filter(|row| row.as_ref().map_or(true, |(_, record)| record.content != DELETED));
             return Ok(rows.collect::<Result<_, StoreError>>()?);
         };
         let range = KeyRange::prefix(&(localpart,)).after(&(localpart, position.0));
@@ -196,4 +211,38 @@ impl Accounts {
         self.ignored.remove(user_id.localpart());
         Ok(())
     }
+}
+
+/// Writes one piece where the log stands now.
+fn write(
+    txn: &mut Txn,
+    domain: DomainId,
+    owner: &UserId,
+    key: (String, String, String),
+    old: Option<DataRecord>,
+    content: String,
+) -> Position {
+    if let Some(old) = old {
+        txn.delete(&DATA_AT, domain, &(key.0.clone(), old.position));
+    }
+    let position = txn.append(log::entry(domain, owner, Kind::AccountData, format!("{}\0{}", key.1, key.2)));
+    txn.put(&DATA, domain, &key, &DataRecord { position: position.0, content });
+    let (localpart, room, kind) = key;
+    txn.put(&DATA_AT, domain, &(localpart, position.0), &DataKey { room, kind });
+    position
+}
+
+/// Deletes one piece, if it is there, in a commit that is about something else.
+pub(crate) fn delete(
+    txn: &mut Txn,
+    domain: DomainId,
+    owner: &UserId,
+    room: &str,
+    kind: &str,
+) -> Result<(), StoreError> {
+    let key = (owner.localpart().to_owned(), room.to_owned(), kind.to_owned());
+    if let Some(old) = txn.get(&DATA, domain, &key)?.filter(|old| old.content != DELETED) {
+        write(txn, domain, owner, key, Some(old), DELETED.to_owned());
+    }
+    Ok(())
 }

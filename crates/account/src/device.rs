@@ -5,13 +5,18 @@ use ruma_common::{DeviceId, MilliSecondsSinceUnixEpoch, OwnedDeviceId, UserId};
 
 use crate::{
     Accounts, StoreUnavailable,
+    account_data,
     core::moment,
-    keys,
+    dehydrated, keys,
     log::{self, Kind},
     secret::TokenHash,
     session::DEVICE_NAME_CHARS_MAX,
     tables::{DEVICE, DeviceRecord, TOKEN},
 };
+
+/// Account data that is about a device, whose id follows. [MSC3890]
+const NOTIFICATION_SETTINGS: [&str; 2] =
+    ["m.local_notification_settings.", "org.matrix.msc3890.local_notification_settings."];
 
 /// How many devices are deleted in one command: with each go thousands of rows, if its postbox was full.
 const DELETED_AT_ONCE: usize = 8;
@@ -120,6 +125,11 @@ impl Accounts {
                 txn.delete(&DEVICE, domain, &key);
                 txn.append(log::entry(domain, &owner, Kind::Device, key.1.clone()));
                 keys::forget_device(txn, domain, &owner, &key.1)?;
+                dehydrated::forget(txn, domain, &key.0, &key.1)?;
+                // Settings of notifications on this device are of no use to others. [MSC3890]
+                for prefix in NOTIFICATION_SETTINGS {
+                    account_data::delete(txn, domain, &owner, "", &format!("{prefix}{}", key.1))?;
+                }
                 revoked.extend(device.tokens);
             }
             sessions.forget_when_durable(txn, revoked.clone());

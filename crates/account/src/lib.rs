@@ -13,6 +13,7 @@
 mod account_data;
 mod config;
 mod core;
+mod dehydrated;
 mod device;
 mod error;
 mod filter;
@@ -20,6 +21,7 @@ mod hasher;
 mod ignored;
 mod interactive;
 mod invitation;
+mod invite_rules;
 mod keys;
 mod limit;
 mod log;
@@ -33,17 +35,20 @@ mod profile;
 mod secret;
 mod session;
 mod tables;
+mod threads;
 mod user;
 
 pub use account_data::{ACCOUNT_DATA_KIND_BYTES_MAX, AccountData, RoomAccountData, SetAccountDataError};
 pub use config::{AccountConfig, Registration};
 pub use core::{Accounts, Clock};
+pub use dehydrated::{DEHYDRATED_BYTES_MAX, DehydrateError, DehydratedDevice};
 pub use device::{Device, RenameError};
 pub use error::StoreUnavailable;
 pub use hasher::Busy;
 pub use ignored::IgnoredUsers;
 pub use interactive::{AuthData, Challenge, InteractError, Passed, Purpose, Stage, StageFailure};
 pub use invitation::{CreateTokenError, InvitationRefused, REGISTRATION_TOKEN_BYTES_MAX, RegistrationToken};
+pub use invite_rules::{InviteRule, InviteRules};
 pub use keys::{
     ALGORITHMS_MAX, BACKUP_BYTES_MAX, BACKUP_KEYS_MAX, BACKUP_VERSIONS_MAX, BackedUpKey, Backup, BackupError,
     BackupKeys, BackupState, CLAIMS_MAX, Claim, ClaimedKey, CrossSigningKeys, DEVICE_KEYS_BYTES_MAX, DeviceState,
@@ -66,4 +71,5 @@ pub use session::{
     AuthenticateError, Credentials, DEVICE_ID_BYTES_MAX, DEVICE_NAME_CHARS_MAX, NewSession, Session, StartSessionError,
 };
 pub use tables::ALL as TABLES;
+pub use threads::{SubscribeError, THREAD_SUBSCRIPTIONS_MAX, ThreadSubscription};
 pub use user::{ChangeError, CreateError, Flag, LoginError, NewAccount, PasswordRefused, UserInfo, check_password};

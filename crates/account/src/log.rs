@@ -22,6 +22,8 @@ pub enum Kind {
     ToDevice = 36,
     /// The account signed somebody else's keys. Body: whose.
     Signatures = 37,
+    /// The account follows a thread, or does no longer. Body: empty.
+    ThreadSubscription = 38,
     /// The keys by which the account or its devices are known changed. Body: empty.
     Keys = 48,
 }
@@ -30,7 +32,7 @@ impl Kind {
     /// The kind of an entry, if it is one of the accounts'.
     pub fn of(kind: u8) -> Option<Self> {
         let own = [Self::Account, Self::Device, Self::Profile, Self::AccountData, Self::ToDevice, Self::Signatures];
-        own.into_iter().chain([Self::Keys]).find(|known| *known as u8 == kind)
+        own.into_iter().chain([Self::ThreadSubscription, Self::Keys]).find(|known| *known as u8 == kind)
     }
 }
 

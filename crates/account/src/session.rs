@@ -413,7 +413,7 @@ impl SessionPlan {
 }
 
 /// Not empty, not long, and nothing in it that would not print.
-fn is_device_id(text: &str) -> bool {
+pub(crate) fn is_device_id(text: &str) -> bool {
     !text.is_empty() && text.len() <= DEVICE_ID_BYTES_MAX && !text.chars().any(char::is_control)
 }
 

@@ -35,6 +35,18 @@ pub(crate) const OPENID: Table<TokenHash, OpenIdRecord> = Table::new("account.op
 /// (end, hash of an OpenID token): which ends first.
 pub(crate) const OPENID_END: Table<(u64, TokenHash), ()> = Table::new("account.openid_end", Space::Accounts, 0x4a);
 
+/// (local part, room id, thread root) → whether the account follows the thread.
+pub(crate) const THREAD_SUBSCRIPTION: Table<(String, String, String), ThreadRecord> =
+    Table::new("account.thread_subscription", Space::Accounts, 0x5e);
+/// (local part, log position) → the subscription that changed there last.
+pub(crate) const THREAD_SUBSCRIPTION_AT: Table<(String, u64), ThreadKey> =
+    Table::new("account.thread_subscription_at", Space::Accounts, 0x5f);
+/// local part → how many rows [`THREAD_SUBSCRIPTION`] has for it.
+pub(crate) const THREADS: Table<String, u64> = Table::new("account.threads", Space::Accounts, 0xa1);
+/// local part → the packed device. Its row in [`DEVICE`] exists too.
+pub(crate) const DEHYDRATED: Table<String, DehydratedRecord> =
+    Table::new("account.dehydrated", Space::Accounts, 0xa0);
+
 /// All of them, for the test that no two tables of the server share rows.
 pub const ALL: &[TableInfo] = &[
     USER.info(),
@@ -48,6 +60,10 @@ pub const ALL: &[TableInfo] = &[
     INVITATION.info(),
     OPENID.info(),
     OPENID_END.info(),
+    THREAD_SUBSCRIPTION.info(),
+    THREAD_SUBSCRIPTION_AT.info(),
+    THREADS.info(),
+    DEHYDRATED.info(),
     keys::DEVICE_KEYS.info(),
     keys::DEVICE_STATE.info(),
     keys::ONE_TIME.info(),
@@ -138,4 +154,38 @@ pub(crate) struct OpenIdRecord {
     pub(crate) expires_ms: u64,
 }
 
-stored!(UserRecord, DeviceRecord, TokenRecord, DataRecord, DataKey, InvitationRecord, OpenIdRecord);
+/// What an account has to do with a thread.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct ThreadRecord {
+    pub(crate) position: u64,
+    pub(crate) is_subscribed: bool,
+    pub(crate) is_automatic: bool,
+}
+
+/// The rest of the key of a row in [`THREAD_SUBSCRIPTION`].
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct ThreadKey {
+    pub(crate) room: String,
+    pub(crate) root: String,
+}
+
+/// A packed device.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct DehydratedRecord {
+    pub(crate) device_id: String,
+    /// A JSON object.
+    pub(crate) device_data: String,
+}
+
+stored!(
+    UserRecord,
+    DeviceRecord,
+    TokenRecord,
+    DataRecord,
+    DataKey,
+    InvitationRecord,
+    OpenIdRecord,
+    ThreadRecord,
+    ThreadKey,
+    DehydratedRecord,
+);

@@ -16,6 +16,7 @@ mod contacts;
 mod context;
 mod core;
 mod create;
+mod delayed;
 mod directory;
 mod dispatch;
 mod elsewhere;
@@ -23,6 +24,7 @@ mod enter;
 mod error;
 mod history;
 mod hub;
+mod keep;
 mod log;
 mod members;
 mod membership;
@@ -55,14 +57,18 @@ pub use self::{
     acquaintances::{Acquaintances, LOCAL_CONTACTS_MAX},
     contacts::{Contacts, Moves},
     context::*,
-    core::RoomsConfig,
+    core::{RoomsConfig, opaque_id},
     create::{CreateRoom, INITIAL_EVENTS_MAX, InitialState, Preset, creators},
+    delayed::{
+        DELAY_MAX, DELAYED_DONE_MAX, DELAYED_PER_USER_MAX, DelayError, Delayed, DelayedEvent, Done,
+    },
     directory::*,
     elsewhere::{Answer, Elsewhere, Wish},
-    enter::{EnterError, Entry},
+    enter::EnterError,
     error::{CommandError, ReadError},
     history::BACKFILLS_PER_PAGE_MAX,
     hub::{Changes, Hub, INBOX_CHANGES_MAX, INBOX_IDLE_MAX, INBOXES_MAX, Inbox, Subject},
+    keep::{KEEPING_EVENTS_MAX, Keeping, Kept, Part},
     log::{Kind, room_of, room_subject},
     members::*,
     membership::Profile,

@@ -36,6 +36,8 @@ pub struct Rooms {
     numbers: Cache<OwnedRoomId, RoomNo>,
     next_no: AtomicU64,
     pub(crate) elsewhere: OnceLock<Arc<dyn Elsewhere>>,
+    /// Rung when an event was scheduled that may be due before the others.
+    pub(crate) delayed_bell: Arc<tokio::sync::Notify>,
     /// Held while an alias is looked up and written: aliases are unique.
     pub(crate) alias_writer: tokio::sync::Mutex<()>,
 }
@@ -46,7 +48,11 @@ impl Rooms {
         let core = Arc::new(Core::new(shard, config));
         let view = core.shard.view();
         let newest = view.scan(&ROOM_ID, core.domain(), .., Direction::Backward).next().transpose()?;
+        // Members are written before the room that they are in.
+        let members = view.scan(&MEMBER, core.domain(), .., Direction::Backward).next().transpose()?;
+        let newest = newest.map(|(no, _)| no).max(members.map(|((no, _, _), _)| no));
         drop(view);
+        core.clear_spools()?;
         // A quarter of what the rooms may take, beside the caches of events and of state nodes.
         let rooms_kept = usize::try_from(core.config.cache_bytes / 4 / ROOM_BYTES).unwrap_or(ROOMS_LOADED_MAX);
         let rooms_kept = rooms_kept.clamp(64, ROOMS_LOADED_MAX);
@@ -55,11 +61,13 @@ impl Rooms {
             loaded: Mutex::new(HashMap::new()),
             warm: Cache::new(rooms_kept),
             numbers: Cache::new(ROOMS_LOADED_MAX * 2),
-            next_no: AtomicU64::new(newest.map_or(1, |(no, _)| no + 1)),
+            next_no: AtomicU64::new(newest.map_or(1, |no| no + 1)),
             elsewhere: OnceLock::new(),
+            delayed_bell: Arc::default(),
             alias_writer: tokio::sync::Mutex::new(()),
         });
         crate::dispatch::start(&rooms);
+        crate::delayed::start(&rooms);
         Ok(rooms)
     }
 

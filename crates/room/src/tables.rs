@@ -55,18 +55,29 @@ pub(crate) const RECEIPT: Table<(RoomNo, String, String, String), ReceiptRecord>
 pub(crate) const RECEIPT_AT: Table<(RoomNo, u64), ReceiptKey> = Table::new("room.receipt_at", Space::Ephemeral, 0x1e);
 /// event id → an event that is known, but stands in no timeline.
 pub(crate) const ASIDE: Table<String, AsideRecord> = Table::new("room.aside", Space::Events, 0x20);
+/// (number of a bulk, number in it) → an event that waits to be judged. Cleared at each start.
+pub(crate) const SPOOL: Table<(u64, u32), koine_store::bytes::Bytes> = Table::new("room.spool", Space::Ephemeral, 0x25);
 /// (room, server) → how many of its people are joined.
 pub(crate) const SERVER: Table<(RoomNo, String), u64> = Table::new("room.server", Space::Index, 0x21);
 /// (room, event id that is not here yet) → the redaction that waits for it.
 pub(crate) const REDACTION: Table<(RoomNo, String), String> = Table::new("room.redaction", Space::Index, 0x24);
 /// (room, local user) → what an inviting server told of the room, as a JSON list.
 pub(crate) const SHOWN: Table<(RoomNo, String), String> = Table::new("room.shown", Space::Index, 0x23);
+/// (remote user, room) → nothing: the rooms that somebody of another server is joined to.
+pub(crate) const REMOTE_ROOM: Table<(String, RoomNo), ()> = Table::new("room.remote_room", Space::Index, 0x2d);
 /// number → something that was reported to the operator.
 pub(crate) const REPORT: Table<u64, ReportRecord> = Table::new("room.report", Space::Index, 0x2e);
 /// 0 → the number that the next report will have.
 pub(crate) const REPORT_NEXT: Table<u8, u64> = Table::new("room.report_next", Space::Index, 0x2f);
 /// (room, user) → unread counts up to an order; a cache that can be made again from the timeline.
 pub(crate) const UNREAD: Table<(RoomNo, String), UnreadRecord> = Table::new("room.unread", Space::Ephemeral, 0x1f);
+
+/// id → an event that is to be sent later, or was.
+pub(crate) const DELAYED: Table<String, DelayedRecord> = Table::new("room.delayed", Space::Index, 0x2b);
+/// (when, id) → nothing: what is to be sent next, and what is to be forgotten.
+pub(crate) const DELAYED_DUE: Table<(u64, String), ()> = Table::new("room.delayed_due", Space::Index, 0x2c);
+/// (account, is done, id) → nothing: the delayed events of an account.
+pub(crate) const DELAYED_OF: Table<(String, bool, String), ()> = Table::new("room.delayed_of", Space::Index, 0x2d);
 
 /// Where an event stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -311,7 +322,40 @@ pub struct ReportRecord {
     pub reason: String,
 }
 
+/// An event that is to be sent later, or was. [MSC4140]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct DelayedRecord {
+    pub(crate) user: String,
+    pub(crate) room_id: String,
+    pub(crate) kind: String,
+    pub(crate) state_key: Option<String>,
+    /// A JSON object.
+    pub(crate) content: String,
+    pub(crate) delay_ms: u64,
+    /// When the delay began, in milliseconds since the epoch.
+    pub(crate) running_since: u64,
+    pub(crate) outcome: DelayedOutcome,
+    /// When that was, in milliseconds since the epoch; 0 while it is not done.
+    pub(crate) done_ms: u64,
+}
+
+/// What became of a delayed event.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum DelayedOutcome {
+    /// It waits.
+    Scheduled,
+    /// It is being sent.
+    Sending,
+    /// As this event.
+    Sent(String),
+    /// It was taken back.
+    Cancelled,
+    /// The room refused it, for this reason.
+    Failed(String),
+}
+
 koine_store::stored!(
+    DelayedRecord,
     ReportRecord,
     RoomRecord,
     HeadRecord,

@@ -3,6 +3,7 @@
 mod house;
 
 mod commands;
+mod delayed;
 mod directory;
 mod federation;
 mod membership;
