@@ -59,6 +59,9 @@ pub struct ShardConfig {
     /// Called with one sentence when the engine broke: what is on disk is unknown, and only reopening tells. Must end
     /// the process; if it returns, every later command fails and reads go on.
     pub fatal: Arc<dyn Fn(&str) + Send + Sync>,
+    /// No threads: a command is committed by whoever submits it, before [`Shard::submit`] returns. For simulations,
+    /// which need one order of everything; a server would stand still at each sync.
+    pub works_in_caller: bool,
 }
 
 impl Default for ShardConfig {
@@ -70,6 +73,7 @@ impl Default for ShardConfig {
             queue_max: 65_536,
             stall: Duration::from_secs(120),
             fatal: Arc::new(last_word),
+            works_in_caller: false,
         }
     }
 }
@@ -99,7 +103,7 @@ struct Inner {
     identity: [u8; 8],
     writer: Mutex<Option<JoinHandle<()>>>,
     /// Ends when this goes.
-    _watchdog: Watchdog,
+    _watchdog: Option<Watchdog>,
 }
 
 /// What the handles and the writer's thread have in common.
@@ -113,6 +117,8 @@ struct Shared {
     meter: Meter,
     /// Since when the engine has been at the present commit.
     committing: Mutex<Option<Instant>>,
+    /// Held by whoever commits for all, where there is no thread of the writer's own.
+    working: Mutex<()>,
 }
 
 impl Shard {
@@ -131,19 +137,24 @@ impl Shard {
             view: RwLock::new(view),
             meter: Meter::default(),
             committing: Mutex::default(),
+            working: Mutex::default(),
             engine,
             config,
         });
         let identity = begun.unwrap_or_else(rand::random);
-        let thread = std::thread::Builder::new().name("koine-writer".to_owned());
-        let writer = thread.spawn({
-            let shared = shared.clone();
-            move || writer::run(&shared)
-        });
-        let failed = |error: std::io::Error| OpenError::Thread(error.to_string().into());
-        let writer = writer.map_err(failed)?;
-        let watchdog = Watchdog::start(&shared).map_err(failed)?;
-        let shard = Self(Arc::new(Inner { shared, identity, writer: Mutex::new(Some(writer)), _watchdog: watchdog }));
+        let (writer, watchdog) = match shared.config.works_in_caller {
+            true => (None, None),
+            false => {
+                let failed = |error: std::io::Error| OpenError::Thread(error.to_string().into());
+                let thread = std::thread::Builder::new().name("koine-writer".to_owned());
+                let writer = thread.spawn({
+                    let shared = shared.clone();
+                    move || writer::run(&shared)
+                });
+                (Some(writer.map_err(failed)?), Some(Watchdog::start(&shared).map_err(failed)?))
+            }
+        };
+        let shard = Self(Arc::new(Inner { shared, identity, writer: Mutex::new(writer), _watchdog: watchdog }));
         if begun.is_none() {
             let first = shard.submit(move |txn| {
                 let layout = Bytes::copy_from_slice(&LAYOUT_KNOWN.to_be_bytes());
@@ -165,7 +176,12 @@ impl Shard {
         });
         let (reply, commit) = Commit::pair();
         match self.0.shared.queue.push(Command { build, reply }) {
-            Ok(()) => commit,
+            Ok(()) => {
+                if self.0.shared.config.works_in_caller {
+                    writer::work_here(&self.0.shared);
+                }
+                commit
+            }
             Err(error) => Commit::failed(error),
         }
     }

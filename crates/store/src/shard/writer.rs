@@ -11,7 +11,7 @@ use std::{
 
 use bytes::BytesMut;
 
-use super::{Shared, commit::Reply};
+use super::{Shared, commit::Reply, queue::Command};
 use crate::{
     batch::Batch,
     engine::CommitFailure,
@@ -27,29 +27,47 @@ const ARENA: usize = 64 * 1024;
 /// Works until the queue is closed and empty.
 pub(super) fn run(shared: &Shared) {
     let mut arena = BytesMut::with_capacity(ARENA);
-    while let Some((group, mut waiting, scratch)) = gather(shared, arena) {
-        arena = scratch;
-        shared.queue.drained();
-        let settled = settle(shared, group, &mut waiting);
-        if settled.is_ok() {
-            add(&shared.meter.commits, waiting.len() as u64);
-        }
-        for (built, reply) in waiting {
-            match &settled {
-                // Who dropped the commit does not want to know.
-                Ok(()) => drop(reply.send(Ok(built.position))),
-                Err(error) => fail(shared, reply, error.clone()),
-            }
+    while let Some(first) = shared.queue.next() {
+        arena = work(shared, first, arena);
+    }
+}
+
+/// Works in the caller's thread until the queue is empty, unless somebody does that already: another thread, or this
+/// one, when a callback submits something.
+pub(super) fn work_here(shared: &Shared) {
+    while shared.queue.len() > 0 {
+        let Some(_working) = shared.working.try_lock() else { return };
+        let mut arena = BytesMut::new();
+        while let Some(first) = shared.queue.try_next() {
+            arena = work(shared, first, arena);
         }
     }
+}
+
+/// One group, beginning with `first`.
+fn work(shared: &Shared, first: Command, arena: BytesMut) -> BytesMut {
+    let (group, mut waiting, scratch) = gather(shared, first, arena);
+    shared.queue.drained();
+    let settled = settle(shared, group, &mut waiting);
+    if settled.is_ok() {
+        add(&shared.meter.commits, waiting.len() as u64);
+    }
+    for (built, reply) in waiting {
+        match &settled {
+            // Who dropped the commit does not want to know.
+            Ok(()) => drop(reply.send(Ok(built.position))),
+            Err(error) => fail(shared, reply, error.clone()),
+        }
+    }
+    scratch
 }
 
 /// A command that worked, and whom to tell.
 type Waiting = (Built, Reply);
 
-/// Lets the waiting commands work, at least one. Those that fail are told at once.
-fn gather(shared: &Shared, arena: BytesMut) -> Option<(Group, Vec<Waiting>, BytesMut)> {
-    let mut next = Some(shared.queue.next()?);
+/// Lets the waiting commands work, `first` at least. Those that fail are told at once.
+fn gather(shared: &Shared, first: Command, arena: BytesMut) -> (Group, Vec<Waiting>, BytesMut) {
+    let mut next = Some(first);
     shared.meter.queue_depth_max.fetch_max(shared.queue.len() as u64 + 1, Relaxed);
     let started = Instant::now();
     let view = shared.view.read().clone();
@@ -65,7 +83,7 @@ fn gather(shared: &Shared, arena: BytesMut) -> Option<(Group, Vec<Waiting>, Byte
     }
     add_time(&shared.meter.build_ns, started.elapsed());
     let (group, arena) = txn.finish();
-    Some((group, waiting, arena))
+    (group, waiting, arena)
 }
 
 /// Makes the group durable, runs its callbacks, and publishes what is there now. On an error nothing has changed.
