@@ -6,12 +6,16 @@
 mod element;
 mod error;
 pub mod form;
+mod known;
 pub mod ns;
+pub mod reader;
 pub mod rsm;
+mod stream_error;
 
 pub use jid::{BareJid, DomainPart, FullJid, Jid, NodePart, ResourcePart};
 
 pub use self::{
     element::{Attribute, Element, Name, Node, escape},
     error::{Condition, ErrorType, StanzaError},
+    stream_error::{StreamCondition, StreamError, stream_element},
 };
