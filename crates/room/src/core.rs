@@ -35,6 +35,9 @@ pub struct RoomsConfig {
 }
 
 pub(crate) struct Core {
+    /// A name that nothing has yet, for rooms and, in versions 1 and 2, events: [`opaque_id`], if nobody wants to see the
+    /// same again.
+    pub opaque_id: fn() -> String,
     pub(crate) config: RoomsConfig,
     pub(crate) shard: Shard,
     pub(crate) hub: Hub,
@@ -182,7 +185,7 @@ impl Core {
     /// Hashes and signs a draft as this server.
     pub(crate) fn seal(&self, draft: Draft, rules: &RoomVersionRules, room: &Room) -> Result<Event, CommandError> {
         let is_legacy = rules.event_id_format == EventIdFormatVersion::V1;
-        let opaque_id = if is_legacy { random_id() } else { String::new() };
+        let opaque_id = if is_legacy { (self.config.opaque_id)() } else { String::new() };
         let reference_hash = |id: &EventId| {
             let event = room.pending_or_stored(id).ok().flatten()?;
             Some(event.reference_hash(rules))
@@ -198,8 +201,8 @@ impl Core {
     }
 }
 
-/// The random part of an event id of room versions 1 and 2.
-fn random_id() -> String {
+/// Eighteen random letters and digits.
+pub fn opaque_id() -> String {
     use rand::{Rng as _, distr::Alphanumeric};
     rand::rng().sample_iter(Alphanumeric).take(18).map(char::from).collect()
 }

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use ruma_common::{OwnedRoomAliasId, OwnedRoomId, OwnedUserId, RoomId, RoomVersionId, UserId};
+use ruma_common::{OwnedRoomAliasId, OwnedRoomId, OwnedUserId, RoomVersionId, UserId};
 use serde_json::{Map, Value, json, value::to_raw_value};
 
 use crate::{
@@ -104,7 +104,7 @@ impl Rooms {
             let create = NewEvent::state(&new.creator, "m.room.create", "", &content);
             // Since version 12 the id of a room is the hash of its create event. [RV12 §event-format]
             let (room, mut head, first) = if rules.authorization.room_create_event_id_as_room_id {
-                let nameless = empty(RoomId::new_v1(self.server_name()));
+                let nameless = empty(self.new_room_id());
                 let mut head = nameless.head.lock().clone();
                 let first = nameless.stage(&mut head, create)?;
                 let id = first.event.room_id().to_owned();
@@ -112,7 +112,7 @@ impl Rooms {
                 room.announce(&first);
                 (Arc::new(room), head, first)
             } else {
-                let room = empty(RoomId::new_v1(self.server_name())).numbered(self.next_no());
+                let room = empty(self.new_room_id()).numbered(self.next_no());
                 let mut head = room.head.lock().clone();
                 let first = room.stage(&mut head, create)?;
                 (Arc::new(room), head, first)

@@ -22,6 +22,7 @@ mod dispatch;
 mod elsewhere;
 mod enter;
 mod error;
+mod fate;
 mod history;
 mod hub;
 mod keep;
@@ -67,6 +68,7 @@ pub use self::{
     enter::EnterError,
     error::{CommandError, ReadError},
     history::BACKFILLS_PER_PAGE_MAX,
+    fate::Fate,
     hub::{Changes, Hub, INBOX_CHANGES_MAX, INBOX_IDLE_MAX, INBOXES_MAX, Inbox, Subject},
     keep::{KEEPING_EVENTS_MAX, Keeping, Kept, Part},
     log::{Kind, room_of, room_subject},

@@ -86,6 +86,16 @@ impl Rooms {
         &self.core.config.server_name
     }
 
+    /// A name that nothing has yet, see [`RoomsConfig::opaque_id`].
+    pub fn opaque_id(&self) -> String {
+        (self.core.config.opaque_id)()
+    }
+
+    pub(crate) fn new_room_id(&self) -> OwnedRoomId {
+        let id = format!("!{}:{}", self.opaque_id(), self.server_name());
+        id.try_into().expect("letters, digits and the name of a server are a room's id")
+    }
+
     /// The room with this id.
     pub fn room(&self, id: &RoomId) -> Result<Arc<Room>, ReadError> {
         let no = match self.numbers.get(id) {

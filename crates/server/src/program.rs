@@ -221,6 +221,7 @@ fn open_cores(config: Config, shard: Shard) -> Result<Arc<Server>, StartError> {
         signing_key,
         cache_bytes: config.memory_budget.bytes() / 2,
         now: MilliSecondsSinceUnixEpoch::now,
+        opaque_id: koine_room::opaque_id,
     };
     let rooms = Rooms::open(shard.clone(), rooms)?;
     Ok(Arc::new(Server { config, accounts, rooms, shard }))

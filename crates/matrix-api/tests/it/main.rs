@@ -108,6 +108,7 @@ impl World {
             signing_key: SigningKey::from_seed("test", &[7; 32]).expect("a valid key id"),
             cache_bytes: 16 * 1024 * 1024,
             now: MilliSecondsSinceUnixEpoch::now,
+            opaque_id: koine_room::opaque_id,
         };
         let rooms = Rooms::open(shard.clone(), rooms).expect("an empty store opens");
         let place = Place { domain, server_name, folder: folder.path().to_owned() };

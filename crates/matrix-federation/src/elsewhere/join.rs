@@ -150,19 +150,13 @@ impl Federation {
             depth: field("depth").and_then(Value::as_u64).unwrap_or(1),
             origin_server_ts: self.now(),
         };
-        let opaque_id = opaque_id();
+        let opaque_id = self.rooms().opaque_id();
         let reference_hash = |id: &EventId| hashes.get(id).copied();
         let legacy = Legacy { opaque_id: &opaque_id, reference_hash: &reference_hash };
         draft
             .seal_with(rules, self.server_name(), self.signing_key(), Some(&legacy))
             .map_err(|error| unusable(&error.to_string()))
     }
-}
-
-/// The first part of an event id of versions 1 and 2.
-pub(super) fn opaque_id() -> String {
-    use rand::{Rng as _, distr::Alphanumeric};
-    rand::rng().sample_iter(Alphanumeric).take(18).map(char::from).collect()
 }
 
 pub(super) fn supported(version: &RoomVersionId) -> Result<RoomVersionRules, CommandError> {

@@ -9,7 +9,7 @@ use serde_json::value::to_raw_value;
 
 use super::{
     SERVERS_TRIED_MAX,
-    join::{opaque_id, supported},
+    join::supported,
     refused,
 };
 use crate::{
@@ -86,7 +86,7 @@ impl Federation {
         };
         let rules = room.rules();
         let reference_hash = |_: &EventId| Some(before.event.reference_hash(rules));
-        let opaque_id = opaque_id();
+        let opaque_id = self.rooms().opaque_id();
         let legacy = Legacy { opaque_id: &opaque_id, reference_hash: &reference_hash };
         draft
             .seal_with(rules, self.server_name(), self.signing_key(), Some(&legacy))

@@ -129,6 +129,7 @@ impl House {
 
     pub async fn create(&self, creator: &UserId, preset: Preset, version: RoomVersionId) -> OwnedRoomId {
         let wanted = CreateRoom {
+            opaque_id: koine_room::opaque_id,
             creator: creator.to_owned(),
             profile: Profile { displayname: Some("Maker".into()), avatar_url: None },
             version,

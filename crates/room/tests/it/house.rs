@@ -56,6 +56,7 @@ impl House {
             signing_key: key(),
             cache_bytes: 8 << 20,
             now: MilliSecondsSinceUnixEpoch::now,
+            opaque_id: koine_room::opaque_id,
         };
         Self { engine, rooms: Rooms::open(shard, config).expect("rooms open") }
     }
