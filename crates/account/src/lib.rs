@@ -11,10 +11,13 @@
 //! pool; account data changed since a position costs what changed.
 
 mod account_data;
+mod attached;
 mod config;
+mod contacts;
 mod core;
 mod dehydrated;
 mod device;
+mod drawers;
 mod error;
 mod filter;
 mod hasher;
@@ -27,6 +30,7 @@ mod limit;
 mod log;
 mod login_token;
 mod names;
+mod nodes;
 mod openid;
 mod password;
 mod people;
@@ -39,16 +43,27 @@ mod threads;
 mod user;
 
 pub use account_data::{ACCOUNT_DATA_KIND_BYTES_MAX, AccountData, RoomAccountData, SetAccountDataError};
+pub use attached::{AttachDevice, StreamToken};
 pub use config::{AccountConfig, Registration};
+pub use contacts::{
+    CONTACT_ADDRESS_BYTES_MAX, CONTACT_GROUPS_MAX, CONTACT_NAME_BYTES_MAX, CONTACTS_MAX, Contact, ContactError, Edited,
+    Heard, Word,
+};
 pub use core::{Accounts, Clock};
 pub use dehydrated::{DEHYDRATED_BYTES_MAX, DehydrateError, DehydratedDevice};
 pub use device::{Device, RenameError};
+pub use drawers::{DRAWER_NAME_BYTES_MAX, DRAWER_TEXT_BYTES_MAX, DRAWER_THINGS_MAX, Drawer, KeepError};
 pub use error::StoreUnavailable;
 pub use hasher::Busy;
 pub use ignored::IgnoredUsers;
 pub use interactive::{AuthData, Challenge, InteractError, Passed, Purpose, Stage, StageFailure};
 pub use invitation::{CreateTokenError, InvitationRefused, REGISTRATION_TOKEN_BYTES_MAX, RegistrationToken};
 pub use invite_rules::{InviteRule, InviteRules};
+pub use keys::{
+    AnswerOf, DeviceChange, DeviceList, KeysElsewhere, NoAnswer, OUTGOING_BYTES_MAX, OUTGOING_UNITS_MAX, OtherServers,
+    Outgoing, RECEIVED_MAX, REMOTE_DEVICES_MAX, ReceivedMessages, RemoteChange, RemoteDevices, RemoteOutcome, ToldDevice,
+    WantedKeys, told_elsewhere,
+};
 pub use keys::{
     ALGORITHMS_MAX, BACKUP_BYTES_MAX, BACKUP_KEYS_MAX, BACKUP_VERSIONS_MAX, BackedUpKey, Backup, BackupError,
     BackupKeys, BackupState, CLAIMS_MAX, Claim, ClaimedKey, CrossSigningKeys, DEVICE_KEYS_BYTES_MAX, DeviceState,
@@ -61,10 +76,16 @@ pub use limit::{Class, LimitConfig, LimitExceeded, LimitKey, Limits, Rate};
 pub use log::{Kind, user_of};
 pub use login_token::{LOGIN_TOKEN_LIFE, LOGIN_TOKENS_MAX};
 pub use names::{NAME_BYTES_MAX, NameRefused};
+pub use nodes::{
+    Access, NODE_ITEM_BYTES_MAX, NODE_ITEMS_MAX, NODE_NAME_BYTES_MAX, NODE_PEERS_MAX, NODES_MAX, NodeConfig, NodeError,
+    NodeItem, NodePeer, Publishing, SendLast,
+};
 pub use openid::OPENID_TOKEN_LIFE;
 pub use password::{PASSWORD_BYTES_MAX, PasswordConfig, ScramHash, ScramKeys};
 pub use people::{PEOPLE_MAX, SEARCH_TERM_CHARS_MAX};
-pub use presence::{IDLE_AFTER, OFFLINE_AFTER, Person, Polling, Presence, PresenceState, Presences, STATUS_CHARS_MAX};
+pub use presence::{
+    IDLE_AFTER, OFFLINE_AFTER, Person, Polling, Presence, PresenceState, Presences, SAID_FOR, STATUS_CHARS_MAX,
+};
 pub use profile::{DISPLAY_NAME_CHARS_MAX, PROFILE_BYTES_MAX, PROFILE_KEY_BYTES_MAX, Profile, ProfileError};
 pub use secret::Secret;
 pub use session::{

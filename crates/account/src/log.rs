@@ -24,6 +24,16 @@ pub enum Kind {
     Signatures = 37,
     /// The account follows a thread, or does no longer. Body: empty.
     ThreadSubscription = 38,
+    /// A contact changed. Body: the address.
+    Contact = 39,
+    /// Something was published at a node of the account. Body: the node.
+    Node = 40,
+    /// A device came, went, or changed in what other servers are told of it. Body: see `keys/device_stream.rs`.
+    DeviceList = 44,
+    /// The account's cross-signing keys changed. Body: empty.
+    SigningKeys = 45,
+    /// A message of the account is for devices of another server. Body: the server.
+    Outgoing = 46,
     /// The keys by which the account or its devices are known changed. Body: empty.
     Keys = 48,
 }
@@ -32,7 +42,9 @@ impl Kind {
     /// The kind of an entry, if it is one of the accounts'.
     pub fn of(kind: u8) -> Option<Self> {
         let own = [Self::Account, Self::Device, Self::Profile, Self::AccountData, Self::ToDevice, Self::Signatures];
-        own.into_iter().chain([Self::ThreadSubscription, Self::Keys]).find(|known| *known as u8 == kind)
+        let people = [Self::Contact, Self::Node];
+        let elsewhere = [Self::DeviceList, Self::SigningKeys, Self::Outgoing];
+        own.into_iter().chain(people).chain(elsewhere).chain([Self::ThreadSubscription, Self::Keys]).find(|known| *known as u8 == kind)
     }
 }
 

@@ -8,7 +8,11 @@
 use koine_store::{Space, Table, TableInfo, bytes::Bytes, stored};
 use serde::{Deserialize, Serialize};
 
-use crate::{keys::tables as keys, password::PasswordRecord, secret::TokenHash};
+use crate::{
+    contacts::Contact,
+    keys::tables as keys,
+    nodes::{NodeConfig, NodeItem, NodePeer},
+    password::PasswordRecord, secret::TokenHash};
 
 /// local part → account.
 pub(crate) const USER: Table<String, UserRecord> = Table::new("account.user", Space::Accounts, 0x40);
@@ -47,6 +51,27 @@ pub(crate) const THREADS: Table<String, u64> = Table::new("account.threads", Spa
 pub(crate) const DEHYDRATED: Table<String, DehydratedRecord> =
     Table::new("account.dehydrated", Space::Accounts, 0xa0);
 
+/// (local part, address) → contact.
+pub(crate) const CONTACT: Table<(String, String), Contact> = Table::new("account.contact", Space::Accounts, 0xc0);
+/// (local part, log position) → the contact that changed there last.
+pub(crate) const CONTACT_AT: Table<(String, u64), String> = Table::new("account.contact_at", Space::Accounts, 0xc1);
+/// local part → how many rows [`CONTACT`] has for it.
+pub(crate) const CONTACTS: Table<String, u64> = Table::new("account.contacts", Space::Accounts, 0xc2);
+/// (local part, node) → how it works.
+pub(crate) const NODE: Table<(String, String), NodeConfig> = Table::new("account.node", Space::Accounts, 0xc3);
+/// (local part, node, id) → item.
+pub(crate) const NODE_ITEM: Table<(String, String, String), NodeItem> =
+    Table::new("account.node_item", Space::Accounts, 0xc4);
+/// (local part, node, log position) → the id of the item that was published there.
+pub(crate) const NODE_ITEM_AT: Table<(String, String, u64), String> =
+    Table::new("account.node_item_at", Space::Accounts, 0xc5);
+/// (local part, node, bare address) → what somebody has to do with the node.
+pub(crate) const NODE_PEER: Table<(String, String, String), NodePeer> =
+    Table::new("account.node_peer", Space::Accounts, 0xc6);
+/// (local part, drawer, name) → a thing kept there.
+pub(crate) const DRAWER: Table<(String, String, String), String> =
+    Table::new("account.drawer", Space::Accounts, 0xc7);
+
 /// All of them, for the test that no two tables of the server share rows.
 pub const ALL: &[TableInfo] = &[
     USER.info(),
@@ -64,6 +89,15 @@ pub const ALL: &[TableInfo] = &[
     THREAD_SUBSCRIPTION_AT.info(),
     THREADS.info(),
     DEHYDRATED.info(),
+    crate::attached::ATTACHED.info(),
+    CONTACT.info(),
+    CONTACT_AT.info(),
+    CONTACTS.info(),
+    NODE.info(),
+    NODE_ITEM.info(),
+    NODE_ITEM_AT.info(),
+    NODE_PEER.info(),
+    DRAWER.info(),
     keys::DEVICE_KEYS.info(),
     keys::DEVICE_STATE.info(),
     keys::ONE_TIME.info(),
@@ -78,6 +112,14 @@ pub const ALL: &[TableInfo] = &[
     keys::BACKUP_NEWEST.info(),
     keys::TO_DEVICE.info(),
     keys::TO_DEVICE_TXN.info(),
+    keys::DEVICE_STREAM.info(),
+    keys::REMOTE_USER.info(),
+    keys::REMOTE_DEVICE.info(),
+    keys::OUTGOING.info(),
+    keys::OUTGOING_STATE.info(),
+    keys::RECEIVED.info(),
+    keys::RECEIVED_NO.info(),
+    keys::RECEIVED_STATE.info(),
 ];
 
 /// An account.
@@ -188,4 +230,8 @@ stored!(
     ThreadRecord,
     ThreadKey,
     DehydratedRecord,
+    Contact,
+    NodeConfig,
+    NodeItem,
+    NodePeer,
 );

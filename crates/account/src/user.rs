@@ -248,6 +248,9 @@ impl Accounts {
         self.delete_devices(user_id, devices).await?;
         self.erase_cross_signing(user_id).await?;
         self.erase_backups(user_id).await?;
+        self.erase_drawers(user_id).await?;
+        self.erase_nodes(user_id).await?;
+        self.erase_contacts(user_id).await?;
         if erase {
             self.erase_profile(user_id).await?;
             self.erase_account_data(user_id).await?;

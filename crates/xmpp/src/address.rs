@@ -89,4 +89,39 @@ impl crate::core::Core {
         let node = koine_projection::id::node_from_local(user.localpart())?;
         BareJid::new(&format!("{node}@{}", self.hosts.domain)).ok()
     }
+
+    /// Whoever an address stands for in rooms: an account of ours, somebody of a Matrix server (at the gateway), or the
+    /// ghost of somebody of another XMPP server. `None` for hosts, rooms, and what cannot be a name.
+    pub(crate) fn person_of(&self, jid: &BareJid) -> Option<OwnedUserId> {
+        let (host, server) = (jid.domain().as_str(), self.rooms().server_name());
+        let node = jid.node().map(|node| node.as_str());
+        match node {
+            Some(_) if host == self.hosts.domain => self.user_of(jid),
+            // Never a ghost of a ghost: whoever is ours has an address of their own.
+            Some(node) if host == self.hosts.matrix => {
+                koine_projection::id::user_from_node(node).filter(|user| user.server_name() != server)
+            }
+            _ if self.hosts.is_ours(host) => None,
+            _ => UserId::parse(format!("@{}:{server}", koine_projection::id::ghost_from_jid(jid, server)?)).ok(),
+        }
+    }
+
+    /// The address by which XMPP knows somebody in a room; the inverse of [`person_of`](Self::person_of).
+    pub(crate) fn address_of(&self, user: &UserId) -> Option<BareJid> {
+        let server = self.rooms().server_name();
+        if user.server_name() != server {
+            let node = koine_projection::id::node_from_user(user)?;
+            return BareJid::new(&format!("{node}@{}", self.hosts.matrix)).ok();
+        }
+        match user.localpart().starts_with(koine_projection::id::GHOST) {
+            true => koine_projection::id::jid_from_ghost(user.localpart(), server)
+                .filter(|jid| !self.hosts.is_ours(jid.domain().as_str())),
+            false => self.jid_of(user),
+        }
+    }
+
+    /// Whether a user id of our server is that of somebody of another XMPP server.
+    pub(crate) fn is_ghost(&self, user: &UserId) -> bool {
+        user.server_name() == self.rooms().server_name() && user.localpart().starts_with(koine_projection::id::GHOST)
+    }
 }
