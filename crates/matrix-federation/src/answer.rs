@@ -1,10 +1,21 @@
 //! The shapes a successful answer can have.
 
-use axum::response::{IntoResponse, Response};
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use axum::{
+    body::Body,
+    response::{IntoResponse, Response},
+};
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header::CONTENT_TYPE};
+use http_body::Frame;
 use koine_graph::Event;
 use serde_json::Value;
+use tokio::sync::mpsc;
 
 /// What a handler returns.
 pub type Result<T> = std::result::Result<T, crate::Error>;
@@ -31,6 +42,53 @@ pub(crate) fn json_response(status: StatusCode, body: Bytes) -> Response {
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
+}
+
+/// How much of an answer that is written while it is sent waits for the network.
+const PARTS_WAITING_MAX: usize = 4;
+/// How long a peer may take to read one part of it.
+const PART_TIME_MAX: Duration = Duration::from_secs(60);
+
+/// An answer written while it is sent, so that a large one is never held as a whole. Each call of `part` makes the next
+/// part, on a thread where that holds nobody up; `None` ends it. An error breaks the connection off: the answer began
+/// as a success.
+pub(crate) fn in_parts(mut part: impl FnMut() -> Result<Option<Bytes>> + Send + 'static) -> Response {
+    let (sender, receiver) = mpsc::channel(PARTS_WAITING_MAX);
+    tokio::spawn(async move {
+        loop {
+            let making = tokio::task::spawn_blocking(move || {
+                let made = part();
+                (part, made)
+            });
+            let Ok((rest, made)) = making.await else { return };
+            part = rest;
+            let goes_on = matches!(made, Ok(Some(_)));
+            if sender.send_timeout(made, PART_TIME_MAX).await.is_err() || !goes_on {
+                return;
+            }
+        }
+    });
+    let mut response = Response::new(Body::new(Parts(receiver)));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// The receiving end of an answer in parts, of which `None` is the last.
+struct Parts(mpsc::Receiver<Result<Option<Bytes>>>);
+
+impl http_body::Body for Parts {
+    type Data = Bytes;
+    type Error = crate::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<std::result::Result<Frame<Bytes>, Self::Error>>> {
+        self.0.poll_recv(context).map(|part| match part {
+            Some(part) => part.map(|part| part.map(Frame::data)).transpose(),
+            None => Some(Err(crate::Error::internal("an answer was not finished"))),
+        })
+    }
 }
 
 /// Writes JSON in which events stand as the bytes that they are.
@@ -82,6 +140,13 @@ impl Writer {
         }
         self.0.push(b']');
         self
+    }
+
+    /// A field that is a list, whose items somebody else writes.
+    pub fn open_list(mut self, key: &str) -> Vec<u8> {
+        self.key(key);
+        self.0.push(b'[');
+        self.0
     }
 
     /// The object, closed.

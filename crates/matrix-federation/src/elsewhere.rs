@@ -1,8 +1,11 @@
 //! What rooms want of other servers: coming in, leaving, inviting, finding, history.
 
+pub(crate) mod arrive;
+mod beside;
 mod history;
 mod invite;
 mod join;
+mod keys;
 mod leave;
 
 use std::{sync::Arc, time::Duration};
@@ -60,6 +63,10 @@ impl Elsewhere for Federation {
 
     fn typing(&self, user: &UserId, room: &Arc<Room>, typing: bool) {
         self.tell_typing(user, room, typing);
+    }
+
+    fn presence(&self, user: &UserId, content: &Value) {
+        self.tell_presence(user, content);
     }
 
     fn backfill<'a>(&'a self, room: &'a Arc<Room>, _before: Order, limit: usize) -> Answer<'a, bool> {
@@ -165,6 +172,10 @@ fn refused(error: &PeerError) -> CommandError {
         PeerError::Refused { status, message, .. } if status.as_u16() == 403 => {
             CommandError::Forbidden(message.clone())
         }
+        PeerError::Refused { errcode, .. } if errcode == "M_UNABLE_TO_AUTHORISE_JOIN" => {
+            CommandError::UnableToAuthorise
+        }
+        PeerError::Refused { errcode, .. } if errcode == "M_UNABLE_TO_GRANT_JOIN" => CommandError::UnableToGrant,
         PeerError::Refused { status, .. } if status.as_u16() == 404 => CommandError::NoSuchRoom,
         PeerError::Refused { errcode, message, .. } if errcode == "M_INCOMPATIBLE_ROOM_VERSION" => {
             CommandError::UnsupportedVersion(message.clone())
@@ -180,6 +191,11 @@ fn refused(error: &PeerError) -> CommandError {
 fn worse(one: Option<CommandError>, other: CommandError) -> Option<CommandError> {
     match one {
         Some(said @ (CommandError::Forbidden(_) | CommandError::UnsupportedVersion(_))) => Some(said),
+        Some(said @ (CommandError::UnableToAuthorise | CommandError::UnableToGrant))
+            if matches!(other, CommandError::NotReachable | CommandError::NoSuchRoom) =>
+        {
+            Some(said)
+        }
         _ => Some(other),
     }
 }

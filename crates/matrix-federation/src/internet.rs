@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use koine_net::{Client, Error, Limits, Request};
+use http::StatusCode;
+use koine_net::{Body, Client, Error, Limits, Request};
 use ruma_common::ServerName;
 
-use crate::peers::{Bounds, Future, PeerError, Peers};
+use crate::peers::{Bounds, Future, Incoming, PeerError, Peers};
 
 impl Peers for Client {
     fn request<'a>(
@@ -16,33 +17,62 @@ impl Peers for Client {
         bounds: Bounds,
     ) -> Future<'a, Result<http::Response<Bytes>, PeerError>> {
         Box::pin(async move {
-            let (parts, body) = request.into_parts();
-            let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
-            let mut wanted = Request::new(parts.method.clone(), path).limits(limits(bounds));
-            wanted.urgent = bounds.urgent;
-            wanted.headers = parts.headers;
-            wanted.body = (!body.is_empty()).then_some(body);
-            let answer = match self.send(server, wanted).await {
-                Ok(answer) => {
-                    let status = answer.status;
-                    answer.bytes().await.map(|body| (status, body))
-                }
-                Err(Error::Status { status, body, .. }) => Ok((status, body)),
-                Err(error) => Err(error),
+            let (status, body) = match self.send(server, wanted(request, bounds)).await {
+                Ok(answer) => (answer.status, answer.bytes().await.map_err(|error| failure(self, error))?),
+                Err(Error::Status { status, body, .. }) => (status, body),
+                Err(error) => return Err(failure(self, error)),
             };
-            let (status, body) = answer.map_err(|error| match error {
-                Error::Backoff { until } => PeerError::Resting(until.saturating_duration_since(self.now())),
-                other => PeerError::Unreachable(other.to_string()),
-            })?;
-            let mut answer = http::Response::new(body);
-            *answer.status_mut() = status;
-            Ok(answer)
+            Ok(with_status(status, body))
+        })
+    }
+
+    fn open<'a>(
+        &'a self,
+        server: &'a ServerName,
+        request: http::Request<Bytes>,
+        bounds: Bounds,
+    ) -> Future<'a, Result<http::Response<Box<dyn Incoming>>, PeerError>> {
+        Box::pin(async move {
+            match self.send(server, wanted(request, bounds)).await {
+                Ok(answer) => Ok(with_status(answer.status, Box::new(answer.body) as Box<dyn Incoming>)),
+                Err(Error::Status { status, body, .. }) => Ok(with_status(status, Box::new(Some(body)) as _)),
+                Err(error) => Err(failure(self, error)),
+            }
         })
     }
 
     fn heard_from(&self, server: &ServerName) {
         // Whether that is news does not matter here.
         let _ = Client::heard_from(self, server);
+    }
+}
+
+impl Incoming for Body {
+    fn next(&mut self) -> Future<'_, Result<Option<Bytes>, PeerError>> {
+        Box::pin(async move { self.chunk().await.map_err(|error| PeerError::Unreachable(error.to_string())) })
+    }
+}
+
+fn wanted(request: http::Request<Bytes>, bounds: Bounds) -> Request {
+    let (parts, body) = request.into_parts();
+    let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+    let mut wanted = Request::new(parts.method.clone(), path).limits(limits(bounds));
+    wanted.urgent = bounds.urgent;
+    wanted.headers = parts.headers;
+    wanted.body = (!body.is_empty()).then_some(body);
+    wanted
+}
+
+fn with_status<B>(status: StatusCode, body: B) -> http::Response<B> {
+    let mut answer = http::Response::new(body);
+    *answer.status_mut() = status;
+    answer
+}
+
+fn failure(client: &Client, error: Error) -> PeerError {
+    match error {
+        Error::Backoff { until } => PeerError::Resting(until.saturating_duration_since(client.now())),
+        other => PeerError::Unreachable(other.to_string()),
     }
 }
 

@@ -21,6 +21,7 @@ mod internet;
 pub mod keys;
 pub mod pdu;
 mod peers;
+mod pieces;
 mod receive;
 mod request;
 mod send;
@@ -31,7 +32,7 @@ mod elsewhere;
 
 pub use error::Error;
 pub use federation::{Cores, Federation, FederationConfig};
-pub use peers::{Bounds, Future, PeerError, Peers, RESPONSE_BYTES_MAX, RESPONSE_TIME_MAX};
+pub use peers::{Bounds, Future, Incoming, PeerError, Peers, RESPONSE_BYTES_MAX, RESPONSE_TIME_MAX};
 pub use request::Signed;
 
 /// Every endpoint. It has no fallback, so that it can be merged into another router.

@@ -2,7 +2,7 @@
 
 use koine_graph::{
     Event, EventError, RoomVersionRules,
-    json::{self, Json},
+    json::{self, Json, Object},
     redact,
     signatures::{self, SignatureError},
 };
@@ -14,7 +14,7 @@ use crate::Federation;
 /// Most signatures of one event of which keys are fetched.
 const SIGNERS_MAX: usize = 3;
 /// Events that one task checks.
-const BATCH: usize = 128;
+pub(crate) const BATCH: usize = 128;
 
 /// Why bytes are not an event.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +26,21 @@ pub enum PduError {
     /// Not signed as it should be.
     #[error(transparent)]
     Signature(#[from] SignatureError),
+}
+
+/// What became of a batch of bytes.
+pub(crate) struct Checked<N> {
+    /// Events that passed, each with its note.
+    pub(crate) passed: Vec<(N, Event)>,
+    /// How many are events, but not signed as they should be.
+    pub(crate) refused: usize,
+    /// How many are no events.
+    pub(crate) junk: usize,
+}
+
+enum Examined {
+    Passed(Event),
+    Lacks(Vec<Wanted>),
 }
 
 /// Whose keys an event needs.
@@ -41,30 +56,58 @@ impl Federation {
 
     /// The same for one that is parsed.
     pub(crate) async fn check_event(&self, rules: &RoomVersionRules, event: Event) -> Result<Event, PduError> {
-        self.learn_all(self.wanted(rules, &event)).await;
-        self.verify(rules, event)
+        if let Examined::Lacks(wanted) = self.examine(rules, &event)? {
+            self.learn_all(wanted).await;
+        }
+        match self.examine(rules, &event)? {
+            Examined::Passed(passed) => Ok(passed),
+            // Which keys are lacking the signatures themselves say best.
+            Examined::Lacks(_) => self.verify(rules, &event, &object_of(&event)?),
+        }
     }
 
     /// Checks many, on all cores. What does not pass is left out, and its number told.
     pub(crate) async fn check_many(&self, rules: &RoomVersionRules, raw: Vec<Box<RawValue>>) -> (Vec<Event>, usize) {
         let given = raw.len();
-        let mut parsing = tokio::task::JoinSet::new();
+        let mut checking = tokio::task::JoinSet::new();
         let mut raw = raw.into_iter().peekable();
-        let mut at = 0;
-        while raw.peek().is_some() {
-            let some: Vec<_> = raw.by_ref().take(BATCH).collect();
-            let rules = rules.clone();
-            let place = at;
-            parsing.spawn_blocking(move || {
-                let parse = |raw: Box<RawValue>| Event::parse(&rules, raw.get().as_bytes()).ok();
-                (place, some.into_iter().filter_map(parse).collect::<Vec<_>>())
-            });
-            at += 1;
+        for place in 0.. {
+            if raw.peek().is_none() {
+                break;
+            }
+            let some = raw.by_ref().take(BATCH).map(|raw| ((), Vec::from(raw.get()))).collect();
+            let (federation, rules) = (self.clone(), rules.clone());
+            checking.spawn(async move { (place, federation.check_batch(rules, some).await.passed) });
         }
-        let events = in_order(parsing).await;
+        let passed = in_order(checking).await;
+        let failed = given - passed.len();
+        (passed, failed)
+    }
+
+    /// Checks some, each with a note of the caller's, in their order, on a thread where that holds nobody up.
+    pub(crate) async fn check_batch<N: Send + 'static>(
+        &self,
+        rules: RoomVersionRules,
+        raw: Vec<(N, Vec<u8>)>,
+    ) -> Checked<N> {
+        let examine = {
+            let (federation, rules) = (self.clone(), rules.clone());
+            move || {
+                let (mut events, mut junk) = (Vec::with_capacity(raw.len()), 0);
+                for (note, raw) in raw {
+                    match Event::parse(&rules, &raw) {
+                        Ok(event) => events.push((note, federation.examine(&rules, &event), event)),
+                        Err(_) => junk += 1,
+                    }
+                }
+                (events, junk)
+            }
+        };
+        let (mut events, junk) = on_a_thread(examine).await;
         let mut wanted: Vec<Wanted> = Vec::new();
-        for event in &events {
-            for (server, keys, made) in self.wanted(rules, event) {
+        for (_, examined, _) in &mut events {
+            let Ok(Examined::Lacks(lacks)) = examined else { continue };
+            for (server, keys, made) in std::mem::take(lacks) {
                 // The newest event of a server asks most of its keys.
                 match wanted.iter_mut().find(|(known, ids, _)| *known == server && *ids == keys) {
                     Some((_, _, newest)) => *newest = (*newest).max(made),
@@ -72,26 +115,40 @@ impl Federation {
                 }
             }
         }
+        let given = events.len();
+        let again = !wanted.is_empty();
         self.learn_all(wanted).await;
-        let mut checking = tokio::task::JoinSet::new();
-        for (place, some) in events.chunks(BATCH).enumerate() {
-            let (federation, rules, some) = (self.clone(), rules.clone(), some.to_vec());
-            checking.spawn_blocking(move || {
-                let passed = some.into_iter().filter_map(|event| federation.verify(&rules, event).ok());
-                (place, passed.collect::<Vec<_>>())
+        let federation = self.clone();
+        let finish = move || {
+            let passed = events.into_iter().filter_map(|(note, examined, event)| match examined {
+                Ok(Examined::Passed(event)) => Some((note, event)),
+                Ok(Examined::Lacks(_)) => match federation.examine(&rules, &event) {
+                    Ok(Examined::Passed(event)) => Some((note, event)),
+                    _ => None,
+                },
+                Err(_) => None,
             });
+            passed.collect::<Vec<_>>()
+        };
+        let passed = if again { on_a_thread(finish).await } else { finish() };
+        Checked { refused: given - passed.len(), passed, junk }
+    }
+
+    /// Checks 2 and 3, if the keys for it are at hand.
+    fn examine(&self, rules: &RoomVersionRules, event: &Event) -> Result<Examined, PduError> {
+        let object = object_of(event)?;
+        let wanted = self.wanted(rules, event, &object);
+        if !wanted.is_empty() {
+            return Ok(Examined::Lacks(wanted));
         }
-        let passed = in_order(checking).await;
-        let failed = given - passed.len();
-        (passed, failed)
+        self.verify(rules, event, &object).map(Examined::Passed)
     }
 
     /// The keys that are not at hand for an event, or not for its time.
-    fn wanted(&self, rules: &RoomVersionRules, event: &Event) -> Vec<Wanted> {
-        let Ok(Json::Object(object)) = json::parse(event.json()) else { return Vec::new() };
+    fn wanted(&self, rules: &RoomVersionRules, event: &Event, object: &Object<'_>) -> Vec<Wanted> {
         let made = event.origin_server_ts();
         let mut wanted = Vec::new();
-        for server in signatures::signers(rules, &object).into_iter().flatten().take(SIGNERS_MAX) {
+        for server in signatures::signers(rules, object).into_iter().flatten().take(SIGNERS_MAX) {
             let all = object.get("signatures").and_then(Json::as_object);
             let of_server = all.and_then(|all| all.get(server.as_str())?.as_object());
             let Some(of_server) = of_server else { continue };
@@ -108,10 +165,7 @@ impl Federation {
         wanted
     }
 
-    fn verify(&self, rules: &RoomVersionRules, event: Event) -> Result<Event, PduError> {
-        let Json::Object(object) = json::parse(event.json()).map_err(EventError::from)? else {
-            return Err(EventError::NotAnObject.into());
-        };
+    fn verify(&self, rules: &RoomVersionRules, event: &Event, object: &Object<'_>) -> Result<Event, PduError> {
         // 2. Passes signature checks, otherwise it is dropped.
         let made = event.origin_server_ts();
         let look_up = |server: &ServerName, key: &str| {
@@ -120,14 +174,12 @@ impl Federation {
             }
             self.keys().for_event(server, key, made, rules.enforce_key_validity)
         };
-        signatures::verify_event(rules, &object, &look_up)?;
+        signatures::verify_event(rules, object, &look_up)?;
         // 3. Passes hash checks, otherwise it is redacted before being processed further.
-        if koine_graph::hashes::content_hash_matches(&object) {
-            drop(object);
-            return Ok(event);
+        if koine_graph::hashes::content_hash_matches(object) {
+            return Ok(event.clone());
         }
-        drop(object);
-        Ok(redact(rules, &event)?)
+        Ok(redact(rules, event)?)
     }
 
     fn own_key(&self, id: &str) -> Option<koine_graph::PublicKey> {
@@ -148,11 +200,25 @@ impl Federation {
     }
 }
 
-async fn in_order(mut tasks: tokio::task::JoinSet<(usize, Vec<Event>)>) -> Vec<Event> {
+fn object_of(event: &Event) -> Result<Object<'_>, PduError> {
+    match json::parse(event.json()).map_err(EventError::from)? {
+        Json::Object(object) => Ok(object),
+        _ => Err(EventError::NotAnObject.into()),
+    }
+}
+
+async fn on_a_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+    }
+}
+
+async fn in_order(mut tasks: tokio::task::JoinSet<(usize, Vec<((), Event)>)>) -> Vec<Event> {
     let mut parts = Vec::new();
     while let Some(part) = tasks.join_next().await {
         parts.extend(part.ok());
     }
     parts.sort_by_key(|(place, _)| *place);
-    parts.into_iter().flat_map(|(_, events)| events).collect()
+    parts.into_iter().flat_map(|(_, events)| events).map(|((), event)| event).collect()
 }

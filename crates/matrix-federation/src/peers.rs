@@ -9,6 +9,7 @@ use koine_graph::json::{self, Json, Object};
 use koine_graph::signatures::sign_object;
 use ruma_common::ServerName;
 use serde::de::DeserializeOwned;
+use tokio::time::{Instant, timeout_at};
 
 use crate::{Federation, x_matrix};
 
@@ -19,6 +20,9 @@ pub type Future<'a, T> = Pin<Box<dyn std::future::Future<Output = T> + Send + 'a
 pub const RESPONSE_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// How long an answer may take unless the caller asks for another bound.
 pub const RESPONSE_TIME_MAX: Duration = Duration::from_secs(60);
+
+/// How much of an error is read.
+const REFUSAL_BYTES_MAX: usize = 64 * 1024;
 
 /// Why a peer did not answer as it should.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +68,20 @@ impl Default for Bounds {
     }
 }
 
+/// A body that is read while it arrives.
+pub trait Incoming: Send {
+    /// The next part of it, `None` at its end. After an error there is nothing more.
+    fn next(&mut self) -> Future<'_, Result<Option<Bytes>, PeerError>>;
+}
+
+/// A body that is there already.
+impl Incoming for Option<Bytes> {
+    fn next(&mut self) -> Future<'_, Result<Option<Bytes>, PeerError>> {
+        let whole = self.take();
+        Box::pin(async move { Ok(whole) })
+    }
+}
+
 /// Reaches other servers.
 pub trait Peers: Send + Sync + 'static {
     /// Sends a request, whose URI has path and query alone, to `server`, and returns the answer whatever its status.
@@ -74,6 +92,19 @@ pub trait Peers: Send + Sync + 'static {
         bounds: Bounds,
     ) -> Future<'a, Result<http::Response<Bytes>, PeerError>>;
 
+    /// The same for an answer that may be too large to be held: its body is read while it arrives. Bounded alike.
+    fn open<'a>(
+        &'a self,
+        server: &'a ServerName,
+        request: http::Request<Bytes>,
+        bounds: Bounds,
+    ) -> Future<'a, Result<http::Response<Box<dyn Incoming>>, PeerError>> {
+        Box::pin(async move {
+            let answer = self.request(server, request, bounds).await?;
+            Ok(answer.map(|body| Box::new(Some(body)) as Box<dyn Incoming>))
+        })
+    }
+
     /// The server talks to us: whatever kept us from talking to it may be over.
     fn heard_from(&self, server: &ServerName);
 }
@@ -83,10 +114,53 @@ impl Federation {
     pub(crate) async fn ask_bytes(
         &self,
         server: &ServerName,
-        (method, path): (Method, &str),
+        call: (Method, &str),
         content: Option<&[u8]>,
         bounds: Bounds,
     ) -> Result<Bytes, PeerError> {
+        let request = self.signed_request(server, call, content)?;
+        // A second bound, so that no peer holds us whatever implements the first.
+        let answer = tokio::time::timeout(bounds.time, self.peers().request(server, request, bounds)).await;
+        let answer = answer.map_err(|_| PeerError::Unreachable("it did not answer in time".into()))??;
+        success(answer)
+    }
+
+    /// The same for a large answer: what is returned gives its body while it arrives.
+    pub(crate) async fn ask_stream(
+        &self,
+        server: &ServerName,
+        call: (Method, &str),
+        content: Option<&[u8]>,
+        bounds: Bounds,
+    ) -> Result<Arriving, PeerError> {
+        let request = self.signed_request(server, call, content)?;
+        let deadline = Instant::now() + bounds.time;
+        let late = |_| PeerError::Unreachable("it did not answer in time".into());
+        let answer = timeout_at(deadline, self.peers().open(server, request, bounds)).await.map_err(late)??;
+        let status = answer.status();
+        let mut body = Arriving { body: answer.into_body(), deadline, bytes_left: bounds.bytes, bytes_max: bounds.bytes };
+        if status.is_success() {
+            return Ok(body);
+        }
+        let mut said = Vec::new();
+        while let Ok(Some(chunk)) = body.next().await {
+            said.extend_from_slice(&chunk);
+            if said.len() > REFUSAL_BYTES_MAX {
+                break;
+            }
+        }
+        let mut refusal = http::Response::new(Bytes::from(said));
+        *refusal.status_mut() = status;
+        success(refusal)?;
+        Err(PeerError::Unusable(format!("it answered {status}")))
+    }
+
+    fn signed_request(
+        &self,
+        server: &ServerName,
+        (method, path): (Method, &str),
+        content: Option<&[u8]>,
+    ) -> Result<http::Request<Bytes>, PeerError> {
         let unusable = |error: &dyn std::fmt::Display| PeerError::Unusable(error.to_string());
         let authorization = self.authorization(server, &method, path, content).map_err(|error| unusable(&error))?;
         let mut request = http::Request::builder().method(method).uri(path);
@@ -95,11 +169,7 @@ impl Federation {
             request = request.header(http::header::CONTENT_TYPE, "application/json");
         }
         let body = content.map(Bytes::copy_from_slice).unwrap_or_default();
-        let request = request.body(body).map_err(|error| unusable(&error))?;
-        // A second bound, so that no peer holds us whatever implements the first.
-        let answer = tokio::time::timeout(bounds.time, self.peers().request(server, request, bounds)).await;
-        let answer = answer.map_err(|_| PeerError::Unreachable("it did not answer in time".into()))??;
-        success(answer)
+        request.body(body).map_err(|error| unusable(&error))
     }
 
     /// The same, with JSON both ways.
@@ -140,6 +210,27 @@ impl Federation {
             .and_then(|ours| ours.as_object()?.get(self.signing_key().id())?.as_str().map(ToOwned::to_owned));
         let signature = signature.expect("it was put there just now");
         Ok(x_matrix::header(origin, destination, self.signing_key().id(), &signature))
+    }
+}
+
+/// The body of an answer on its way, in bounds whatever implements [`Peers`].
+pub(crate) struct Arriving {
+    body: Box<dyn Incoming>,
+    deadline: Instant,
+    bytes_left: usize,
+    bytes_max: usize,
+}
+
+impl Arriving {
+    /// The next part, `None` at the end.
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, PeerError> {
+        let late = |_| PeerError::Unreachable("its answer does not end".into());
+        let chunk = timeout_at(self.deadline, self.body.next()).await.map_err(late)??;
+        let length = chunk.as_ref().map_or(0, Bytes::len);
+        let left = self.bytes_left.checked_sub(length);
+        self.bytes_left =
+            left.ok_or_else(|| PeerError::Unusable(format!("it is larger than the {} bytes allowed", self.bytes_max)))?;
+        Ok(chunk)
     }
 }
 

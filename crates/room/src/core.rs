@@ -1,6 +1,9 @@
 //! What all rooms of a domain share: the shard, the caches, the settings.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use koine_graph::{
     Draft, DraftError, Event, Legacy, RoomVersionRules, SigningKey,
@@ -17,7 +20,7 @@ use crate::{
     hub::Hub,
     room::{Placed, Room},
     state::{NodeCache, Root, root_of},
-    tables::{ASIDE, Aside, AsideRecord, EVENT, EventRecord, OUTLIER, Order, Place, RoomNo, TIMELINE},
+    tables::{ASIDE, Aside, AsideRecord, EVENT, EventRecord, OUTLIER, Order, Place, RoomNo, SPOOL, TIMELINE},
 };
 
 /// Settings of the rooms of one domain.
@@ -32,24 +35,31 @@ pub struct RoomsConfig {
     pub cache_bytes: u64,
     /// The time.
     pub now: fn() -> MilliSecondsSinceUnixEpoch,
-}
-
-pub(crate) struct Core {
     /// A name that nothing has yet, for rooms and, in versions 1 and 2, events: [`opaque_id`], if nobody wants to see the
     /// same again.
     pub opaque_id: fn() -> String,
+}
+
+/// Rows that one command deletes.
+const SPOOL_CLEARED_AT_ONCE: usize = 10_000;
+
+pub(crate) struct Core {
     pub(crate) config: RoomsConfig,
     pub(crate) shard: Shard,
     pub(crate) hub: Hub,
     pub(crate) nodes: NodeCache,
     events: Cache<OwnedEventId, (RoomNo, Arc<Placed>), EventWeight>,
+    /// Bytes of events that wait in memory to be judged, see `keep.rs`.
+    held: AtomicU64,
+    /// The number that the next events waiting in the store get.
+    pub(crate) spools: AtomicU64,
 }
 
 #[derive(Clone)]
 struct EventWeight;
 
 /// What an event takes in memory beside its JSON: parsed head, ids, cache entry.
-const EVENT_OVERHEAD: u64 = 700;
+pub(crate) const EVENT_OVERHEAD: u64 = 700;
 
 impl Weighter<OwnedEventId, (RoomNo, Arc<Placed>)> for EventWeight {
     fn weight(&self, _: &OwnedEventId, (_, placed): &(RoomNo, Arc<Placed>)) -> u64 {
@@ -68,7 +78,43 @@ impl Core {
             config,
             shard,
             hub,
+            held: AtomicU64::new(0),
+            spools: AtomicU64::new(0),
         }
+    }
+
+    /// Whether so many bytes more of events may wait in memory to be judged: all together an eighth of what the caches
+    /// may take.
+    pub(crate) fn hold_bytes(&self, bytes: u64) -> bool {
+        let fits = self.held.fetch_add(bytes, Ordering::Relaxed) + bytes <= self.config.cache_bytes / 8;
+        if !fits {
+            self.release_bytes(bytes);
+        }
+        fits
+    }
+
+    pub(crate) fn release_bytes(&self, bytes: u64) {
+        self.held.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Deletes events that waited in the store. Nobody waits for it: the next start clears what it leaves.
+    pub(crate) fn clear_spool(&self, keys: Vec<(u64, u32)>) {
+        let domain = self.domain();
+        for some in keys.chunks(SPOOL_CLEARED_AT_ONCE) {
+            let some = some.to_vec();
+            drop(self.shard.submit(move |txn| some.iter().for_each(|key| txn.delete(&SPOOL, domain, key))));
+        }
+    }
+
+    /// Deletes what waited in the store when the program ended.
+    pub(crate) fn clear_spools(&self) -> Result<(), ReadError> {
+        let view = self.shard.view();
+        let mut keys = Vec::new();
+        for row in view.scan(&SPOOL, self.domain(), .., Direction::Forward) {
+            keys.push(row?.0);
+        }
+        self.clear_spool(keys);
+        Ok(())
     }
 
     pub(crate) fn domain(&self) -> DomainId {

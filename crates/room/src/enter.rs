@@ -2,7 +2,7 @@
 //! §inviting-to-a-room]
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -11,75 +11,57 @@ use koine_graph::{
     auth::{self, Refusal},
     state::Edit,
 };
-use koine_store::{Commit, Direction, LogEntry, bytes::Bytes};
-use ruma_common::{EventId, OwnedEventId, OwnedRoomId, OwnedUserId, RoomVersionId, UserId};
+use koine_store::{Direction, LogEntry, bytes::Bytes};
+use ruma_common::{EventId, OwnedRoomId, RoomId, RoomVersionId, UserId};
 use serde_json::value::RawValue;
 
 use crate::{
     core::Core,
     error::ReadError,
+    keep::{Keeping, Member, member_of},
     log::{self, Kind},
-    receive::{Given, ReceiveError},
+    receive::ReceiveError,
     registry::Rooms,
     room::{Head, Published, Room},
     state::{NewNodes, Root},
     tables::{
-        ASIDE, Aside, AsideRecord, EVENT, HEAD, MEMBER, MEMBERSHIP, MemberRecord, Membership, MembershipRecord, Order,
-        Place, ROOM, ROOM_ID, RoomRecord, SERVER, SHOWN, TIMELINE,
+        EVENT, HEAD, MEMBER, MEMBERSHIP, MemberRecord, Membership, MembershipRecord, OUTLIER, Order, Place, REMOTE_ROOM,
+        ROOM, ROOM_ID, RoomRecord, SERVER, SHOWN, TIMELINE,
     },
     write::RoomAt,
 };
 
-/// Bytes of events that one command writes when many come at once.
-const CHUNK_BYTES: usize = 2 * 1024 * 1024;
-
-/// What a server that is in a room tells one that joins. All events are parsed, and their signatures checked.
-#[derive(Debug)]
-pub struct Entry {
-    /// The room.
-    pub room_id: OwnedRoomId,
-    /// Its version.
-    pub version: RoomVersionId,
-    /// The membership event by which somebody of ours comes in.
-    pub event: Event,
-    /// The state before it.
-    pub state: Vec<Event>,
-    /// Whatever allows the state.
-    pub auth_chain: Vec<Event>,
-}
+/// Members that one command writes.
+const MEMBERS_AT_ONCE: usize = 2_000;
 
 impl Rooms {
-    /// Comes into a room through another server.
+    /// Begins to come into a room through another server: what is returned takes the state that this server tells, and
+    /// what allows it. The room is made anew when it is not known.
+    pub fn entering(&self, room: &RoomId, version: &RoomVersionId) -> Result<Keeping, EnterError> {
+        Ok(Keeping::new(self.known_or_new(&room.to_owned(), version)?))
+    }
+
+    /// Comes into a room by `event`, a membership event of somebody of ours, in the state that `keeping` was told.
     ///
     /// # Errors
-    /// `Refused` when the rules do not allow the event in the state that the other server told.
-    pub async fn enter(&self, entry: Entry) -> Result<(), EnterError> {
-        let room = self.known_or_new(&entry.room_id, &entry.version)?;
-        let Entry { event, state, mut auth_chain, .. } = entry;
-        let ids: Vec<OwnedEventId> = state.iter().map(|event| event.event_id().to_owned()).collect();
-        auth_chain.extend(state);
-        for commit in room.keep_outliers(auth_chain)? {
-            commit.await.map_err(ReceiveError::from)?;
+    /// `Refused` when the rules do not allow the event in that state.
+    pub async fn enter(&self, keeping: Keeping, event: Event) -> Result<(), EnterError> {
+        let room = keeping.room().clone();
+        let kept = keeping.judge().await?;
+        if kept.unjudged() > 0 {
+            tracing::debug!(room_id = %room.id(), unjudged = kept.unjudged(), "events that nothing allows were left out");
         }
+        let (core, state, members) = (self.core.clone(), kept.state, kept.members);
+        let making = tokio::task::spawn_blocking(move || core.state_with(Root::EMPTY, state));
+        let (before, nodes) = match making.await {
+            Ok(made) => made.map_err(ReceiveError::from)?,
+            Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+        };
+        self.core.store_nodes(nodes).await.map_err(ReceiveError::from)?;
+        room.may_enter(&event, before)?;
+        room.replace_members(&members).await?;
         let commit = {
             let mut head = room.head.lock();
-            let mut holding = Vec::with_capacity(ids.len());
-            for id in &ids {
-                match room.known(id).map_err(ReceiveError::from)? {
-                    Some(event) if !room.is_rejected(id).map_err(ReceiveError::from)? => holding.push(event),
-                    Some(_) => {}
-                    None => return Err(ReceiveError::Missing { prev: Vec::new(), auth: vec![id.clone()] }.into()),
-                }
-            }
-            let (before, mut nodes) = self.core.state_made_of(&holding).map_err(ReceiveError::from)?;
-            let at = RoomAt { room: &room, state: before };
-            if let Err(error) = auth::check(room.rules(), &event, &at) {
-                return Err(match error.into_refusal() {
-                    Ok(refusal) => EnterError::Refused(refusal),
-                    Err(error) => ReceiveError::from(error).into(),
-                });
-            }
-            let members: Vec<(OwnedUserId, Membership, OwnedEventId)> = holding.iter().filter_map(member_of).collect();
             let count = |wanted| members.iter().filter(|(_, membership, _)| *membership == wanted).count() as u64;
             let mut new = Head {
                 state: before,
@@ -88,16 +70,16 @@ impl Rooms {
                 joined: count(Membership::Join),
                 invited: count(Membership::Invite),
             };
-            let mut staged = room.place(&mut new, event, before).map_err(ReceiveError::from)?;
-            staged.add_nodes(&mut nodes);
-            let known = room.known_before().map_err(ReceiveError::from)?;
+            let staged = room.place(&mut new, event, before).map_err(ReceiveError::from)?;
+            let servers = room.servers_before(&members).map_err(ReceiveError::from)?;
             *head = new.clone();
             self.adopt(&room);
             room.commit_after(&new, vec![staged], {
                 let room = room.clone();
                 move |txn| {
                     room.write_itself(txn);
-                    room.write_members(txn, &known, &members);
+                    room.write_servers(txn, &servers);
+                    room.write_locals(txn, &members);
                 }
             })
         };
@@ -202,102 +184,93 @@ pub enum EnterError {
     Receive(#[from] ReceiveError),
 }
 
-/// See [`Room::known_before`].
-struct KnownBefore {
-    users: Vec<String>,
-    servers: Vec<String>,
-}
-
-fn member_of(event: &Event) -> Option<(OwnedUserId, Membership, OwnedEventId)> {
-    let user = event.state_key().filter(|_| event.kind() == "m.room.member")?;
-    let user = OwnedUserId::try_from(user).ok()?;
-    Some((user, event.membership()?.into(), event.event_id().to_owned()))
-}
+/// Servers by how many of their people are joined; none where nobody is any more.
+type Servers = BTreeMap<String, u64>;
 
 impl Room {
-    /// See [`Rooms::keep_outliers`]. The commits are in order; the events can be read from now on.
-    pub(crate) fn keep_outliers(self: &Arc<Self>, events: Vec<Event>) -> Result<Vec<Commit>, ReceiveError> {
-        let mut new = Vec::with_capacity(events.len());
-        let mut seen = HashSet::with_capacity(events.len());
-        for event in events {
-            if event.room_id() != self.id() {
-                return Err(ReceiveError::OtherRoom(event.room_id().to_string()));
-            }
-            if seen.insert(event.event_id().to_owned()) && self.known(event.event_id())?.is_none() {
-                new.push(event);
-            }
-        }
-        let mut commits = Vec::new();
-        let mut chunk = Vec::new();
-        let mut bytes = 0;
-        for event in in_order_of_auth(new) {
-            let why = match self.is_allowed_by_its_auth_events(&event)? {
-                Some(true) => Aside::Outlier,
-                Some(false) => Aside::Rejected,
-                // Without what allows it there is no verdict, and what has none is not kept: asked for the event later,
-                // we say that it is missing.
-                None => continue,
-            };
-            self.remember_pending(&event, why);
-            bytes += event.json().len();
-            chunk.push((event, why));
-            if bytes > CHUNK_BYTES {
-                commits.push(self.commit_outliers(std::mem::take(&mut chunk)));
-                bytes = 0;
-            }
-        }
-        if !chunk.is_empty() {
-            commits.push(self.commit_outliers(chunk));
-        }
-        Ok(commits)
-    }
-
-    /// `None` where an auth event is not known.
-    fn is_allowed_by_its_auth_events(&self, event: &Event) -> Result<Option<bool>, ReceiveError> {
-        let mut given = Vec::with_capacity(event.auth_events().len());
-        for id in event.auth_events() {
-            match self.known(id)? {
-                Some(event) => given.push(event),
-                None => return Ok(None),
-            }
-        }
-        let rejected = |id: &EventId| self.is_rejected(id).unwrap_or(true);
-        if auth::check_auth_events(self.rules(), event, &given, rejected).is_err() {
-            return Ok(Some(false));
-        }
-        match auth::check(self.rules(), event, &Given { room: self, events: &given }) {
-            Ok(()) => Ok(Some(true)),
-            Err(error) => error.into_refusal().map(|_| Some(false)).map_err(ReceiveError::from),
+    fn may_enter(&self, event: &Event, before: Root) -> Result<(), EnterError> {
+        match auth::check(self.rules(), event, &RoomAt { room: self, state: before }) {
+            Ok(()) => Ok(()),
+            Err(error) => Err(match error.into_refusal() {
+                Ok(refusal) => EnterError::Refused(refusal),
+                Err(error) => ReceiveError::from(error).into(),
+            }),
         }
     }
 
-    fn commit_outliers(self: &Arc<Self>, events: Vec<(Event, Aside)>) -> Commit {
-        let (room, domain) = (self.clone(), self.core.domain());
-        self.core.shard.submit(move |txn| {
-            for (event, why) in &events {
-                let record = AsideRecord { room: room.no(), why: *why, state_after: None, json: event.json().clone() };
-                txn.put(&ASIDE, domain, event.event_id().as_str(), &record);
+    /// Writes the members of other servers in place of whatever was known of them. Nobody of ours is in the room yet,
+    /// so that nobody sees it half done.
+    async fn replace_members(self: &Arc<Self>, members: &[Member]) -> Result<(), ReceiveError> {
+        let (domain, no) = (self.core.domain(), self.no());
+        let new: HashSet<&str> = members.iter().map(|(user, _, _)| user.as_str()).collect();
+        let mut gone = Vec::new();
+        for row in self.core.shard.view().prefix(&MEMBER, domain, &(no, true), Direction::Forward) {
+            let ((_, _, user), _) = row?;
+            if !new.contains(user.as_str()) {
+                gone.push(user);
             }
-            txn.on_durable(move |_| {
-                let mut pending = room.pending.lock();
-                for (event, _) in &events {
-                    // What came into the timeline meanwhile is not ours to take out.
-                    if pending.get(event.event_id()).is_some_and(|known| known.aside.is_some()) {
-                        pending.remove(event.event_id());
+        }
+        let remote = members.iter().filter(|(user, _, _)| !self.is_local(user));
+        let mut rows = remote.map(|(user, membership, _)| (user.to_string(), Some(*membership))).collect::<Vec<_>>();
+        rows.extend(gone.into_iter().map(|user| (user, None)));
+        while !rows.is_empty() {
+            let some = rows.split_off(rows.len().saturating_sub(MEMBERS_AT_ONCE));
+            let commit = self.core.shard.submit(move |txn| {
+                for (user, membership) in some {
+                    match membership {
+                        Some(Membership::Join) => txn.put(&REMOTE_ROOM, domain, &(user.clone(), no), &()),
+                        _ => txn.delete(&REMOTE_ROOM, domain, &(user.clone(), no)),
+                    }
+                    match membership {
+                        Some(membership) => {
+                            txn.put(&MEMBER, domain, &(no, true, user), &MemberRecord { membership, order: OUTLIER });
+                        }
+                        None => txn.delete(&MEMBER, domain, &(no, true, user)),
                     }
                 }
             });
-        })
+            commit.await?;
+        }
+        Ok(())
     }
 
-    /// Remote people and servers of whom rows are left from an earlier stay.
-    fn known_before(&self) -> Result<KnownBefore, ReadError> {
-        let (view, domain) = (self.core.shard.view(), self.core.domain());
-        let users = view.prefix(&MEMBER, domain, &(self.no(), true), Direction::Forward);
-        let users = users.map(|row| row.map(|((_, _, user), _)| user)).collect::<Result<_, _>>()?;
-        let servers = view.prefix(&SERVER, domain, &(self.no(),), Direction::Forward);
-        let servers = servers.map(|row| row.map(|((_, server), _)| server)).collect::<Result<_, _>>()?;
-        Ok(KnownBefore { users, servers })
+    /// The servers of the joined, and those of whom a row is left from an earlier stay.
+    fn servers_before(&self, members: &[Member]) -> Result<Servers, ReadError> {
+        let mut servers = Servers::new();
+        for row in self.core.shard.view().prefix(&SERVER, self.core.domain(), &(self.no(),), Direction::Forward) {
+            let ((_, server), _) = row?;
+            servers.insert(server, 0);
+        }
+        for (user, _, _) in members.iter().filter(|(_, membership, _)| *membership == Membership::Join) {
+            match servers.get_mut(user.server_name().as_str()) {
+                Some(joined) => *joined += 1,
+                None => drop(servers.insert(user.server_name().to_string(), 1)),
+            }
+        }
+        Ok(servers)
+    }
+
+    fn write_servers(&self, txn: &mut koine_store::Txn, servers: &Servers) {
+        let (domain, no) = (self.core.domain(), self.no());
+        for (server, joined) in servers {
+            match joined {
+                0 => txn.delete(&SERVER, domain, &(no, server.clone())),
+                joined => txn.put(&SERVER, domain, &(no, server.clone()), joined),
+            }
+        }
+    }
+
+    fn write_locals(&self, txn: &mut koine_store::Txn, members: &[Member]) {
+        let (domain, no) = (self.core.domain(), self.no());
+        for (user, membership, event_id) in members.iter().filter(|(user, _, _)| self.is_local(user)) {
+            let record = MemberRecord { membership: *membership, order: OUTLIER };
+            txn.put(&MEMBER, domain, &(no, false, user.to_string()), &record);
+            self.keep_membership(txn, user, *membership, event_id);
+        }
+    }
+
+    fn is_local(&self, user: &UserId) -> bool {
+        user.server_name() == self.core.config.server_name
     }
 
     /// The rows by which the registry finds the room.
@@ -306,42 +279,6 @@ impl Room {
         let record = RoomRecord { no: self.no(), version: self.version().to_string() };
         txn.put(&ROOM, domain, self.id().as_str(), &record);
         txn.put(&ROOM_ID, domain, &self.no(), &self.id().to_string());
-    }
-
-    /// The members of a room that we come into, in place of whatever was known of them.
-    fn write_members(
-        &self,
-        txn: &mut koine_store::Txn,
-        known: &KnownBefore,
-        members: &[(OwnedUserId, Membership, OwnedEventId)],
-    ) {
-        let (domain, no) = (self.core.domain(), self.no());
-        for user in &known.users {
-            txn.delete(&MEMBER, domain, &(no, true, user.clone()));
-        }
-        for server in &known.servers {
-            txn.delete(&SERVER, domain, &(no, server.clone()));
-        }
-        let mut servers: HashMap<&str, u64> = HashMap::new();
-        for (user, membership, event_id) in members {
-            let is_local = user.server_name() == self.core.config.server_name;
-            let order = crate::tables::OUTLIER;
-            if *membership == Membership::Join {
-                *servers.entry(user.server_name().as_str()).or_default() += 1;
-            }
-            txn.put(
-                &MEMBER,
-                domain,
-                &(no, !is_local, user.to_string()),
-                &MemberRecord { membership: *membership, order },
-            );
-            if is_local {
-                self.keep_membership(txn, user, *membership, event_id);
-            }
-        }
-        for (server, joined) in servers {
-            txn.put(&SERVER, domain, &(no, server.to_owned()), &joined);
-        }
     }
 
     /// What the state told of somebody of ours, if we did not know better.
@@ -371,62 +308,5 @@ impl Core {
             .iter()
             .filter_map(|event| Some(Edit::set(event.kind(), event.state_key()?, event.event_id().to_owned())));
         self.state_with(Root::EMPTY, edits)
-    }
-}
-
-/// Events so that each comes after those of its auth events that are among them. What goes in a ring comes last.
-fn in_order_of_auth(mut events: Vec<Event>) -> Vec<Event> {
-    // Since version 12 everything rests on the create event without naming it.
-    events.sort_by_key(|event| event.kind() != "m.room.create");
-    let mut waiting: HashMap<OwnedEventId, Event> =
-        events.iter().map(|event| (event.event_id().to_owned(), event.clone())).collect();
-    let mut sorted = Vec::with_capacity(events.len());
-    let mut stack: Vec<(Event, usize)> = Vec::new();
-    for event in events {
-        if waiting.remove(event.event_id()).is_none() {
-            continue;
-        }
-        stack.push((event, 0));
-        while let Some((event, next)) = stack.last_mut() {
-            match event.auth_events().get(*next) {
-                Some(id) => {
-                    *next += 1;
-                    if let Some(before) = waiting.remove(id) {
-                        stack.push((before, 0));
-                    }
-                }
-                None => sorted.extend(stack.pop().map(|(event, _)| event)),
-            }
-        }
-    }
-    sorted
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn event(id: &str, auth: &[&str]) -> Event {
-        let rules = koine_graph::rules(&RoomVersionId::V1).expect("known");
-        let auth: Vec<_> = auth.iter().map(|id| serde_json::json!([id, {}])).collect();
-        let json = serde_json::json!({
-            "event_id": id, "room_id": "!r:x", "sender": "@a:x", "type": "m", "content": {}, "depth": 1,
-            "origin_server_ts": 1, "prev_events": [], "auth_events": auth, "hashes": { "sha256": "" }, "signatures": {}
-        });
-        Event::parse(&rules, json.to_string().as_bytes()).expect("an event")
-    }
-
-    #[test]
-    fn events_come_after_what_allows_them_also_in_a_ring() {
-        let events = vec![
-            event("$c:x", &["$b:x"]),
-            event("$b:x", &["$a:x"]),
-            event("$a:x", &[]),
-            event("$r:x", &["$s:x"]),
-            event("$s:x", &["$r:x"]),
-        ];
-        let sorted = in_order_of_auth(events);
-        let ids: Vec<_> = sorted.iter().map(|event| event.event_id().as_str()).collect();
-        assert_eq!(ids, ["$a:x", "$b:x", "$c:x", "$s:x", "$r:x"]);
     }
 }

@@ -31,12 +31,14 @@ mod members;
 mod membership;
 mod mutual;
 mod near;
+mod pair;
 mod preview;
 mod receipts;
 mod receive;
 mod registry;
 mod relations;
 mod reports;
+mod restricted;
 mod room;
 mod send;
 mod serve;
@@ -67,23 +69,24 @@ pub use self::{
     elsewhere::{Answer, Elsewhere, Wish},
     enter::EnterError,
     error::{CommandError, ReadError},
-    history::BACKFILLS_PER_PAGE_MAX,
     fate::Fate,
+    history::BACKFILLS_PER_PAGE_MAX,
     hub::{Changes, Hub, INBOX_CHANGES_MAX, INBOX_IDLE_MAX, INBOXES_MAX, Inbox, Subject},
     keep::{KEEPING_EVENTS_MAX, Keeping, Kept, Part},
     log::{Kind, room_of, room_subject},
     members::*,
     membership::Profile,
     mutual::MutualRooms,
+    pair::{PAIRS_MAX, Pair},
     preview::*,
     receipts::*,
-    receive::{EXTREMITIES_MAX, ReceiveError, Received},
+    receive::{EXTREMITIES_MAX, ReceiveError, Received, ToldState},
     registry::{ROOMS_LOADED_MAX, Rooms},
     relations::*,
     reports::{REPORT_REASON_BYTES_MAX, REPORTS_MAX, Reported},
     room::{Placed, Published, RECENT_EVENTS_MAX, Room},
     send::Sender,
-    serve::{AUTH_CHAIN_MAX, InRoom, Template, WALK_EVENTS_MAX},
+    serve::{AUTH_CHAIN_MAX, InRoom, StateWalk, Template, WALK_EVENTS_MAX},
     state::Root,
     summary::HEROES_MAX,
     tables::{Membership, MembershipRecord, Order, ReceiptRecord, RelationRecord, ReportRecord, RoomNo},

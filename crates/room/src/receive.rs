@@ -40,6 +40,15 @@ pub enum Received {
     Rejected(Refusal),
 }
 
+/// The state after an event that stands in no timeline here, as another server tells it.
+#[derive(Clone, Debug)]
+pub struct ToldState {
+    /// The event.
+    pub after: OwnedEventId,
+    /// The state events that hold after it. Of two with the same type and state key, the later one.
+    pub state: Vec<OwnedEventId>,
+}
+
 /// Why there is no verdict about an event.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -57,6 +66,12 @@ pub enum ReceiveError {
         prev: Vec<OwnedEventId>,
         /// Auth events that we do not know.
         auth: Vec<OwnedEventId>,
+    },
+    /// A state and its auth chain are larger than anything we take in.
+    #[error("a state of more than {max} events")]
+    TooMany {
+        /// How many there may be.
+        max: usize,
     },
     /// The room recovers from a change that could not be kept.
     #[error("the room is recovering from a change that could not be kept: try again")]
@@ -96,25 +111,16 @@ enum Verdict {
 impl Rooms {
     /// Takes an event of another server into its room. Returns when its fate is durable.
     pub async fn receive(&self, room: &RoomId, event: Event) -> Result<Received, ReceiveError> {
-        self.receive_at(room, event, None).await
+        self.receive_after(room, event, &[]).await
     }
 
-    /// The same, for an event whose predecessors cannot be had: `state`, as another server told it, holds before it.
-    /// All events of it must be known, see [`keep_outliers`](Self::keep_outliers).
-    pub async fn receive_with_state(
+    /// The same, for an event some of whose predecessors stand in no timeline here: `told` says what another server
+    /// tells of the state after them. All events of it must be known, see [`keep_outliers`](Self::keep_outliers).
+    pub async fn receive_after(
         &self,
         room: &RoomId,
         event: Event,
-        state: &[OwnedEventId],
-    ) -> Result<Received, ReceiveError> {
-        self.receive_at(room, event, Some(state)).await
-    }
-
-    async fn receive_at(
-        &self,
-        room: &RoomId,
-        event: Event,
-        state: Option<&[OwnedEventId]>,
+        told: &[ToldState],
     ) -> Result<Received, ReceiveError> {
         if event.room_id() != room {
             return Err(ReceiveError::OtherRoom(event.room_id().to_string()));
@@ -125,7 +131,7 @@ impl Rooms {
         };
         let (commit, received) = {
             let mut head = room.head.lock();
-            room.take_in(&mut head, event, state)?
+            room.take_in(&mut head, event, told)?
         };
         match commit {
             Some(commit) => commit.await?,
@@ -133,18 +139,6 @@ impl Rooms {
         };
         self.tie(&room).await;
         Ok(received)
-    }
-
-    /// Keeps events that came as part of a state or an auth chain, without judging their place in the graph. Each must
-    /// be allowed by its own auth events, given here or known before; those that are not, and what rests on them, are
-    /// kept as rejected. What cannot be judged, since an auth event is missing, is not kept.
-    pub async fn keep_outliers(&self, room: &RoomId, events: Vec<Event>) -> Result<(), ReceiveError> {
-        let room = self.room(room)?;
-        let commits = room.keep_outliers(events)?;
-        for commit in commits {
-            commit.await?;
-        }
-        Ok(())
     }
 
     /// Ties branches together with an event of our own once there are too many: the work for each event that comes
@@ -183,7 +177,7 @@ impl Room {
         self: &Arc<Self>,
         head: &mut Head,
         event: Event,
-        state: Option<&[OwnedEventId]>,
+        told: &[ToldState],
     ) -> Result<(Option<Commit>, Received), ReceiveError> {
         if self.is_broken() {
             return Err(ReceiveError::Unsettled);
@@ -204,10 +198,7 @@ impl Room {
             return Ok((None, Received::Known));
         }
         let auth_events = self.auth_events_of(&event)?;
-        let (before, mut nodes) = match state {
-            Some(state) => self.state_of(state)?,
-            None => self.state_before(&event)?,
-        };
+        let (before, mut nodes) = self.state_before(&event, told)?;
         match self.judge(head, &event, &auth_events, before)? {
             Verdict::Accept => {
                 let mut staged = self.place(head, event, before)?;
@@ -271,22 +262,32 @@ impl Room {
         if auth.is_empty() { Ok(found) } else { Err(ReceiveError::Missing { prev: Vec::new(), auth }) }
     }
 
-    /// The state before an event: that after what it follows, resolved where it follows several.
-    pub(crate) fn state_before(&self, event: &Event) -> Result<(Root, NewNodes), ReceiveError> {
+    /// The state before an event: that after what it follows, or what is told of it, resolved where it follows several.
+    pub(crate) fn state_before(&self, event: &Event, told: &[ToldState]) -> Result<(Root, NewNodes), ReceiveError> {
         let mut states = Vec::with_capacity(event.prev_events().len());
+        let mut nodes = NewNodes::default();
         let mut prev = Vec::new();
         for id in event.prev_events() {
-            match self.state_after_event(id)? {
-                Some(state) => states.push(state),
-                None => prev.push(id.clone()),
+            match (self.state_after_event(id)?, told.iter().find(|told| told.after == *id)) {
+                (Some(state), _) => states.push(state),
+                (None, Some(told)) => {
+                    let (state, mut new) = self.state_of(&told.state)?;
+                    states.push(state);
+                    nodes.append(&mut new);
+                }
+                (None, None) => prev.push(id.clone()),
             }
         }
         if !prev.is_empty() {
             return Err(ReceiveError::Missing { prev, auth: Vec::new() });
         }
         match states.as_slice() {
-            [only] => Ok((*only, NewNodes::default())),
-            several => Ok(self.resolve(several)?),
+            [only] => Ok((*only, nodes)),
+            several => {
+                let (state, mut new) = self.resolve(several)?;
+                nodes.append(&mut new);
+                Ok((state, nodes))
+            }
         }
     }
 

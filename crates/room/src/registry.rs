@@ -34,6 +34,8 @@ pub struct Rooms {
     warm: Cache<RoomNo, Arc<Room>>,
     /// id → number, so that finding a room costs no read.
     numbers: Cache<OwnedRoomId, RoomNo>,
+    /// Whose room a room of two is.
+    pub(crate) pairs: Cache<RoomNo, Option<crate::pair::Pair>>,
     next_no: AtomicU64,
     pub(crate) elsewhere: OnceLock<Arc<dyn Elsewhere>>,
     /// Rung when an event was scheduled that may be due before the others.
@@ -61,6 +63,7 @@ impl Rooms {
             loaded: Mutex::new(HashMap::new()),
             warm: Cache::new(rooms_kept),
             numbers: Cache::new(ROOMS_LOADED_MAX * 2),
+            pairs: Cache::new(ROOMS_LOADED_MAX * 2),
             next_no: AtomicU64::new(newest.map_or(1, |no| no + 1)),
             elsewhere: OnceLock::new(),
             delayed_bell: Arc::default(),
@@ -128,6 +131,12 @@ impl Rooms {
         loaded.insert(no, Arc::downgrade(&room));
         self.warm.insert(no, room.clone());
         Ok(room)
+    }
+
+    /// An event by id with the room it is in, whoever may see it.
+    pub fn event(&self, id: &ruma_common::EventId) -> Result<Option<(Arc<Room>, Arc<crate::Placed>)>, ReadError> {
+        let Some((no, placed)) = self.core.event_in(id)? else { return Ok(None) };
+        Ok(Some((self.room_by_no(no)?, placed)))
     }
 
     /// A room that is being made: known to this registry, not yet in the store.

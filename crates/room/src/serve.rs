@@ -15,9 +15,10 @@ use serde_json::{Value, json, value::RawValue, value::to_raw_value};
 
 use crate::{
     error::{CommandError, ReadError},
+    keep::Part,
     membership::Profile,
     registry::Rooms,
-    room::{Placed, Room},
+    room::{Placed, Room, missing},
     state::Root,
     tables::{Membership, SERVER},
     visibility::HistoryVisibility,
@@ -56,7 +57,7 @@ impl Rooms {
         let mut content = Profile::default().content(membership.as_str());
         let head = room.head.lock().clone();
         if membership == Membership::Join
-            && room.head_membership(&head, user)? != Some(Membership::Invite)
+            && !matches!(room.head_membership(&head, user)?, Some(Membership::Invite | Membership::Join))
             && let Some(voucher) = self.voucher(room, &head, user)?
         {
             content["join_authorised_via_users_server"] = json!(voucher);
@@ -78,6 +79,49 @@ impl Rooms {
             fields.insert("origin".into(), json!(user.server_name()));
         }
         Ok(Template { version: room.version().clone(), event })
+    }
+}
+
+/// A state and what allows it, one event after the other; see [`Room::walk_state`]. Holds their ids, not the events.
+pub struct StateWalk {
+    room: Arc<Room>,
+    state: std::vec::IntoIter<OwnedEventId>,
+    seen: HashSet<OwnedEventId>,
+    next: Vec<OwnedEventId>,
+    chain: usize,
+}
+
+impl Iterator for StateWalk {
+    type Item = Result<(Part, Event), ReadError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if let Some(id) = self.state.next() {
+            let event = self.room.known(&id).and_then(|event| event.ok_or_else(|| missing(&id)));
+            return Some(event.map(|event| {
+                self.next.extend(event.auth_events().iter().filter(|id| !self.seen.contains(*id)).cloned());
+                // Otherwise the many that all rest on the same would be held for each.
+                if self.next.len() > WALK_EVENTS_MAX {
+                    let mut few: HashSet<OwnedEventId> = HashSet::new();
+                    self.next.retain(|id| few.insert(id.clone()));
+                }
+                (Part::State, event)
+            }));
+        }
+        while let Some(id) = self.next.pop() {
+            if self.chain >= AUTH_CHAIN_MAX || !self.seen.insert(id.clone()) {
+                continue;
+            }
+            match self.room.known(&id) {
+                Ok(Some(event)) => {
+                    self.chain += 1;
+                    self.next.extend(event.auth_events().iter().filter(|id| !self.seen.contains(*id)).cloned());
+                    return Some(Ok((Part::AuthChain, event)));
+                }
+                Ok(None) => {}
+                Err(error) => return Some(Err(error)),
+            }
+        }
+        None
     }
 }
 
@@ -111,6 +155,17 @@ impl Room {
         head.extremities.iter().filter(|(id, _)| !pending.contains_key(id)).map(|(id, _)| id.clone()).collect()
     }
 
+    /// Those of `ids` after which no state is known here: they are in no timeline, and stand in no branch aside of it.
+    pub fn unknown_among(&self, ids: &[OwnedEventId]) -> Result<Vec<OwnedEventId>, ReadError> {
+        let mut unknown = Vec::new();
+        for id in ids {
+            if self.state_after_event(id)?.is_none() {
+                unknown.push(id.clone());
+            }
+        }
+        Ok(unknown)
+    }
+
     /// The events that allow `events`, and those that allow them, and so on, without `events` themselves.
     pub fn auth_chain<'a>(&self, events: impl IntoIterator<Item = &'a Event>) -> Result<Vec<Event>, ReadError> {
         let mut seen: HashSet<OwnedEventId> = HashSet::new();
@@ -125,6 +180,22 @@ impl Room {
             chain.push(event);
         }
         Ok(chain)
+    }
+
+    /// The events of a state, those of them that `wanted` says yes to, and then what allows them and `also`.
+    ///
+    /// With `once`, what is part of the state is not told again as part of the auth chain.
+    pub fn walk_state(
+        self: &Arc<Self>,
+        state: Root,
+        wanted: impl Fn(&str, &str) -> bool,
+        also: &[Event],
+        once: bool,
+    ) -> Result<StateWalk, ReadError> {
+        let entries = self.state_entries(state, wanted)?;
+        let seen = if once { entries.iter().cloned().collect() } else { HashSet::new() };
+        let next = also.iter().flat_map(|event| event.auth_events().to_vec()).collect();
+        Ok(StateWalk { room: self.clone(), state: entries.into_iter(), seen, next, chain: 0 })
     }
 
     /// The state before an event of the timeline. `None` when there is no such event.

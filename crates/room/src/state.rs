@@ -10,7 +10,7 @@ use koine_graph::{
     resolve::{self, EventSource, ResolveError},
     state::{Difference, Edit, NewNode, Node, NodeSource},
 };
-use koine_store::{DomainId, Shard};
+use koine_store::{CommitError, DomainId, Shard, bytes::Bytes};
 use parking_lot::RwLock;
 use quick_cache::{Weighter, sync::Cache};
 use ruma_common::{EventId, OwnedEventId};
@@ -37,6 +37,9 @@ pub(crate) fn root_of(bytes: [u8; 16]) -> Root {
 
 /// New nodes of one change of state, to be stored with it.
 pub(crate) type NewNodes = Vec<NewNode>;
+
+/// Nodes that one command writes.
+const NODES_AT_ONCE: usize = 1_000;
 
 pub(crate) struct NodeCache {
     decoded: Cache<NodeId, Arc<Node>, NodeWeight>,
@@ -131,6 +134,24 @@ impl Core {
         }
     }
 
+    /// Stores nodes ahead of what refers to them, which is harmless: they are named by what they hold. Returns when all
+    /// are on disk.
+    pub(crate) async fn store_nodes(self: &Arc<Self>, mut nodes: NewNodes) -> Result<(), CommitError> {
+        let domain = self.domain();
+        while !nodes.is_empty() {
+            let some = nodes.split_off(nodes.len().saturating_sub(NODES_AT_ONCE));
+            let core = self.clone();
+            let commit = self.shard.submit(move |txn| {
+                for new in &some {
+                    txn.put(&STATE_NODE, domain, &new.id.to_bytes(), &Bytes::from(new.bytes.clone()));
+                }
+                txn.on_durable(move |_| core.nodes_stored(&some));
+            });
+            commit.await?;
+        }
+        Ok(())
+    }
+
     /// The nodes of a change are on disk.
     pub(crate) fn nodes_stored(&self, nodes: &[NewNode]) {
         let mut under_way = self.nodes.under_way.write();
@@ -211,6 +232,23 @@ impl Room {
             .filter_map(|difference| difference.after)
             .map(|id| self.core.event(&id)?.ok_or_else(|| missing(&id)))
             .collect()
+    }
+
+    /// The ids of a state, for those types and state keys that `wanted` says yes to.
+    pub(crate) fn state_entries(
+        &self,
+        state: Root,
+        wanted: impl Fn(&str, &str) -> bool,
+    ) -> Result<Vec<OwnedEventId>, ReadError> {
+        let nodes = self.core.nodes();
+        let mut ids = Vec::new();
+        for entry in state.iter(&nodes) {
+            let entry = entry?;
+            if wanted(&entry.kind, &entry.state_key) {
+                ids.push(entry.event_id);
+            }
+        }
+        Ok(ids)
     }
 
     /// All events of a state, or those of one type. Costs what it finds.

@@ -65,6 +65,12 @@ pub(crate) const REDACTION: Table<(RoomNo, String), String> = Table::new("room.r
 pub(crate) const SHOWN: Table<(RoomNo, String), String> = Table::new("room.shown", Space::Index, 0x23);
 /// (remote user, room) → nothing: the rooms that somebody of another server is joined to.
 pub(crate) const REMOTE_ROOM: Table<(String, RoomNo), ()> = Table::new("room.remote_room", Space::Index, 0x2d);
+/// (somebody, somebody else) → the room where messages between the two go; both ways round.
+pub(crate) const PAIR: Table<(String, String), RoomNo> = Table::new("room.pair", Space::Index, 0x29);
+/// room → the two people whose room it is.
+pub(crate) const PAIR_OF: Table<RoomNo, (String, String)> = Table::new("room.pair_of", Space::Index, 0x2a);
+/// (somebody, somebody else, room) → nothing: all rooms of the two; both ways round.
+pub(crate) const PAIR_ROOM: Table<(String, String, RoomNo), ()> = Table::new("room.pair_room", Space::Index, 0x26);
 /// number → something that was reported to the operator.
 pub(crate) const REPORT: Table<u64, ReportRecord> = Table::new("room.report", Space::Index, 0x2e);
 /// 0 → the number that the next report will have.

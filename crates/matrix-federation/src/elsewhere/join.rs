@@ -6,32 +6,26 @@ use std::collections::HashMap;
 use base64::Engine as _;
 use http::Method;
 use koine_graph::{Draft, Event, Legacy, RoomVersionRules};
-use koine_room::{CommandError, Entry, Wish};
+use koine_room::{CommandError, EnterError, Wish};
 use ruma_common::{EventId, OwnedEventId, OwnedServerName, RoomVersionId};
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue, value::to_raw_value};
 
-use super::{SERVERS_TRIED_MAX, Template, content, refused, worse};
+use super::{SERVERS_TRIED_MAX, Template, arrive::ROOM, content, refused, worse};
 use crate::{
     Federation, PeerError,
-    peers::{Bounds, parse, segment},
+    peers::{Bounds, segment},
 };
 
 /// Bounds of the answer that is a whole room.
-const ROOM_BOUNDS: Bounds =
+pub(super) const ROOM_BOUNDS: Bounds =
     Bounds { bytes: 512 * 1024 * 1024, time: std::time::Duration::from_secs(600), urgent: true };
-
-#[derive(Deserialize)]
-struct Joined {
-    auth_chain: Vec<Box<RawValue>>,
-    state: Vec<Box<RawValue>>,
-    event: Option<Box<RawValue>>,
-    #[serde(default)]
-    members_omitted: bool,
-}
 
 impl Federation {
     pub(super) async fn join_through(&self, wish: Wish<'_>) -> Result<(), CommandError> {
+        if let Some(room) = self.known_room(wish.room)?.filter(|room| room.is_attended()) {
+            return self.join_beside(&room, &wish).await;
+        }
         let mut failure = None;
         for server in wish.via.iter().filter(|server| *server != self.server_name()).take(SERVERS_TRIED_MAX) {
             // What comes meanwhile waits until the room is there.
@@ -58,29 +52,28 @@ impl Federation {
             segment(wish.room.as_str()),
             segment(event.event_id().as_str())
         );
-        let answer = self.ask_bytes(server, (Method::PUT, &path), Some(event.json()), ROOM_BOUNDS).await;
-        let joined: Joined = answer.and_then(|answer| parse(&answer)).map_err(|error| refused(&error))?;
-        if joined.members_omitted {
+        let mut keeping = self.rooms().entering(wish.room, &version).map_err(entered)?;
+        let answer = self.ask_stream(server, (Method::PUT, &path), Some(event.json()), ROOM_BOUNDS).await;
+        let answer = answer.map_err(|error| refused(&error))?;
+        let told = self.keep_arriving(answer, &rules, &mut keeping, ROOM).await;
+        let told = told.map_err(|error| unusable(&error.to_string()))?;
+        tracing::debug!(
+            peer = %server, room_id = %wish.room, told = told.count, refused = told.refused, "the state of a room"
+        );
+        if told.field::<bool>("members_omitted").unwrap_or(false) {
             return Err(unusable("it left members out, which nobody asked for"));
         }
-        let event = match &joined.event {
+        check_room(&told.creates, &version)?;
+        let event = match told.field::<Box<RawValue>>("event") {
             // With the signature of who vouches for us. [SS-API §restricted-rooms]
             Some(signed) => {
-                let signed = self.check(&rules, signed).await.map_err(|error| unusable(&error.to_string()))?;
+                let signed = self.check(&rules, &signed).await.map_err(|error| unusable(&error.to_string()))?;
                 if signed.event_id() == event.event_id() { signed } else { event }
             }
             None => event,
         };
-        let told = joined.state.len();
-        let (state, refused_state) = self.check_many(&rules, joined.state).await;
-        let (auth_chain, _) = self.check_many(&rules, joined.auth_chain).await;
-        tracing::debug!(peer = %server, room_id = %wish.room, told, refused = refused_state, "the state of a room");
-        check_room(&state, wish, &version)?;
-        let entry = Entry { room_id: wish.room.to_owned(), version, event, state, auth_chain };
-        self.rooms().enter(entry).await.map_err(|error| match error {
-            koine_room::EnterError::Refused(refusal) => CommandError::Refused(refusal),
-            other => CommandError::Forbidden(other.to_string()),
-        })
+        self.told_elsewhere(&event).await.map_err(|error| CommandError::Damaged(error.to_string()))?;
+        self.rooms().enter(keeping, event).await.map_err(entered)
     }
 
     pub(super) async fn knock_through(&self, wish: Wish<'_>) -> Result<(), CommandError> {
@@ -168,19 +161,20 @@ pub(super) fn unusable(what: &str) -> CommandError {
     CommandError::NotReachable
 }
 
-/// The room must be the one we asked for, of the version that the template named.
-fn check_room(state: &[Event], wish: &Wish<'_>, version: &RoomVersionId) -> Result<(), CommandError> {
-    let mut creates = state.iter().filter(|event| event.is("m.room.create", ""));
-    let (Some(create), None) = (creates.next(), creates.next()) else {
-        return Err(unusable("its state has not exactly one create event"));
-    };
-    let named = create.content_field::<String>("room_version").unwrap_or_else(|| "1".to_owned());
-    if named != version.as_str() {
-        return Err(unusable("the room has another version than the template said"));
+fn entered(error: EnterError) -> CommandError {
+    match error {
+        EnterError::Refused(refusal) => CommandError::Refused(refusal),
+        other => CommandError::Forbidden(other.to_string()),
     }
-    match state.iter().all(|event| event.room_id() == wish.room && event.is_state()) {
+}
+
+/// The room must be of the version that the template named.
+fn check_room(creates: &[Event], version: &RoomVersionId) -> Result<(), CommandError> {
+    let [create] = creates else { return Err(unusable("its state has not exactly one create event")) };
+    let named = create.content_field::<String>("room_version").unwrap_or_else(|| "1".to_owned());
+    match named == version.as_str() {
         true => Ok(()),
-        false => Err(unusable("its state has events of another room, or that are no state")),
+        false => Err(unusable("the room has another version than the template said")),
     }
 }
 

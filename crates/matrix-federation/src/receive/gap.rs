@@ -1,17 +1,20 @@
-//! What is missing before an event, fetched from who sent it: first the events in between; where that does not reach
-//! back to what we have, the state before it. Nothing is guessed. [SS-API §checks-performed-on-receipt-of-a-pdu]
+//! What is missing before an event, fetched from who sent it: first the events in between; where those do not reach back
+//! to what we have, the state before the oldest of them. Nothing is guessed. Who sends an event and does not tell what it
+//! follows is not asked for a state instead: that state would soon be the whole room's.
+//! [SS-API §checks-performed-on-receipt-of-a-pdu]
 
 use std::{sync::Arc, time::Duration};
 
 use http::Method;
 use koine_graph::Event;
-use koine_room::{ReceiveError, Received, Room};
+use koine_room::{KEEPING_EVENTS_MAX, Part, ReceiveError, Received, Room, ToldState};
 use ruma_common::{EventId, OwnedEventId, ServerName};
 use serde::Deserialize;
 use serde_json::{json, value::RawValue};
 
 use crate::{
     Federation, PeerError,
+    elsewhere::arrive::STATE,
     peers::{Bounds, parse, segment},
 };
 
@@ -21,8 +24,6 @@ const MISSING_EVENTS_MAX: usize = 100;
 const MISSING_ROUNDS_MAX: usize = 5;
 /// States fetched for one event.
 const STATES_MAX: usize = 3;
-/// Most events that a state and its auth chain may have.
-const STATE_EVENTS_MAX: usize = 400_000;
 /// Up to so many events of a state are fetched one by one; beyond, the whole state.
 const SINGLE_EVENTS_MAX: usize = 30;
 /// Bounds of an answer that is a whole state.
@@ -52,25 +53,31 @@ impl Federation {
         room: &Arc<Room>,
         event: Event,
     ) -> Result<Received, ReceiveError> {
-        let between = self.events_between(origin, room, &event).await;
-        let mut states = 0;
-        for older in between {
-            match self.rooms().receive(room.id(), older.clone()).await {
-                Ok(_) => {}
-                Err(ReceiveError::Missing { .. }) if states < STATES_MAX => {
+        if !self.unknown_before(room, &event)?.is_empty() {
+            let mut states = 0;
+            for older in self.events_between(origin, room, &event).await {
+                let unknown = self.unknown_before(room, &older)?;
+                if !unknown.is_empty() {
                     states += 1;
-                    if let Err(error) = self.take_with_state(origin, room, older).await {
-                        tracing::debug!(room_id = %room.id(), reason = %error, "an event in between was not taken");
+                    if states > STATES_MAX {
+                        continue;
                     }
                 }
-                Err(ReceiveError::Missing { .. }) => {}
-                Err(error) => return Err(error),
+                match self.take_after(origin, room, older, unknown).await {
+                    Ok(_) => {}
+                    Err(error @ ReceiveError::Missing { .. }) => {
+                        tracing::debug!(room_id = %room.id(), reason = %error, "an event in between was not taken");
+                    }
+                    Err(error) => return Err(error),
+                }
             }
         }
-        match self.rooms().receive(room.id(), event.clone()).await {
-            Err(ReceiveError::Missing { .. }) => self.take_with_state(origin, room, event).await,
-            verdict => verdict,
-        }
+        self.take_after(origin, room, event, Vec::new()).await
+    }
+
+    /// What an event follows and nobody here knows.
+    fn unknown_before(&self, room: &Room, event: &Event) -> Result<Vec<OwnedEventId>, ReceiveError> {
+        Ok(room.unknown_among(event.prev_events())?)
     }
 
     /// Events between what we have and `event`, oldest first, checked.
@@ -80,6 +87,7 @@ impl Federation {
         let earliest = room.extremities();
         let path = format!("/_matrix/federation/v1/get_missing_events/{}", segment(room.id().as_str()));
         for _ in 0..MISSING_ROUNDS_MAX {
+            // [SS-API §post_matrixfederationv1get_missing_eventsroomid]
             let wanted = json!({
                 "earliest_events": earliest, "latest_events": latest, "limit": MISSING_EVENTS_MAX, "min_depth": 0,
             });
@@ -91,7 +99,9 @@ impl Federation {
                     break;
                 }
             };
-            let raw = raw.into_iter().take(MISSING_EVENTS_MAX).collect();
+            let raw: Vec<_> = raw.into_iter().take(MISSING_EVENTS_MAX).collect();
+            // Who tells fewer than asked for has no more to tell.
+            let is_all = raw.len() < MISSING_EVENTS_MAX;
             let (events, _) = self.check_many(room.rules(), raw).await;
             let new = events.into_iter().filter(|event| {
                 event.room_id() == room.id() && !found.iter().any(|known| known.event_id() == event.event_id())
@@ -108,7 +118,7 @@ impl Federation {
                 })
                 .map(|event| event.event_id().to_owned())
                 .collect();
-            let is_end = new.is_empty() || lacking.is_empty();
+            let is_end = is_all || new.is_empty() || lacking.is_empty();
             found.extend(new);
             if is_end {
                 break;
@@ -120,37 +130,55 @@ impl Federation {
     }
 
     fn has(&self, room: &Room, id: &EventId) -> bool {
-        room.event(id).is_ok_and(|placed| placed.is_some())
+        room.fate(id).is_ok_and(|fate| fate.is_some())
     }
 
-    /// Fetches the state before an event, keeps it, and takes the event in.
-    async fn take_with_state(
+    /// Takes an event in, with the state after what is `unknown` of its predecessors as `origin` tells it; where only
+    /// what allows it is missing, that is fetched.
+    async fn take_after(
         &self,
         origin: &ServerName,
         room: &Arc<Room>,
         event: Event,
+        unknown: Vec<OwnedEventId>,
     ) -> Result<Received, ReceiveError> {
-        let missing =
-            || ReceiveError::Missing { prev: event.prev_events().to_vec(), auth: event.auth_events().to_vec() };
-        // Perhaps it is no more than what allows it.
-        if let Err(ReceiveError::Missing { prev, .. }) = self.rooms().receive(room.id(), event.clone()).await
-            && prev.is_empty()
-            && self.fetch_auth_chain(origin, room, event.event_id()).await?
-        {
-            match self.rooms().receive(room.id(), event.clone()).await {
-                Err(ReceiveError::Missing { .. }) => {}
-                verdict => return verdict,
+        let mut told = Vec::with_capacity(unknown.len());
+        for after in unknown {
+            match self.fetch_state_after(origin, room, &after).await {
+                Ok(state) => told.push(ToldState { after, state }),
+                Err(FetchError::Peer(error)) => {
+                    tracing::debug!(peer = %origin, room_id = %room.id(), reason = %error, "no state before an event");
+                    return Err(ReceiveError::Missing { prev: vec![after], auth: Vec::new() });
+                }
+                Err(FetchError::Receive(error)) => return Err(error),
             }
         }
-        let state = match self.fetch_state(origin, room, event.event_id()).await {
-            Ok(state) => state,
-            Err(FetchError::Peer(error)) => {
-                tracing::debug!(peer = %origin, room_id = %room.id(), reason = %error, "no state before an event");
-                return Err(missing());
+        match self.rooms().receive_after(room.id(), event.clone(), &told).await {
+            Err(ReceiveError::Missing { auth, .. }) if !auth.is_empty() => {
+                self.fetch_what_allows(origin, room, event.event_id(), auth).await?;
+                self.rooms().receive_after(room.id(), event, &told).await
             }
-            Err(FetchError::Receive(error)) => return Err(error),
-        };
-        self.rooms().receive_with_state(room.id(), event.clone(), &state).await
+            verdict => verdict,
+        }
+    }
+
+    /// The ids of the state after an event that we do not have.
+    async fn fetch_state_after(
+        &self,
+        origin: &ServerName,
+        room: &Arc<Room>,
+        id: &OwnedEventId,
+    ) -> Result<Vec<OwnedEventId>, FetchError> {
+        let mut state = self.fetch_state(origin, room, id).await?;
+        if !self.has(room, id) {
+            self.fetch_outliers(origin, room, std::slice::from_ref(id)).await?;
+        }
+        let placed = room.event(id).map_err(ReceiveError::from)?;
+        let placed = placed.ok_or_else(|| PeerError::Unusable(format!("it does not tell the event {id}")))?;
+        if placed.event.is_state() {
+            state.push(id.clone());
+        }
+        Ok(state)
     }
 
     /// The ids of the state before an event, all of them kept here.
@@ -164,22 +192,24 @@ impl Federation {
         let path = format!("/_matrix/federation/v1/state_ids/{place}");
         let ids = self.ask_bytes(origin, (Method::GET, &path), None, STATE_BOUNDS).await?;
         let ids: StateIds = parse(&ids)?;
-        if ids.pdu_ids.len() + ids.auth_chain_ids.len() > STATE_EVENTS_MAX {
-            return Err(PeerError::Unusable(format!("a state of more than {STATE_EVENTS_MAX} events")).into());
+        if ids.pdu_ids.len() + ids.auth_chain_ids.len() > KEEPING_EVENTS_MAX {
+            return Err(ReceiveError::TooMany { max: KEEPING_EVENTS_MAX }.into());
         }
         let all = ids.pdu_ids.iter().chain(&ids.auth_chain_ids);
         let lacking: Vec<OwnedEventId> = all.filter(|id| !self.has(room, id)).cloned().collect();
         if !lacking.is_empty() {
-            let raw = if lacking.len() <= SINGLE_EVENTS_MAX {
-                self.fetch_events(origin, &lacking).await
+            let mut keeping = self.rooms().keep(room.id())?;
+            if lacking.len() <= SINGLE_EVENTS_MAX {
+                let raw = self.fetch_events(origin, &lacking).await;
+                let (events, _) = self.check_many(room.rules(), raw).await;
+                let ours = events.into_iter().filter(|event| event.room_id() == room.id()).collect();
+                keeping.add(Part::State, ours).await?;
             } else {
                 let path = format!("/_matrix/federation/v1/state/{place}");
-                let whole: Events = parse(&self.ask_bytes(origin, (Method::GET, &path), None, STATE_BOUNDS).await?)?;
-                whole.pdus.into_iter().chain(whole.auth_chain).collect()
-            };
-            let (events, _) = self.check_many(room.rules(), raw).await;
-            let ours = events.into_iter().filter(|event| event.room_id() == room.id()).collect();
-            self.rooms().keep_outliers(room.id(), ours).await?;
+                let whole = self.ask_stream(origin, (Method::GET, &path), None, STATE_BOUNDS).await?;
+                self.keep_arriving(whole, room.rules(), &mut keeping, STATE).await?;
+            }
+            keeping.judge().await?;
         }
         // What could not be had, or was not what it claimed to be, holds nothing.
         Ok(ids.pdu_ids.into_iter().filter(|id| self.has(room, id)).collect())
@@ -202,21 +232,44 @@ impl Federation {
         found
     }
 
-    /// Whether what allows an event could be had. [SS-API §get_matrixfederationv1event_authroomideventid]
-    async fn fetch_auth_chain(
+    /// Fetches events and keeps those that are what was asked for.
+    async fn fetch_outliers(
+        &self,
+        origin: &ServerName,
+        room: &Arc<Room>,
+        ids: &[OwnedEventId],
+    ) -> Result<(), ReceiveError> {
+        let raw = self.fetch_events(origin, ids).await;
+        let (events, _) = self.check_many(room.rules(), raw).await;
+        let ours = events.into_iter().filter(|event| event.room_id() == room.id()).collect();
+        self.rooms().keep_outliers(room.id(), ours).await
+    }
+
+    /// Fetches what allows an event: all of it at once, or else `lacking` one by one.
+    /// [SS-API §get_matrixfederationv1event_authroomideventid]
+    async fn fetch_what_allows(
         &self,
         origin: &ServerName,
         room: &Arc<Room>,
         id: &EventId,
-    ) -> Result<bool, ReceiveError> {
+        mut lacking: Vec<OwnedEventId>,
+    ) -> Result<(), ReceiveError> {
         let path =
             format!("/_matrix/federation/v1/event_auth/{}/{}", segment(room.id().as_str()), segment(id.as_str()));
-        let Ok(answer) = self.ask::<Events>(origin, (Method::GET, &path), None).await else { return Ok(false) };
-        let (events, _) = self.check_many(room.rules(), answer.auth_chain).await;
-        let ours: Vec<Event> = events.into_iter().filter(|event| event.room_id() == room.id()).collect();
-        let some = !ours.is_empty();
-        self.rooms().keep_outliers(room.id(), ours).await?;
-        Ok(some)
+        match self.ask::<Events>(origin, (Method::GET, &path), None).await {
+            Ok(answer) => {
+                let (events, _) = self.check_many(room.rules(), answer.auth_chain).await;
+                let ours: Vec<Event> = events.into_iter().filter(|event| event.room_id() == room.id()).collect();
+                self.rooms().keep_outliers(room.id(), ours).await?;
+            }
+            Err(error) => tracing::debug!(peer = %origin, event_id = %id, reason = %error, "no auth chain of an event"),
+        }
+        lacking.retain(|id| !self.has(room, id));
+        lacking.truncate(SINGLE_EVENTS_MAX);
+        if !lacking.is_empty() {
+            self.fetch_outliers(origin, room, &lacking).await?;
+        }
+        Ok(())
     }
 }
 

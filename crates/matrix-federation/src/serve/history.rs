@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::{extract::State, response::Response};
 use koine_graph::Event;
-use koine_room::{Direction, Placed, Room};
+use koine_room::{Direction, Part, Placed, Room, StateWalk};
 use ruma_common::{MilliSecondsSinceUnixEpoch, OwnedEventId, ServerName};
 use serde::Deserialize;
 use serde_json::json;
@@ -12,7 +12,7 @@ use serde_json::json;
 use super::seen_by;
 use crate::{
     Error, Federation, Signed,
-    answer::{Raw, Result, Writer},
+    answer::{Raw, Result, Writer, in_parts},
     request::event_id,
 };
 
@@ -24,6 +24,8 @@ const BACKFILL_MAX: u64 = 100;
 const MISSING_DEFAULT: u64 = 10;
 /// Most events in between.
 const MISSING_MAX: u64 = 100;
+/// Bytes of a large answer that are made at once.
+const PART_BYTES: usize = 64 * 1024;
 /// Most ids in a question.
 const IDS_MAX: usize = 50;
 
@@ -38,16 +40,58 @@ pub async fn event(State(federation): State<Federation>, signed: Signed) -> Resu
 }
 
 /// [SS-API §get_matrixfederationv1stateroomid]
-pub async fn state(State(federation): State<Federation>, signed: Signed) -> Result<Raw> {
-    let (state, chain) = federation.state_before(&signed).await?;
-    Ok(Writer::new().events("auth_chain", &chain).events("pdus", &state).answer())
+pub async fn state(State(federation): State<Federation>, signed: Signed) -> Result<Response> {
+    let walk = federation.state_before(&signed).await?;
+    Ok(state_in_parts(Writer::new().open_list("pdus"), walk, b""))
 }
 
 /// [SS-API §get_matrixfederationv1state_idsroomid]
 pub async fn state_ids(State(federation): State<Federation>, signed: Signed) -> Result<Raw> {
-    let (state, chain) = federation.state_before(&signed).await?;
-    let ids = |events: &[Event]| events.iter().map(|event| event.event_id().to_owned()).collect::<Vec<_>>();
-    Ok(Raw::of(&json!({ "auth_chain_ids": ids(&chain), "pdu_ids": ids(&state) })))
+    let walk = federation.state_before(&signed).await?;
+    let collect = move || -> Result<Raw> {
+        let (mut state, mut chain) = (Vec::new(), Vec::new());
+        for told in walk {
+            let (part, event) = told?;
+            match part {
+                Part::State => state.push(event.event_id().to_owned()),
+                Part::AuthChain => chain.push(event.event_id().to_owned()),
+            }
+        }
+        Ok(Raw::of(&json!({ "auth_chain_ids": chain, "pdu_ids": state })))
+    };
+    tokio::task::spawn_blocking(collect).await.map_err(Error::internal)?
+}
+
+/// A state and its auth chain: the end of an answer that `start` begins, up to and with the bracket of the list of
+/// the state.
+pub(super) fn state_in_parts(start: Vec<u8>, mut walk: StateWalk, after: &'static [u8]) -> Response {
+    let mut start = Some(start);
+    // Whether the next event is the first of its list, and whether that is the list of the state.
+    let (mut is_first, mut in_state, mut is_over) = (true, true, false);
+    in_parts(move || {
+        if is_over {
+            return Ok(None);
+        }
+        let mut part = start.take().unwrap_or_default();
+        while part.len() < PART_BYTES {
+            let told = walk.next().transpose()?;
+            if in_state && !matches!(told, Some((Part::State, _))) {
+                part.extend_from_slice(b"],\"auth_chain\":[");
+                (is_first, in_state) = (true, false);
+            }
+            let Some((_, event)) = told else {
+                part.extend_from_slice(b"]}");
+                part.extend_from_slice(after);
+                is_over = true;
+                break;
+            };
+            if !std::mem::take(&mut is_first) {
+                part.push(b',');
+            }
+            part.extend_from_slice(event.json());
+        }
+        Ok(Some(part.into()))
+    })
 }
 
 /// [SS-API §get_matrixfederationv1event_authroomideventid]
@@ -128,17 +172,14 @@ impl Federation {
     }
 
     /// The state before the event that a request names, and what allows it.
-    async fn state_before(&self, signed: &Signed) -> Result<(Vec<Event>, Vec<Event>)> {
+    async fn state_before(&self, signed: &Signed) -> Result<StateWalk> {
         let room = self.shared(&signed.path.room(0)?, &signed.origin)?;
         let id = event_id(signed.query.needed("event_id")?)?;
         // A state can be large: not on a thread that others wait for.
-        let read = move || -> Result<(Vec<Event>, Vec<Event>)> {
+        let read = move || -> Result<StateWalk> {
             let state = room.state_before_event(&id)?;
             let state = state.ok_or_else(|| Error::not_found(format!("The state at {id} is not known")))?;
-            let state = room.state_events(state, None)?;
-            let state: Vec<Event> = state.into_iter().map(|placed| placed.event.clone()).collect();
-            let chain = room.auth_chain(&state)?;
-            Ok((state, chain))
+            Ok(room.walk_state(state, |_, _| true, &[], false)?)
         };
         tokio::task::spawn_blocking(read).await.map_err(Error::internal)?
     }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::{extract::State, response::Response};
 use bytes::Bytes;
 use http::StatusCode;
 use koine_graph::Event;
@@ -14,6 +14,7 @@ use serde_json::{json, value::RawValue};
 use crate::{
     Error, Federation, Signed,
     answer::{Raw, Result, Writer},
+    serve::history::state_in_parts,
 };
 
 /// [SS-API §get_matrixfederationv1make_joinroomiduserid]
@@ -32,17 +33,14 @@ pub async fn make_knock(State(federation): State<Federation>, signed: Signed) ->
 }
 
 /// The version before [SS-API §put_matrixfederationv2send_joinroomideventid].
-pub async fn send_join_v1(State(federation): State<Federation>, signed: Signed) -> Result<Raw> {
-    let joined = federation.let_join(&signed).await?;
-    let mut out = b"[200,".to_vec();
-    out.extend_from_slice(&joined);
-    out.push(b']');
-    Ok(Raw(out.into()))
+pub async fn send_join_v1(State(federation): State<Federation>, signed: Signed) -> Result<Response> {
+    federation.let_join(&signed, (b"[200,", b"]"), false).await
 }
 
 /// [SS-API §put_matrixfederationv2send_joinroomideventid]
-pub async fn send_join(State(federation): State<Federation>, signed: Signed) -> Result<Raw> {
-    federation.let_join(&signed).await.map(Raw)
+pub async fn send_join(State(federation): State<Federation>, signed: Signed) -> Result<Response> {
+    let omit_members = signed.query.get("omit_members") == Some("true");
+    federation.let_join(&signed, (b"", b""), omit_members).await
 }
 
 /// The version before [SS-API §put_matrixfederationv2send_leaveroomideventid].
@@ -84,25 +82,38 @@ impl Federation {
         Ok(Raw::of(&json!({ "room_version": template.version, "event": template.event })))
     }
 
-    async fn let_join(&self, signed: &Signed) -> Result<Bytes> {
+    /// Takes a join in and tells the room, between `before` and `after`.
+    async fn let_join(
+        &self,
+        signed: &Signed,
+        (before, after): (&'static [u8], &'static [u8]),
+        omit_members: bool,
+    ) -> Result<Response> {
+        let servers = self.attended(&signed.path.room(0)?, &signed.origin)?.servers()?;
         let (room, event) = self.take_membership(signed, Membership::Join).await?;
-        let origin = self.server_name().to_string();
-        let answer = move || -> Result<Bytes> {
-            let before = room.state_before_event(event.event_id())?;
-            let before = before.ok_or_else(|| Error::internal("a join that was taken has no state before it"))?;
-            let state = room.state_events(before, None)?;
-            let state: Vec<Event> = state.into_iter().map(|placed| placed.event.clone()).collect();
-            let chain = room.auth_chain(state.iter().chain([&event]))?;
-            Ok(Writer::new()
-                .value("origin", &json!(origin))
-                .value("members_omitted", &json!(false))
-                .event("event", &event)
-                .events("state", &state)
-                .events("auth_chain", &chain)
-                .bytes())
+        let state = room.state_before_event(event.event_id())?;
+        let state = state.ok_or_else(|| Error::internal("a join that was taken has no state before it"))?;
+        // Without names, the room is called by people, whom the joiner will want to know.
+        let heroes = if omit_members { room.heroes(event.sender())?.unwrap_or_default() } else { Vec::new() };
+        let joiner = event.sender().to_owned();
+        let wanted = move |kind: &str, state_key: &str| {
+            !omit_members
+                || kind != "m.room.member"
+                || state_key == joiner.as_str()
+                || heroes.iter().any(|hero| hero.as_str() == state_key)
         };
-        // Rooms can be large: not on a thread that others wait for.
-        tokio::task::spawn_blocking(answer).await.map_err(Error::internal)?
+        let mut start = before.to_vec();
+        let mut head = Writer::new()
+            .value("origin", &json!(self.server_name()))
+            .value("members_omitted", &json!(omit_members))
+            .event("event", &event);
+        if omit_members {
+            head = head.value("servers_in_room", &json!(servers));
+        }
+        start.extend(head.open_list("state"));
+        let making = move || room.walk_state(state, wanted, &[event], omit_members);
+        let walk = tokio::task::spawn_blocking(making).await.map_err(Error::internal)??;
+        Ok(state_in_parts(start, walk, after))
     }
 
     /// Checks a membership event that another server made from our template, and takes it into the room.
@@ -124,6 +135,8 @@ impl Federation {
             return invalid("The event is not about its sender, or its sender is of another server");
         }
         if wanted == Membership::Join && self.vouches(&event) {
+            // Whoever asks may have written the name of somebody of ours themselves.
+            self.rooms().check_conditions(&room, event.sender())?;
             event = self.countersign(room.rules(), &event).map_err(|error| Error::invalid_param(error.to_string()))?;
         }
         let checked = self.check_event(room.rules(), event.clone()).await;

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use koine_graph::{
-    Draft, Event, SigningKey,
+    Draft, Event, RoomVersionRules, SigningKey,
     json::{self, Json, Object},
     signatures::sign_object,
 };
@@ -14,7 +14,14 @@ use serde_json::{Value, json, value::to_raw_value};
 use crate::houses::{House, pair, until};
 
 /// A request of `from`, signed with `key`.
-fn signed(from: &House, to: &House, key: &SigningKey, method: &Method, path: &str, body: &str) -> http::Request<Bytes> {
+pub fn signed(
+    from: &House,
+    to: &House,
+    key: &SigningKey,
+    method: &Method,
+    path: &str,
+    body: &str,
+) -> http::Request<Bytes> {
     let text = |text: &str| Json::String(text.to_owned().into());
     let mut object = Object::with_capacity(6);
     object.insert("method", text(method.as_str()));
@@ -31,6 +38,24 @@ fn signed(from: &House, to: &House, key: &SigningKey, method: &Method, path: &st
         format!(r#"X-Matrix origin="{}",destination="{}",key="{}",sig="{signature}""#, from.name, to.name, key.id());
     let request = http::Request::builder().method(method).uri(path).header("authorization", header);
     request.body(Bytes::copy_from_slice(body.as_bytes())).expect("a request")
+}
+
+/// A template filled in as its server would.
+pub fn seal(rules: &RoomVersionRules, template: &Value, house: &House) -> Event {
+    let ids = |name: &str| serde_json::from_value(template[name].clone()).expect("ids");
+    let draft = Draft {
+        room_id: serde_json::from_value(template["room_id"].clone()).expect("a room id"),
+        sender: serde_json::from_value(template["sender"].clone()).expect("a user id"),
+        kind: template["type"].as_str().expect("a type").to_owned(),
+        state_key: template["state_key"].as_str().map(ToOwned::to_owned),
+        content: to_raw_value(&template["content"]).expect("JSON"),
+        redacts: None,
+        prev_events: ids("prev_events"),
+        auth_events: ids("auth_events"),
+        depth: template["depth"].as_u64().expect("a depth"),
+        origin_server_ts: MilliSecondsSinceUnixEpoch::now(),
+    };
+    draft.seal(rules, &house.name, &house.key).expect("an event")
 }
 
 async fn send(from: &House, to: &House, txn: &str, events: &[Bytes]) -> (StatusCode, Value) {

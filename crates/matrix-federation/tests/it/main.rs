@@ -2,4 +2,5 @@
 
 mod hostile;
 mod houses;
+mod joining;
 mod rooms;

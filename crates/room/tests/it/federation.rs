@@ -6,7 +6,7 @@ use koine_graph::{
     json::{Json, parse},
     signatures::sign_event,
 };
-use koine_room::{Entry, Membership, Preset, ReceiveError, Received, Room};
+use koine_room::{Membership, Part, Preset, ReceiveError, Received, Room};
 use ruma_common::{OwnedEventId, RoomId, RoomVersionId, ServerName, UserId, user_id};
 use serde_json::{Value, json};
 
@@ -38,8 +38,11 @@ async fn join(near: &House, far: &House, id: &RoomId) {
     let state: Vec<Event> =
         room.state_events(before, None).expect("readable").iter().map(|placed| placed.event.clone()).collect();
     let auth_chain = room.auth_chain(state.iter().chain([&event])).expect("readable");
-    let entry = Entry { room_id: id.to_owned(), version: template.version, event, state, auth_chain };
-    far.rooms.enter(entry).await.expect("entered");
+    let mut keeping = far.rooms.entering(id, &template.version).expect("a known version");
+    // The state comes first, though it rests on what comes after it.
+    keeping.add(Part::State, state).await.expect("taken in");
+    keeping.add(Part::AuthChain, auth_chain).await.expect("taken in");
+    far.rooms.enter(keeping, event).await.expect("entered");
 }
 
 /// Everything that happened in `from` after `order`, handed to `to` in that order.
