@@ -1,0 +1,573 @@
+//! Messages: events of a room, and what stanzas say. Both directions; who they are from and to is the caller's.
+//!
+//! | XMPP | Matrix |
+//! |---|---|
+//! | `<body/>`, with marks [XEP-0393] | `m.text`, with HTML where there are marks |
+//! | `/me ` [XEP-0245] | `m.emote` |
+//! | `<replace/>` [XEP-0308] | `m.replace` |
+//! | `<reply/>`, with the quote marked as fallback [XEP-0461] [XEP-0428] | `m.in_reply_to` |
+//! | `<thread/>` named like an event [XEP-0201] | `m.thread` |
+//! | `<reactions/>`, the whole set [XEP-0444] | one `m.reaction` each |
+//! | `<retract/>` [XEP-0424], moderated [XEP-0425] | `m.room.redaction` |
+//! | `<reference type='mention'/>` [XEP-0372] | `m.mentions` |
+//! | a link to a file of ours [XEP-0066] [XEP-0447] | `m.image`, `m.video`, `m.audio`, `m.file` |
+//! | encrypted, with a text that says so [XEP-0380] | the same the other way round: `m.room.encrypted` |
+//!
+//! What a stanza says beyond its projection stays with the event as it came, in [`KEEPSAKE`]; readers in XMPP get it back.
+//!
+//! # Losses
+//!
+//! | what | in which direction |
+//! |---|---|
+//! | what HTML has beyond marks | to XMPP |
+//! | polls, places, stickers: their text remains | to XMPP |
+//! | chat states, hints, forms and everything unknown to Matrix | to Matrix clients; XMPP clients get them |
+//! | marks within a span over several lines: they are no marks | to Matrix |
+
+use koine_stanza::{
+    BareJid, Element, ns,
+    reader::{Limits, document},
+};
+use ruma_common::{EventId, OwnedEventId, OwnedUserId, UserId};
+use serde_json::{Map, Value, json};
+
+use crate::styling;
+
+/// Where an event keeps what came by XMPP: `id` of the stanza, `type` where it is not `chat`, and `payload`, its children.
+pub const KEEPSAKE: &str = "koine.xmpp";
+/// Type of an event that says nothing to Matrix clients, and is there for XMPP alone.
+pub const PLAIN_KEEPSAKE: &str = "koine.xmpp.message";
+/// Most bytes of a payload that are read back.
+const PAYLOAD_BYTES_MAX: usize = 65_536;
+/// Most reactions of one sender to one message that count.
+pub const REACTIONS_MAX: usize = 64;
+/// Most people that a message mentions.
+const MENTIONS_MAX: usize = 100;
+/// Longest part of a message that is quoted in an answer, in characters.
+const QUOTE_CHARS_MAX: usize = 200;
+
+/// Marks that are none. [XEP-0393 §disable]
+const UNSTYLED: &str = "urn:xmpp:styling:0";
+/// [XEP-0066]
+const OOB: &str = "jabber:x:oob";
+/// [XEP-0447]
+const SFS: &str = "urn:xmpp:sfs:0";
+/// [XEP-0446]
+const FILE_METADATA: &str = "urn:xmpp:file:metadata:0";
+/// [XEP-0372]
+const REFERENCE: &str = "urn:xmpp:reference:0";
+/// Namespaces of encrypted payloads, with a name for people.
+const ENCRYPTED: &[(&str, &str)] = &[
+    ("eu.siacs.conversations.axolotl", "OMEMO"),
+    ("urn:xmpp:omemo:2", "OMEMO"),
+    ("urn:xmpp:omemo:1", "OMEMO"),
+    ("urn:xmpp:openpgp:0", "OpenPGP"),
+    ("jabber:x:encrypted", "OpenPGP"),
+];
+/// Namespaces of what only servers say of a message: never taken from an event, whoever made it.
+const OF_SERVERS: &[&str] = &[
+    ns::STANZA_ID,
+    ns::CARBONS,
+    ns::MAM,
+    ns::FORWARD,
+    ns::MUC_USER,
+    ns::MUC_ADMIN,
+    ns::MUC_OWNER,
+    ns::PUBSUB_EVENT,
+    ns::OCCUPANT_ID,
+    ns::STANZA_ERRORS,
+    "urn:xmpp:privilege:2",
+    "urn:xmpp:mds:displayed:0",
+];
+
+/// A file of ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct File {
+    /// Its address in Matrix.
+    pub mxc: String,
+    /// Its content type.
+    pub mime: Option<String>,
+    /// Its size in bytes.
+    pub size: Option<u64>,
+    /// Its name.
+    pub name: Option<String>,
+}
+
+/// What the projection asks of whoever knows the room and the people in it.
+pub trait Names {
+    /// Who has an address.
+    fn user_of(&self, address: &BareJid) -> Option<OwnedUserId>;
+    /// The address of somebody.
+    fn address_of(&self, user: &UserId) -> Option<BareJid>;
+    /// The event that the sender of a stanza names so.
+    fn event_of(&self, id: &str) -> Option<OwnedEventId>;
+    /// How stanzas name an event.
+    fn name_of(&self, event: &EventId) -> String;
+    /// The address of the author of an event, as answers give it, and what the event said.
+    fn author_of(&self, event: &EventId) -> Option<(String, String)>;
+    /// The file of ours that an address leads to.
+    fn file_of(&self, url: &str) -> Option<File>;
+    /// An address at which a file can be had.
+    fn url_of(&self, mxc: &str, name: &str) -> Option<String>;
+}
+
+/// What a message does to its room.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Act {
+    /// Adds an event.
+    Send {
+        /// Its type.
+        kind: &'static str,
+        /// Its content.
+        content: Value,
+    },
+    /// From now on these are the sender's reactions to an event.
+    React {
+        /// The event.
+        target: OwnedEventId,
+        /// The reactions.
+        keys: Vec<String>,
+    },
+    /// Takes an event back.
+    Retract {
+        /// The event.
+        target: OwnedEventId,
+    },
+    /// Refers to something that is not there: nothing follows.
+    Nothing,
+}
+
+/// Whether a message says something that lasts. [XEP-0313 §business-storeorigin] [XEP-0334]
+pub fn lasts(message: &Element) -> bool {
+    if matches!(message.kind(), Some("error" | "headline")) || message.has_child("no-store", ns::HINTS)
+        || message.has_child("no-permanent-store", ns::HINTS)
+    {
+        return false;
+    }
+    let said = message.child("body", ns::CLIENT).is_some();
+    said || encryption(message).is_some()
+        || message.has_child("store", ns::HINTS)
+        || message.has_child("reactions", ns::REACTIONS)
+        || message.has_child("retract", ns::RETRACT)
+        || message.has_ns(SFS)
+        // Calls must reach who was away. [XEP-0353]
+        || message.has_ns("urn:xmpp:jingle-message:0")
+        || message.has_child("x", "jabber:x:conference")
+}
+
+/// How a message is encrypted, by a name for people. [XEP-0380]
+pub fn encryption(message: &Element) -> Option<String> {
+    let of_ns = |space: &str| ENCRYPTED.iter().find(|(known, _)| *known == space).map(|(_, name)| (*name).to_owned());
+    if let Some(name) = message.children().find_map(|child| of_ns(child.ns())) {
+        return Some(name);
+    }
+    let said = message.child("encryption", ns::EME)?;
+    let name = said.attr("name").map(ToOwned::to_owned);
+    name.or_else(|| of_ns(said.attr("namespace")?)).or_else(|| Some("a scheme unknown here".to_owned()))
+}
+
+/// What a message that [`lasts`] does to its room.
+pub fn read(message: &Element, names: &impl Names) -> Act {
+    if let Some(retract) = message.child("retract", ns::RETRACT) {
+        return match retract.id().and_then(|id| names.event_of(id)) {
+            Some(target) => Act::Retract { target },
+            None => Act::Nothing,
+        };
+    }
+    if let Some(reactions) = message.child("reactions", ns::REACTIONS) {
+        let Some(target) = reactions.id().and_then(|id| names.event_of(id)) else { return Act::Nothing };
+        let mut keys: Vec<String> = Vec::new();
+        for key in reactions.children().filter(|child| child.is("reaction", ns::REACTIONS)).take(REACTIONS_MAX) {
+            let key = key.text();
+            if !key.is_empty() && !keys.contains(&key) {
+                keys.push(key);
+            }
+        }
+        return Act::React { target, keys };
+    }
+    let mut content = said(message, names);
+    let Some(fields) = content.as_object_mut() else { return Act::Nothing };
+    let kind = if fields.contains_key("msgtype") { "m.room.message" } else { PLAIN_KEEPSAKE };
+    let edited = message.child("replace", ns::CORRECT).and_then(|replace| names.event_of(replace.id()?));
+    if let Some(target) = edited {
+        let new = Value::Object(fields.clone());
+        if let Some(body) = fields.get("body").and_then(Value::as_str).map(|body| format!("* {body}")) {
+            fields.insert("body".into(), json!(body));
+        }
+        fields.insert("m.new_content".into(), new);
+        fields.insert("m.relates_to".into(), json!({ "rel_type": "m.replace", "event_id": target }));
+    } else if let Some(relation) = relation(message, names) {
+        fields.insert("m.relates_to".into(), relation);
+    }
+    let body = fields.get("m.new_content").unwrap_or(&Value::Null).get("body").or_else(|| fields.get("body"));
+    let body = body.and_then(Value::as_str).map(ToOwned::to_owned);
+    fields.insert(KEEPSAKE.into(), keepsake(message, body.as_deref()));
+    Act::Send { kind, content }
+}
+
+/// What a message says, as the content of an event, without relations. An object.
+fn said(message: &Element, names: &impl Names) -> Value {
+    if let Some(scheme) = encryption(message) {
+        let text = format!("This message is encrypted with {scheme}, for the XMPP devices of its recipients.");
+        return json!({ "msgtype": "m.notice", "body": text });
+    }
+    let body = message.child("body", ns::CLIENT).map(Element::text);
+    if let Some(file) = file(message, body.as_deref(), names) {
+        return file;
+    }
+    let Some(body) = body else { return Value::Object(Map::new()) };
+    let body = match message.has_child("reply", ns::REPLY) {
+        true => without_fallback(message, &body),
+        false => body,
+    };
+    let (msgtype, text) = match body.strip_prefix("/me ") {
+        Some(action) => ("m.emote", action),
+        None => ("m.text", body.as_str()),
+    };
+    let mut content = json!({ "msgtype": msgtype, "body": text });
+    let unstyled = message.has_child("unstyled", UNSTYLED);
+    if let Some(html) = Some(text).filter(|_| !unstyled).and_then(styling::to_html) {
+        content["format"] = json!("org.matrix.custom.html");
+        content["formatted_body"] = json!(html);
+    }
+    let mentioned: Vec<OwnedUserId> = message
+        .children()
+        .filter(|child| child.is("reference", REFERENCE) && child.kind() == Some("mention"))
+        .take(MENTIONS_MAX)
+        .filter_map(|child| names.user_of(&BareJid::new(child.attr("uri")?.strip_prefix("xmpp:")?).ok()?))
+        .collect();
+    if !mentioned.is_empty() {
+        content["m.mentions"] = json!({ "user_ids": mentioned });
+    }
+    content
+}
+
+/// The content of an event for a link to a file of ours.
+fn file(message: &Element, body: Option<&str>, names: &impl Names) -> Option<Value> {
+    let oob = message.child("x", OOB).and_then(|x| x.child_text("url", OOB));
+    let sfs = message.child("file-sharing", SFS);
+    let target = |sfs: &Element| {
+        let sources = sfs.child("sources", SFS)?;
+        sources.child("url-data", "http://jabber.org/protocol/url-data")?.attr("target").map(ToOwned::to_owned)
+    };
+    let url = oob.or_else(|| sfs.and_then(target))?;
+    // What is said beside the link is more than a file.
+    if body.is_some_and(|body| body.trim() != url) && sfs.is_none() {
+        return None;
+    }
+    let file = names.file_of(&url)?;
+    let mime = file.mime.clone().unwrap_or_else(|| "application/octet-stream".to_owned());
+    let msgtype = match mime.split('/').next() {
+        Some("image") => "m.image",
+        Some("video") => "m.video",
+        Some("audio") => "m.audio",
+        _ => "m.file",
+    };
+    let name = file.name.unwrap_or_else(|| url.rsplit('/').next().unwrap_or("file").to_owned());
+    let mut info = json!({ "mimetype": mime });
+    if let Some(size) = file.size {
+        info["size"] = json!(size);
+    }
+    let metadata = sfs.and_then(|sfs| sfs.child("file", FILE_METADATA));
+    for (theirs, ours) in [("width", "w"), ("height", "h")] {
+        let number = metadata.and_then(|file| file.child_text(theirs, FILE_METADATA));
+        if let Some(number) = number.and_then(|number| number.parse::<u32>().ok()) {
+            info[ours] = json!(number);
+        }
+    }
+    Some(json!({ "msgtype": msgtype, "body": name, "filename": name, "url": file.mxc, "info": info }))
+}
+
+/// `m.relates_to` of an answer, or of a message in a thread that began with an event.
+fn relation(message: &Element, names: &impl Names) -> Option<Value> {
+    let answered = message.child("reply", ns::REPLY).and_then(|reply| names.event_of(reply.id()?));
+    // Only who took the name from an event knows it: other names of threads are theirs alone.
+    let thread = message.child_text("thread", ns::CLIENT).filter(|thread| thread.starts_with('$'));
+    let root = thread.and_then(|thread| names.event_of(&thread));
+    match (root, answered) {
+        (Some(root), answered) => {
+            let is_falling_back = answered.is_none();
+            let answered = answered.unwrap_or_else(|| root.clone());
+            Some(json!({
+                "rel_type": "m.thread", "event_id": root, "is_falling_back": is_falling_back,
+                "m.in_reply_to": { "event_id": answered },
+            }))
+        }
+        (None, Some(answered)) => Some(json!({ "m.in_reply_to": { "event_id": answered } })),
+        (None, None) => None,
+    }
+}
+
+/// The body without what stands in it for clients that know no replies. [XEP-0428]
+fn without_fallback(message: &Element, body: &str) -> String {
+    let fallback = message.children().find(|child| {
+        child.is("fallback", ns::FALLBACK) && child.attr("for") == Some(ns::REPLY)
+    });
+    let Some(part) = fallback.and_then(|fallback| fallback.child("body", ns::FALLBACK)) else { return body.to_owned() };
+    let number = |name: &str| part.attr(name).and_then(|number| number.parse::<usize>().ok());
+    // Counted in code points.
+    let (start, end) = (number("start").unwrap_or(0), number("end").unwrap_or(usize::MAX));
+    let kept = body.chars().enumerate().filter(|(at, _)| *at < start || *at >= end);
+    kept.map(|(_, c)| c).collect()
+}
+
+/// What of a stanza its event keeps.
+fn keepsake(message: &Element, body: Option<&str>) -> Value {
+    let mut kept = Map::new();
+    let origin = message.child("origin-id", ns::STANZA_ID).and_then(Element::id);
+    if let Some(id) = message.id().or(origin) {
+        kept.insert("id".into(), json!(id));
+    }
+    if let Some(kind) = message.kind().filter(|kind| !matches!(*kind, "chat" | "groupchat")) {
+        kept.insert("type".into(), json!(kind));
+    } else if message.kind().is_none() {
+        kept.insert("type".into(), json!("normal"));
+    }
+    let mut bodies = 0;
+    let mut payload = String::new();
+    for child in message.children() {
+        let is_body = child.is("body", ns::CLIENT);
+        bodies += usize::from(is_body);
+        let said = is_body && bodies == 1 && child.attributes().is_empty() && body == Some(child.text().as_str());
+        // An origin-id that is the stanza's id says nothing new.
+        let known = child.is("origin-id", ns::STANZA_ID) && child.id() == message.id();
+        if !said && !known && !is_of_servers(child) && !(child.is("private", ns::CARBONS)) {
+            child.write(&mut payload, ns::CLIENT);
+        }
+    }
+    let action = bodies == 1 && body.is_some_and(|body| message.child_text("body", ns::CLIENT) == Some(format!("/me {body}")));
+    if action && payload.matches("<body").count() == 1 && message.children().count() == 1 {
+        payload.clear();
+    }
+    if !payload.is_empty() {
+        kept.insert("payload".into(), json!(payload));
+    }
+    Value::Object(kept)
+}
+
+fn is_of_servers(child: &Element) -> bool {
+    let is_origin = child.is("origin-id", ns::STANZA_ID);
+    OF_SERVERS.contains(&child.ns()) && !is_origin
+}
+
+/// The id that a stanza had whose event this is.
+pub fn kept_id(content: &Value) -> Option<&str> {
+    content.get(KEEPSAKE)?.get("id")?.as_str().filter(|id| !id.is_empty() && id.len() <= 1023)
+}
+
+/// The type of the stanza that an event becomes: what it was, or `chat`.
+pub fn kept_type(content: &Value) -> &'static str {
+    match content.get(KEEPSAKE).and_then(|kept| kept.get("type")).and_then(Value::as_str) {
+        Some("normal") => "normal",
+        _ => "chat",
+    }
+}
+
+/// What an event says, as children of a message; `None` where it says nothing to people in XMPP. Reactions and redactions
+/// are [`reactions`] and [`retraction`].
+pub fn write(kind: &str, content: &Value, names: &impl Names) -> Option<Vec<Element>> {
+    if let Some(payload) = kept(content) {
+        return Some(payload);
+    }
+    match kind {
+        "m.room.message" | "m.sticker" => {}
+        "m.room.encrypted" => return Some(encrypted(content)),
+        "m.poll.start" | "org.matrix.msc3381.poll.start" => {
+            return Some(vec![text_child(&fallback_text(content)?)]);
+        }
+        _ => return None,
+    }
+    let relation = content.get("m.relates_to");
+    let rel_type = relation.and_then(|relation| relation.get("rel_type")).and_then(Value::as_str);
+    let target = |relation: &Value| OwnedEventId::try_from(relation.get("event_id")?.as_str()?).ok();
+    if rel_type == Some("m.replace") {
+        let new = content.get("m.new_content").unwrap_or(content);
+        let mut children = body(kind, new, None, names)?;
+        let edited = relation.and_then(target)?;
+        children.push(Element::new("replace", ns::CORRECT).with_attr("id", names.name_of(&edited)));
+        return Some(children);
+    }
+    let in_reply_to = relation.and_then(|relation| relation.get("m.in_reply_to"));
+    let falls_back = relation.and_then(|relation| relation.get("is_falling_back")).and_then(Value::as_bool);
+    let answered = in_reply_to.filter(|_| falls_back != Some(true)).and_then(target);
+    let mut children = body(kind, content, answered.as_deref(), names)?;
+    if let Some(root) = relation.filter(|_| rel_type == Some("m.thread")).and_then(target) {
+        children.push(Element::text_of("thread", ns::CLIENT, root.as_str()));
+    }
+    Some(children)
+}
+
+/// The children that came with the stanza, if the event keeps any; with the body, wherever that was left out.
+fn kept(content: &Value) -> Option<Vec<Element>> {
+    let kept = content.get(KEEPSAKE)?;
+    let of_edit = content.get("m.new_content");
+    let said = of_edit.unwrap_or(content);
+    let Some(payload) = kept.get("payload").and_then(Value::as_str) else {
+        // Nothing but a body came: as it was, marks and all.
+        let body = said.get("body")?.as_str()?;
+        let is_emote = said.get("msgtype").and_then(Value::as_str) == Some("m.emote");
+        return Some(vec![text_child(&if is_emote { format!("/me {body}") } else { body.to_owned() })]);
+    };
+    if payload.len() > PAYLOAD_BYTES_MAX {
+        return None;
+    }
+    let xml = format!("<message xmlns='{}'>{payload}</message>", ns::CLIENT);
+    let mut parsed = document(xml.as_bytes(), Limits::bytes(PAYLOAD_BYTES_MAX * 2)).ok()?;
+    let mut children = parsed.take_children();
+    children.retain(|child| !is_of_servers(child));
+    let said_elsewhere = children.iter().any(|child| child.is("body", ns::CLIENT) && child.attributes().is_empty());
+    if !said_elsewhere
+        && !children.iter().any(|child| ENCRYPTED.iter().any(|(space, _)| *space == child.ns()))
+        && let Some(body) = said.get("body").and_then(Value::as_str)
+    {
+        children.insert(0, text_child(body));
+    }
+    Some(children)
+}
+
+fn text_child(text: &str) -> Element {
+    Element::text_of("body", ns::CLIENT, text)
+}
+
+/// `<body/>` and what belongs to it.
+fn body(kind: &str, content: &Value, answered: Option<&EventId>, names: &impl Names) -> Option<Vec<Element>> {
+    let field = |name: &str| content.get(name).and_then(Value::as_str);
+    let msgtype = if kind == "m.sticker" { "m.image" } else { field("msgtype")? };
+    let mut children = Vec::new();
+    if matches!(msgtype, "m.image" | "m.video" | "m.audio" | "m.file")
+        && let Some(children) = shared_file(content, names)
+    {
+        return Some(children);
+    }
+    let is_html = field("format") == Some("org.matrix.custom.html");
+    let (text, styled) = match field("formatted_body").filter(|_| is_html) {
+        Some(html) => (styling::to_text(html), true),
+        None => (field("body")?.to_owned(), false),
+    };
+    let text = match answered {
+        Some(_) if !styled => without_old_quote(&text),
+        _ => text,
+    };
+    let text = match msgtype {
+        "m.emote" => format!("/me {text}"),
+        "m.location" => field("geo_uri").map_or_else(|| text.clone(), |place| format!("{text} ({place})")),
+        _ => text,
+    };
+    let quoted = answered.map(|event| (names.name_of(event), names.author_of(event)));
+    let quote = match &quoted {
+        Some((_, Some((_, said)))) if !said.is_empty() => {
+            let said: String = said.chars().take(QUOTE_CHARS_MAX).collect();
+            said.lines().map(|line| format!("> {line}\n")).collect()
+        }
+        _ => String::new(),
+    };
+    children.push(text_child(&format!("{quote}{text}")));
+    if !styled && styling::to_html(&text).is_some() {
+        children.push(Element::new("unstyled", UNSTYLED));
+    }
+    if let Some((id, author)) = quoted {
+        let to = author.map(|(address, _)| address);
+        children.push(Element::new("reply", ns::REPLY).with_attr_opt("to", to).with_attr("id", id));
+        if !quote.is_empty() {
+            // [XEP-0428] Counted in code points.
+            let part = Element::new("body", ns::FALLBACK)
+                .with_attr("start", "0")
+                .with_attr("end", quote.chars().count().to_string());
+            children.push(Element::new("fallback", ns::FALLBACK).with_attr("for", ns::REPLY).with_child(part));
+        }
+    }
+    let mentioned = content.get("m.mentions").and_then(|mentions| mentions.get("user_ids")).and_then(Value::as_array);
+    for user in mentioned.into_iter().flatten().filter_map(Value::as_str).take(MENTIONS_MAX) {
+        if let Some(address) = <&UserId>::try_from(user).ok().and_then(|user| names.address_of(user)) {
+            let reference = Element::new("reference", REFERENCE).with_attr("type", "mention");
+            children.push(reference.with_attr("uri", format!("xmpp:{address}")));
+        }
+    }
+    Some(children)
+}
+
+/// A file as a link, described.
+fn shared_file(content: &Value, names: &impl Names) -> Option<Vec<Element>> {
+    let body = content.get("body").and_then(Value::as_str);
+    let name = content.get("filename").and_then(Value::as_str).or(body).unwrap_or("file");
+    // A file that is encrypted is of no use to who has not got its key.
+    let mxc = content.get("url").and_then(Value::as_str)?;
+    let url = names.url_of(mxc, name)?;
+    let info = content.get("info").unwrap_or(&Value::Null);
+    let mut file = Element::new("file", FILE_METADATA);
+    if let Some(mime) = info.get("mimetype").and_then(Value::as_str) {
+        file.push(Element::text_of("media-type", FILE_METADATA, mime));
+    }
+    file.push(Element::text_of("name", FILE_METADATA, name));
+    for (ours, theirs) in [("size", "size"), ("w", "width"), ("h", "height"), ("duration", "length")] {
+        if let Some(number) = info.get(ours).and_then(Value::as_u64) {
+            file.push(Element::text_of(theirs, FILE_METADATA, number.to_string()));
+        }
+    }
+    let caption = body.filter(|body| content.get("filename").is_some() && *body != name);
+    if let Some(caption) = caption {
+        file.push(Element::text_of("desc", FILE_METADATA, caption));
+    }
+    let source = Element::new("url-data", "http://jabber.org/protocol/url-data").with_attr("target", url.as_str());
+    let sharing = Element::new("file-sharing", SFS)
+        .with_attr("disposition", "inline")
+        .with_child(file)
+        .with_child(Element::new("sources", SFS).with_child(source));
+    let oob = Element::new("x", OOB).with_child(Element::text_of("url", OOB, url.as_str()));
+    let fallback = Element::new("fallback", ns::FALLBACK)
+        .with_attr("for", SFS)
+        .with_child(Element::new("body", ns::FALLBACK));
+    Some(vec![text_child(&url), oob, sharing, fallback])
+}
+
+/// [XEP-0380] A message for other devices than those of XMPP says so.
+fn encrypted(content: &Value) -> Vec<Element> {
+    let scheme = content.get("algorithm").and_then(Value::as_str).unwrap_or("m.megolm.v1.aes-sha2");
+    let label = Element::new("encryption", ns::EME).with_attr("namespace", scheme).with_attr("name", "Matrix encryption");
+    vec![text_child("This message is encrypted, for the Matrix devices of its recipients."), label]
+}
+
+/// What an event of a type that we do not know says in words. [MSC1767]
+fn fallback_text(content: &Value) -> Option<String> {
+    let text = ["org.matrix.msc1767.text", "body"].iter().find_map(|key| content.get(*key)?.as_str());
+    let nested = || content.get("m.text")?.get(0)?.get("body")?.as_str();
+    text.or_else(nested).map(ToOwned::to_owned)
+}
+
+/// The body of an answer without the quote that older clients put in front of it. [CS-API §stripping-the-fallback]
+fn without_old_quote(body: &str) -> String {
+    if !body.starts_with("> <") {
+        return body.to_owned();
+    }
+    let mut rest = body;
+    while rest.starts_with("> ") {
+        rest = rest.split_once('\n').map_or("", |(_, rest)| rest);
+    }
+    rest.strip_prefix('\n').unwrap_or(rest).to_owned()
+}
+
+/// The whole set of somebody's reactions to a message. [XEP-0444]
+pub fn reactions(target: &str, keys: impl IntoIterator<Item = String>) -> Vec<Element> {
+    let keys = keys.into_iter().take(REACTIONS_MAX).map(|key| Element::text_of("reaction", ns::REACTIONS, key));
+    let reactions = Element::new("reactions", ns::REACTIONS).with_attr("id", target).with_children(keys);
+    vec![reactions, Element::new("store", ns::HINTS)]
+}
+
+/// A message is taken back by who wrote it. [XEP-0424]
+pub fn retraction(target: &str) -> Vec<Element> {
+    let words = "A message was taken back, but your program does not show that.";
+    vec![
+        Element::new("retract", ns::RETRACT).with_attr("id", target),
+        Element::new("fallback", ns::FALLBACK).with_attr("for", ns::RETRACT),
+        text_child(words),
+        Element::new("store", ns::HINTS),
+    ]
+}
+
+/// What stands in the archive where a message was. [XEP-0424 §tombstones]
+pub fn tombstone(stamp: &str, redaction: Option<&str>) -> Element {
+    Element::new("retracted", ns::RETRACT).with_attr("stamp", stamp).with_attr_opt("id", redaction)
+}
+
+#[cfg(test)]
+mod tests;

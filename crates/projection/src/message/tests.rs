@@ -1,0 +1,165 @@
+//! Messages there and back.
+
+use proptest::prelude::*;
+use ruma_common::{owned_event_id, owned_user_id};
+
+use super::*;
+
+struct Room;
+
+impl Names for Room {
+    fn user_of(&self, address: &BareJid) -> Option<OwnedUserId> {
+        (address.to_string() == "bob@example.org").then(|| owned_user_id!("@bob:example.org"))
+    }
+
+    fn address_of(&self, user: &UserId) -> Option<BareJid> {
+        (user == "@bob:example.org").then(|| BareJid::new("bob@example.org").expect("an address"))
+    }
+
+    fn event_of(&self, id: &str) -> Option<OwnedEventId> {
+        matches!(id, "first" | "$first").then(|| owned_event_id!("$first"))
+    }
+
+    fn name_of(&self, event: &EventId) -> String {
+        if event == "$first" { "first".into() } else { event.to_string() }
+    }
+
+    fn author_of(&self, _: &EventId) -> Option<(String, String)> {
+        Some(("bob@example.org".into(), "What?\nHow?".into()))
+    }
+
+    fn file_of(&self, url: &str) -> Option<File> {
+        let file = File {
+            mxc: "mxc://example.org/cat".into(),
+            mime: Some("image/png".into()),
+            size: Some(7),
+            name: Some("cat.png".into()),
+        };
+        (url == "https://example.org/f/cat.png").then_some(file)
+    }
+
+    fn url_of(&self, mxc: &str, name: &str) -> Option<String> {
+        (mxc == "mxc://example.org/cat").then(|| format!("https://example.org/f/{name}"))
+    }
+}
+
+fn chat(children: Vec<Element>) -> Element {
+    Element::new("message", ns::CLIENT).with_attr("type", "chat").with_attr("id", "m1").with_children(children)
+}
+
+fn sent(message: &Element) -> (&'static str, Value) {
+    match read(message, &Room) {
+        Act::Send { kind, content } => (kind, content),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn said(text: &str) -> Element {
+    Element::text_of("body", ns::CLIENT, text)
+}
+
+proptest! {
+    #[test]
+    fn any_text_comes_back_as_it_was(text in "(/me )?[ -~éß\n]{1,80}") {
+        let message = chat(vec![said(&text)]);
+        let (kind, content) = sent(&message);
+        prop_assert_eq!(write(kind, &content, &Room), Some(vec![said(&text)]));
+    }
+
+    #[test]
+    fn what_came_with_a_message_comes_back_with_it(text in "[ -~]{1,40}", thread in "[a-z]{1,9}", asks in any::<bool>()) {
+        let mut children = vec![said(&text), Element::text_of("thread", ns::CLIENT, thread)];
+        if asks {
+            children.push(Element::new("request", ns::RECEIPTS));
+        }
+        let (kind, content) = sent(&chat(children.clone()));
+        prop_assert_eq!(write(kind, &content, &Room), Some(children));
+    }
+}
+
+#[test]
+fn text_with_marks_has_html() {
+    let (_, content) = sent(&chat(vec![said("so *loud*")]));
+    assert_eq!(content["formatted_body"], "so <strong>loud</strong>");
+    assert_eq!(content[KEEPSAKE], json!({ "id": "m1" }));
+    let (_, content) = sent(&chat(vec![said("so *loud*"), Element::new("unstyled", UNSTYLED)]));
+    assert_eq!(content.get("formatted_body"), None);
+}
+
+#[test]
+fn html_is_marked_and_text_that_looks_marked_is_not() {
+    let content = json!({
+        "msgtype": "m.text", "body": "**x**", "format": "org.matrix.custom.html", "formatted_body": "<b>x</b>",
+    });
+    assert_eq!(write("m.room.message", &content, &Room), Some(vec![said("*x*")]));
+    let content = json!({ "msgtype": "m.text", "body": "a *x* b" });
+    let written = write("m.room.message", &content, &Room).expect("it says something");
+    assert!(written.contains(&Element::new("unstyled", UNSTYLED)));
+}
+
+#[test]
+fn an_edit_is_an_edit_on_both_sides() {
+    let replace = Element::new("replace", ns::CORRECT).with_attr("id", "first");
+    let (_, content) = sent(&chat(vec![said("better"), replace.clone()]));
+    assert_eq!(content["m.relates_to"], json!({ "rel_type": "m.replace", "event_id": "$first" }));
+    assert_eq!((&content["body"], &content["m.new_content"]["body"]), (&json!("* better"), &json!("better")));
+    assert_eq!(write("m.room.message", &content, &Room), Some(vec![said("better"), replace.clone()]));
+    let content = json!({
+        "msgtype": "m.text", "body": "* better", "m.new_content": { "msgtype": "m.text", "body": "better" },
+        "m.relates_to": { "rel_type": "m.replace", "event_id": "$first" },
+    });
+    assert_eq!(write("m.room.message", &content, &Room), Some(vec![said("better"), replace]));
+}
+
+#[test]
+fn an_answer_names_what_it_answers_and_its_quote_is_marked() {
+    let content = json!({
+        "msgtype": "m.text", "body": "> <@bob:example.org> What?\n\nSo.",
+        "m.relates_to": { "m.in_reply_to": { "event_id": "$first" } },
+    });
+    let written = write("m.room.message", &content, &Room).expect("it says something");
+    assert_eq!(written[0], said("> What?\n> How?\nSo."));
+    let (_, content) = sent(&chat(written));
+    assert_eq!(content["body"], "So.");
+    assert_eq!(content["m.relates_to"], json!({ "m.in_reply_to": { "event_id": "$first" } }));
+}
+
+#[test]
+fn reactions_and_retractions_name_events() {
+    let message = chat(reactions("first", ["👍".to_owned(), "👍".to_owned(), "🎉".to_owned()]));
+    let keys = vec!["👍".to_owned(), "🎉".to_owned()];
+    assert_eq!(read(&message, &Room), Act::React { target: owned_event_id!("$first"), keys });
+    assert_eq!(read(&chat(retraction("first")), &Room), Act::Retract { target: owned_event_id!("$first") });
+    assert_eq!(read(&chat(retraction("other")), &Room), Act::Nothing);
+}
+
+#[test]
+fn a_file_of_ours_is_a_file_in_both() {
+    let content = json!({ "msgtype": "m.image", "body": "cat.png", "url": "mxc://example.org/cat", "info": { "w": 3 } });
+    let written = write("m.room.message", &content, &Room).expect("it says something");
+    assert_eq!(written[0], said("https://example.org/f/cat.png"));
+    let (_, again) = sent(&chat(written.clone()));
+    assert_eq!((&again["msgtype"], &again["url"], &again["info"]["w"]), (&json!("m.image"), &content["url"], &json!(3)));
+    assert_eq!(write("m.room.message", &again, &Room), Some(written));
+}
+
+#[test]
+fn encrypted_messages_say_so_on_the_other_side() {
+    let secret = Element::new("encrypted", "eu.siacs.conversations.axolotl");
+    let (kind, content) = sent(&chat(vec![secret.clone()]));
+    assert!(content["body"].as_str().expect("words").contains("OMEMO"));
+    assert_eq!(write(kind, &content, &Room), Some(vec![secret]));
+    let written = write("m.room.encrypted", &json!({ "algorithm": "m.megolm.v1.aes-sha2" }), &Room);
+    assert!(written.expect("words").iter().any(|child| child.is("encryption", ns::EME)));
+}
+
+#[test]
+fn what_servers_say_is_not_taken_from_events() {
+    let content = json!({
+        "msgtype": "m.text", "body": "x",
+        KEEPSAKE: { "payload": "<stanza-id xmlns='urn:xmpp:sid:0' id='1' by='a@b'/><received xmlns='urn:xmpp:carbons:2'/>" },
+    });
+    assert_eq!(write("m.room.message", &content, &Room), Some(vec![said("x")]));
+    let content = json!({ "msgtype": "m.text", "body": "x", KEEPSAKE: { "payload": "<unclosed>" } });
+    assert_eq!(write("m.room.message", &content, &Room), Some(vec![said("x")]), "what is damaged counts as not there");
+}
