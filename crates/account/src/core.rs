@@ -1,7 +1,7 @@
 //! The accounts of a domain: what all operations share.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -11,7 +11,9 @@ use ruma_common::{MilliSecondsSinceUnixEpoch, OwnedServerName, OwnedUserId, Serv
 
 use crate::{
     AccountConfig, Class, LimitExceeded, LimitKey, Limits, StoreUnavailable, hasher::Hasher, ignored::IgnoredUsers,
-    interactive::InteractiveSessions, login_token::LoginTokens, names, people::People, presence::Presences,
+    interactive::InteractiveSessions,
+    keys::{Flights, OtherServers},
+    login_token::LoginTokens, names, people::People, presence::Presences,
     session::SessionCache,
 };
 
@@ -38,6 +40,8 @@ pub struct Accounts {
     pub(crate) login_tokens: LoginTokens,
     pub(crate) people: People,
     pub(crate) presences: Presences,
+    pub(crate) others: OnceLock<Arc<dyn OtherServers>>,
+    pub(crate) flights: Flights,
 }
 
 impl Accounts {
@@ -64,6 +68,8 @@ impl Accounts {
             login_tokens: LoginTokens::default(),
             people: People::default(),
             presences: Presences::default(),
+            others: OnceLock::new(),
+            flights: Flights::default(),
         })
     }
 

@@ -89,7 +89,8 @@ impl Accounts {
             let mut device = known.ok_or(RenameError::UnknownDevice)?;
             device.display_name = Some(display_name);
             txn.put(&DEVICE, domain, &key, &device);
-            txn.append(log::entry(domain, &owner, Kind::Device, key.1));
+            txn.append(log::entry(domain, &owner, Kind::Device, key.1.clone()));
+            keys::device_renamed(txn, domain, &owner, &key.1).map_err(StoreUnavailable::from)?;
             Ok(())
         };
         self.change(commit).await?

@@ -7,6 +7,9 @@
 //!
 //! While somebody is `online` they are "currently active": no further updates of the time of their last activity are sent.
 //! Who has to be told of a change is for the caller to find out ([`Presences::changed`]).
+//!
+//! People of other servers are as their servers say, until [`SAID_FOR`] passed without a word. Ours are told again before
+//! that passes elsewhere.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -26,10 +29,16 @@ pub const OFFLINE_AFTER: Duration = Duration::from_secs(30);
 pub const IDLE_AFTER: Duration = Duration::from_secs(5 * 60);
 /// How long it is remembered of somebody offline when they were there, and what they said.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// How long the word of another server holds.
+pub const SAID_FOR: Duration = Duration::from_secs(30 * 60);
+/// After how long it is told again that somebody is there still: other servers forget it, as we do.
+const TOLD_AGAIN_AFTER: Duration = Duration::from_secs(25 * 60);
 /// Longest status message.
 pub const STATUS_CHARS_MAX: usize = 1024;
 /// Most people whose presence is known; whoever comes beyond is shown to nobody.
 const PRESENCES_MAX: usize = 200_000;
+/// Most people known at which people of other servers are still added.
+const ELSEWHERE_MAX: usize = PRESENCES_MAX / 2;
 /// Most devices of one user that count; past it the one unseen for longest is forgotten.
 const DEVICES_MAX: usize = 32;
 
@@ -73,6 +82,8 @@ pub struct Presence {
     pub last_active_ago: Option<Duration>,
     /// What they say of it.
     pub status_msg: Option<String>,
+    /// They are doing something right now.
+    pub currently_active: bool,
 }
 
 /// The presence of everybody here. Cloning copies a pointer.
@@ -112,6 +123,17 @@ struct Entry {
     seen: Duration,
     /// The state as others know it, or are about to.
     told: PresenceState,
+    /// When it was told last.
+    told_at: Duration,
+    /// Somebody of another server: what that server said last.
+    said: Option<Said>,
+}
+
+struct Said {
+    state: PresenceState,
+    active_ago: Option<Duration>,
+    currently_active: bool,
+    at: Duration,
 }
 
 struct Device {
@@ -129,6 +151,10 @@ impl Device {
 
 impl Entry {
     fn state(&self, now: Duration) -> PresenceState {
+        if let Some(said) = &self.said {
+            let holds = now.saturating_sub(said.at) < SAID_FOR;
+            return if holds { said.state } else { PresenceState::Offline };
+        }
         let wishes = self.devices.iter().filter(|device| device.is_connected(now)).map(|device| device.wish);
         match wishes.max().unwrap_or_default() {
             PresenceState::Online if self.is_idle(now) => PresenceState::Unavailable,
@@ -164,8 +190,9 @@ impl Board {
             self.next += 1;
             let (person, devices) = (self.next, Vec::new());
             self.users.insert(person, user.to_owned());
-            let told = PresenceState::Offline;
-            self.of.insert(user.to_owned(), Entry { person, devices, status: None, active: None, seen: now, told });
+            let (told, told_at) = (PresenceState::Offline, now);
+            let entry = Entry { person, devices, status: None, active: None, seen: now, told, told_at, said: None };
+            self.of.insert(user.to_owned(), entry);
         }
         self.of.get_mut(user)
     }
@@ -178,9 +205,24 @@ impl Board {
             entry.seen = now;
         }
         if state != entry.told {
-            entry.told = state;
+            (entry.told, entry.told_at) = (state, now);
             self.changed.insert(entry.person);
         }
+    }
+
+    fn say(&mut self, user: &UserId, presence: Presence, now: Duration) {
+        if !self.of.contains_key(user) && self.of.len() >= ELSEWHERE_MAX {
+            return;
+        }
+        let Some(entry) = self.entry(user, now) else { return };
+        let Presence { state, last_active_ago, status_msg, currently_active } = presence;
+        entry.said = Some(Said { state, active_ago: last_active_ago, currently_active, at: now });
+        if entry.status != status_msg {
+            entry.status = status_msg;
+            let person = entry.person;
+            self.changed.insert(person);
+        }
+        self.note(user, now);
     }
 
     fn begin_poll(&mut self, user: &UserId, device: &DeviceId, wish: PresenceState, now: Duration) {
@@ -238,8 +280,15 @@ impl Board {
 
     fn get(&self, user: &UserId, now: Duration) -> Option<Presence> {
         let entry = self.of.get(user)?;
-        let last_active_ago = entry.active.map(|active| now.saturating_sub(active));
-        Some(Presence { state: entry.state(now), last_active_ago, status_msg: entry.status.clone() })
+        let (state, status_msg) = (entry.state(now), entry.status.clone());
+        let Some(said) = &entry.said else {
+            let last_active_ago = entry.active.map(|active| now.saturating_sub(active));
+            let currently_active = state == PresenceState::Online;
+            return Some(Presence { state, last_active_ago, status_msg, currently_active });
+        };
+        let last_active_ago = said.active_ago.map(|ago| ago + now.saturating_sub(said.at));
+        let currently_active = said.currently_active && state == PresenceState::Online;
+        Some(Presence { state, last_active_ago, status_msg, currently_active })
     }
 
     /// Notes what the passing of time changed, and forgets who has been away for long.
@@ -251,8 +300,11 @@ impl Board {
             if state != PresenceState::Offline {
                 entry.seen = now;
             }
-            if state != entry.told {
-                entry.told = state;
+            let is_worth_telling = entry.said.is_none()
+                && state != PresenceState::Offline
+                && now.saturating_sub(entry.told_at) >= TOLD_AGAIN_AFTER;
+            if state != entry.told || is_worth_telling {
+                (entry.told, entry.told_at) = (state, now);
                 changed.insert(entry.person);
             }
             let is_kept = now.saturating_sub(entry.seen) < FORGOTTEN_AFTER || changed.contains(&entry.person);
@@ -288,6 +340,24 @@ impl Presences {
     /// A device says how it wishes to be shown, with a message or without.
     pub fn set(&self, user: &UserId, device: &DeviceId, wish: PresenceState, status_msg: Option<String>) {
         self.with(|board, now| board.set(user, device, wish, status_msg, now));
+    }
+
+    /// Another server says how somebody of theirs is.
+    pub fn say(&self, user: &UserId, mut presence: Presence) {
+        presence.status_msg = presence.status_msg.filter(|message| !message.is_empty());
+        if let Some(message) = &mut presence.status_msg
+            && let Some((end, _)) = message.char_indices().nth(STATUS_CHARS_MAX)
+        {
+            message.truncate(end);
+        }
+        self.with(|board, now| board.say(user, presence, now));
+    }
+
+    /// People of other servers who are there, at most `limit` of them.
+    pub fn elsewhere(&self, limit: usize) -> Vec<OwnedUserId> {
+        let (board, now) = (self.0.board.lock(), self.now());
+        let said = board.of.iter().filter(|(_, entry)| entry.said.is_some() && entry.state(now) != PresenceState::Offline);
+        said.take(limit).map(|(user, _)| user.clone()).collect()
     }
 
     /// Somebody did something on a device: wrote, read, typed.
@@ -383,6 +453,33 @@ mod tests {
         assert!(board.take_changed().is_empty(), "only changes are told");
         board.sweep(gone + FORGOTTEN_AFTER);
         assert!(board.of.is_empty() && board.users.is_empty());
+    }
+
+    #[test]
+    fn the_word_of_another_server_holds_for_a_while() {
+        let bob = user_id!("@bob:elsewhere.example");
+        let mut board = Board::default();
+        let ago = Some(Duration::from_secs(5));
+        let online = Presence { state: PresenceState::Online, last_active_ago: ago, ..Presence::default() };
+        board.say(bob, online, START);
+        let presence = board.get(bob, START + Duration::from_secs(10)).expect("known");
+        assert_eq!(presence.last_active_ago, Some(Duration::from_secs(15)));
+        assert_eq!(state(&mut board, START + Duration::from_secs(10)), PresenceState::Online);
+        assert_eq!(board.take_changed().len(), 1);
+        assert_eq!(state(&mut board, START + SAID_FOR), PresenceState::Offline);
+        assert_eq!(board.take_changed().len(), 1);
+    }
+
+    #[test]
+    fn who_stays_is_told_again_before_other_servers_forget() {
+        let (alice, phone) = (user_id!("@alice:example.org"), device_id!("PHONE"));
+        let mut board = Board::default();
+        board.begin_poll(alice, phone, PresenceState::Unavailable, START);
+        board.take_changed();
+        board.sweep(START + TOLD_AGAIN_AFTER / 2);
+        assert!(board.take_changed().is_empty());
+        board.sweep(START + TOLD_AGAIN_AFTER);
+        assert_eq!(board.take_changed().len(), 1);
     }
 
     #[test]

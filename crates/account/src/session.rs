@@ -18,7 +18,7 @@ use quick_cache::sync::Cache;
 use ruma_common::{OwnedDeviceId, OwnedUserId, UserId};
 
 use crate::{
-    Accounts, Secret, StoreUnavailable,
+    Accounts, Secret, StoreUnavailable, keys,
     log::{self, Kind},
     secret::{self, TokenHash},
     tables::{DEVICE, DeviceRecord, TOKEN, TokenKind, TokenRecord, USER},
@@ -391,6 +391,7 @@ impl SessionPlan {
     pub(crate) fn write(self, txn: &mut Txn) -> Result<(Credentials, Vec<TokenHash>), StoreError> {
         let key = (self.user_id.localpart().to_owned(), self.device_id.clone());
         let known = txn.get(&DEVICE, self.domain, &key)?;
+        let is_new = known.is_none();
         let mut device = known.unwrap_or_else(|| DeviceRecord {
             display_name: self.device_name.clone(),
             created_ms: self.now_ms,
@@ -408,6 +409,9 @@ impl SessionPlan {
         device.tokens = self.tokens.hashes();
         txn.put(&DEVICE, self.domain, &key, &device);
         txn.append(log::entry(self.domain, &self.user_id, Kind::Device, self.device_id.clone()));
+        if is_new {
+            keys::note_device(txn, self.domain, &self.user_id, &self.device_id)?;
+        }
         Ok((self.tokens.credentials(self.device_id.into()), revoked))
     }
 }

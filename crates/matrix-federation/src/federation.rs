@@ -9,7 +9,7 @@ use koine_room::Rooms;
 use koine_store::{DomainId, Shard};
 use ruma_common::{MilliSecondsSinceUnixEpoch, OwnedServerName, ServerName};
 
-use crate::{keys::Ring, peers::Peers, receive::Gates, receive::Transactions, send::Outbox};
+use crate::{keys::Ring, peers::Peers, receive::Gates, receive::Resyncs, receive::Transactions, send::Outbox};
 
 /// Settings of federation.
 #[derive(Clone, Debug, Default)]
@@ -52,6 +52,7 @@ struct Inner {
     gates: Gates,
     transactions: Transactions,
     outbox: Outbox,
+    resyncs: Resyncs,
 }
 
 impl Federation {
@@ -59,13 +60,15 @@ impl Federation {
     pub fn new(cores: Cores) -> Self {
         let keys = Ring::new(cores.rooms.shard().clone(), cores.domain);
         let (gates, transactions, outbox) = (Gates::default(), Transactions::new(), Outbox::default());
-        Self(Arc::new(Inner { cores, keys, gates, transactions, outbox }))
+        let resyncs = Resyncs::default();
+        Self(Arc::new(Inner { cores, keys, gates, transactions, outbox, resyncs }))
     }
 
-    /// Tells the rooms who reaches other servers, and starts to send what happens. Needs a tokio runtime; the task ends
-    /// when the shard does, or the last owner lets go.
+    /// Tells the rooms and the accounts who reaches other servers, and starts to send what happens. Needs a tokio
+    /// runtime; the task ends when the shard does, or the last owner lets go.
     pub fn start(&self) {
         self.rooms().set_elsewhere(Arc::new(self.clone()));
+        self.accounts().set_other_servers(Arc::new(self.clone()));
         crate::send::start(self);
     }
 
@@ -126,6 +129,10 @@ impl Federation {
 
     pub(crate) fn outbox(&self) -> &Outbox {
         &self.0.outbox
+    }
+
+    pub(crate) fn resyncs(&self) -> &Resyncs {
+        &self.0.resyncs
     }
 
     pub(crate) fn now(&self) -> MilliSecondsSinceUnixEpoch {

@@ -8,24 +8,28 @@
 //!
 //! A server that is away for so long that its queue overflows is told the newest events of each room instead when it is
 //! back; what is between, it asks for. [SS-API §transactions]
+//!
+//! Of our people's devices it is told what changed, in the same way (`lists.rs`); of presence, typing and receipts what is
+//! new while it is there. Messages to its devices wait in a queue that the accounts keep, until it has them all.
 
 mod destination;
 mod follow;
+mod lists;
+mod presence;
 mod tables;
+mod teller;
 
 use std::{collections::HashMap, sync::Arc};
 
-use koine_graph::Event;
 use koine_room::Room;
 use parking_lot::Mutex;
 use ruma_common::{OwnedServerName, ServerName, UserId};
 use serde_json::{Value, json};
 
-use crate::{Federation, answer::Result};
+use crate::Federation;
 
 use destination::Destination;
 pub(crate) use follow::start;
-use tables::RELAY;
 
 /// Events waiting for one server, beyond which it catches up from the newest of each room.
 pub const QUEUE_MAX: usize = 1_000;
@@ -58,14 +62,6 @@ impl Outbox {
 }
 
 impl Federation {
-    /// Notes that an event of another server is ours to tell the others of: it came in through us.
-    /// [SS-API §put_matrixfederationv2send_joinroomideventid]
-    pub(crate) async fn relay(&self, event: &Event) -> Result<()> {
-        let (domain, id) = (self.domain(), event.event_id().to_string());
-        self.shard().submit(move |txn| txn.put(&RELAY, domain, id.as_str(), &())).await?;
-        Ok(())
-    }
-
     /// Tells the servers in a room that somebody of ours types. [SS-API §typing-notifications]
     pub(crate) fn tell_typing(&self, user: &UserId, room: &Room, typing: bool) {
         let content = json!({ "room_id": room.id(), "user_id": user, "typing": typing });

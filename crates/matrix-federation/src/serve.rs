@@ -1,6 +1,7 @@
 //! What other servers may ask of us: the list of endpoints, and what they share.
 
 mod content;
+mod devices;
 mod history;
 mod invite;
 mod joining;
@@ -56,6 +57,9 @@ pub(crate) fn router(federation: Federation) -> Router {
         .route(&v1("/query/directory"), get(query::directory))
         .route(&v1("/query/profile"), get(query::profile))
         .route(&v1("/publicRooms"), get(query::public_rooms).post(query::search_public_rooms))
+        .route(&v1("/user/devices/{user_id}"), get(devices::devices))
+        .route(&v1("/user/keys/query"), post(devices::query))
+        .route(&v1("/user/keys/claim"), post(devices::claim))
         .route(&v1("/openid/userinfo"), get(query::openid_userinfo))
         .route(&v1("/media/download/{media_id}"), get(content::download))
         .route(&v1("/media/thumbnail/{media_id}"), get(content::thumbnail))

@@ -1,11 +1,12 @@
 //! Who may learn of somebody's existence and presence: people who share a room, or stand in one that is open to all.
 //!
-//! [CS-API §presence] [CS-API §user-directory]. Of people of this server alone: they are in memory with their rooms.
+//! [CS-API §presence] [CS-API §user-directory]. Who is told is of this server alone; whom it is about may be of another.
 
 use std::collections::{HashMap, HashSet};
 
 use ruma_common::{OwnedUserId, UserId};
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::{
     contacts::Contacts,
@@ -41,8 +42,8 @@ impl Rooms {
         Ok(found)
     }
 
-    /// Tells those who are connected and share a room with `user`, who is local, that their presence changed. `person` is
-    /// a number by which the presence is found. Costs the people in the user's rooms.
+    /// Tells those of ours who are connected and share a room with `user` that their presence changed. `person` is a number
+    /// by which the presence is found. Costs our people in the user's rooms.
     pub fn presence_changed(&self, user: &UserId, person: u64) -> Result<(), ReadError> {
         let hub = &self.core.hub;
         let mut connected = HashSet::new();
@@ -51,6 +52,13 @@ impl Rooms {
         connected.remove(user);
         hub.deliver_presence(connected.iter().map(|user| &**user), person);
         Ok(())
+    }
+
+    /// Tells other servers that the presence of `user`, who is local, is `content` now, in the words of Matrix.
+    pub fn tell_presence(&self, user: &UserId, content: &Value) {
+        if let Ok(elsewhere) = self.elsewhere() {
+            elsewhere.presence(user, content);
+        }
     }
 }
 

@@ -1,18 +1,23 @@
 //! Who shares a room with whom: who has to be told of somebody's keys, and who came and went.
 //!
-//! [CS-API §tracking-the-device-list-for-a-user] Sharing means that both are joined. Local people are in memory with
-//! their rooms; those of other servers stand in the store.
+//! [CS-API §tracking-the-device-list-for-a-user] Sharing means that both are joined. Whoever it is, their rooms are listed
+//! in the store: those of local people with their memberships, those of others in an index of their own. Rooms that
+//! nobody of ours is in any more may stand there too, out of date; a local person has to be joined for a room to count.
 
-use std::collections::HashMap;
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
-use ruma_common::{OwnedEventId, OwnedUserId, UserId};
+use koine_store::Direction;
+use ruma_common::{OwnedEventId, OwnedServerName, OwnedUserId, ServerName, UserId};
 
 use crate::{
     error::ReadError,
     registry::Rooms,
     room::{Room, missing},
     state::Root,
-    tables::{MEMBER, Membership, RoomNo},
+    tables::{MEMBER, Membership, Order, REMOTE_ROOM, RoomNo},
 };
 
 /// Members who differ between two states of a room.
@@ -37,23 +42,81 @@ pub struct Contacts<'a> {
 impl Rooms {
     /// Who shares a room with `user`, who is local.
     pub fn contacts<'a>(&'a self, user: &'a UserId) -> Result<Contacts<'a>, ReadError> {
-        let memberships = self.memberships(user)?.into_iter();
-        let joined = memberships.filter(|(_, record)| record.membership == Membership::Join).map(|(no, _)| no);
-        Ok(Contacts { rooms: self, user, joined: joined.collect(), known: HashMap::new() })
+        Ok(Contacts { rooms: self, user, joined: self.rooms_of(user)?, known: HashMap::new() })
     }
 
-    /// Calls `tell` for every room that `user`, who is local, is joined to, with the local people joined there.
+    /// Calls `tell` for every room that `user` is joined to, with the local people joined there.
     pub(crate) fn for_contacts(
         &self,
         user: &UserId,
         mut tell: impl FnMut(&mut dyn Iterator<Item = &UserId>),
     ) -> Result<(), ReadError> {
-        for (no, record) in self.memberships(user)? {
-            if record.membership == Membership::Join {
-                self.room_by_no(no)?.for_local_joined(&mut tell);
+        for no in self.rooms_of(user)? {
+            if let Some(room) = self.whole_room(no)? {
+                room.for_local_joined(&mut tell);
             }
         }
         Ok(())
+    }
+
+    /// A room that is listed somewhere; nothing while it is still being entered.
+    fn whole_room(&self, no: RoomNo) -> Result<Option<Arc<Room>>, ReadError> {
+        match self.room_by_no(no) {
+            Ok(room) => Ok(Some(room)),
+            Err(ReadError::NoSuchRoom) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The rooms that `user` is joined to, in the order of their numbers.
+    fn rooms_of(&self, user: &UserId) -> Result<Vec<RoomNo>, ReadError> {
+        if user.server_name() == self.server_name() {
+            let memberships = self.memberships(user)?.into_iter();
+            return Ok(memberships
+                .filter(|(_, record)| record.membership == Membership::Join)
+                .map(|(no, _)| no)
+                .collect());
+        }
+        let view = self.core.shard.view();
+        let rows = view.prefix(&REMOTE_ROOM, self.core.domain(), &(user.as_str(),), Direction::Forward);
+        rows.map(|row| Ok(row.map(|((_, no), ())| no)?)).collect()
+    }
+
+    /// Whether somebody of another server shares a room with anybody of ours.
+    pub fn is_known_here(&self, remote: &UserId) -> Result<bool, ReadError> {
+        for no in self.rooms_of(remote)? {
+            if self.whole_room(no)?.is_some_and(|room| room.is_attended()) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Other servers with people in the rooms of `user`, who is local, of whose rooms at most `rooms_max` are looked at.
+    pub fn servers_around(&self, user: &UserId, rooms_max: usize) -> Result<BTreeSet<OwnedServerName>, ReadError> {
+        let mut servers = BTreeSet::new();
+        for no in self.rooms_of(user)?.into_iter().take(rooms_max) {
+            servers.extend(self.room_by_no(no)?.servers()?);
+        }
+        servers.remove(self.server_name());
+        Ok(servers)
+    }
+
+    /// Whether `user`, who is local, shares a room with somebody of `server`, but for the room `without`; of the user's
+    /// rooms at most `rooms_max` are looked at.
+    pub fn shares_with_server(
+        &self,
+        user: &UserId,
+        server: &ServerName,
+        without: Option<RoomNo>,
+        rooms_max: usize,
+    ) -> Result<bool, ReadError> {
+        for no in self.rooms_of(user)?.into_iter().filter(|no| Some(*no) != without).take(rooms_max) {
+            if self.room_by_no(no)?.has_server(server)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 }
 
@@ -66,28 +129,28 @@ impl Contacts<'_> {
         if let Some(known) = self.known.get(other) {
             return Ok(*known);
         }
-        let is_local = other.server_name() == self.rooms.server_name();
-        let found = if is_local { self.shares_with_local(other)? } else { self.shares_with_remote(other)? };
+        // Both lists are in the order of numbers.
+        let found = self.rooms.rooms_of(other)?.iter().any(|no| self.joined.binary_search(no).is_ok());
         self.known.insert(other.to_owned(), found);
         Ok(found)
     }
 
-    fn shares_with_local(&self, other: &UserId) -> Result<bool, ReadError> {
-        // Both lists are in the order of numbers.
-        let theirs = self.rooms.memberships(other)?;
-        let mut theirs = theirs.iter().filter(|(_, record)| record.membership == Membership::Join).map(|(no, _)| no);
-        Ok(theirs.any(|no| self.joined.binary_search(no).is_ok()))
-    }
-
-    fn shares_with_remote(&self, other: &UserId) -> Result<bool, ReadError> {
+    /// Since which place in the log the user and `remote`, who is of another server, have shared a room without a break;
+    /// at the latest: a new name in the room may hide that they shared it before.
+    pub fn shared_since(&self, remote: &UserId) -> Result<Option<Order>, ReadError> {
         let core = &self.rooms.core;
-        for no in &self.joined {
-            let record = core.shard.get(&MEMBER, core.domain(), &(*no, true, other.as_str()))?;
-            if record.is_some_and(|record| record.membership == Membership::Join) {
-                return Ok(true);
+        let mut since: Option<Order> = None;
+        for no in self.rooms.rooms_of(remote)? {
+            if self.joined.binary_search(&no).is_err() {
+                continue;
             }
+            let joined_at = self.rooms.membership(self.user, no)?.and_then(|record| record.joined_at);
+            let theirs = core.shard.get(&MEMBER, core.domain(), &(no, true, remote.as_str()))?;
+            let (Some(joined_at), Some(theirs)) = (joined_at, theirs) else { continue };
+            let here = joined_at.max(theirs.order);
+            since = Some(since.map_or(here, |since| since.min(here)));
         }
-        Ok(false)
+        Ok(since)
     }
 }
 

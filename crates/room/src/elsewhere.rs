@@ -60,6 +60,10 @@ pub trait Elsewhere: Send + Sync + 'static {
     /// Somebody of ours began to type, or stopped. Told, not waited for.
     fn typing(&self, user: &UserId, room: &Arc<Room>, typing: bool);
 
+    /// The presence of somebody of ours changed; `content` is what is told of it, in the words of Matrix. Told, not waited
+    /// for.
+    fn presence(&self, user: &UserId, content: &Value);
+
     /// Fetches history before a place of a room, as much as one request brings. `false`: there is no more to be had.
     fn backfill<'a>(&'a self, room: &'a Arc<Room>, before: Order, limit: usize) -> Answer<'a, bool>;
 }

@@ -20,7 +20,7 @@ use crate::{
     state::{NewNodes, Root, root_bytes},
     tables::{
         ASIDE, Aside, EVENT, HEAD, HeadRecord, MEMBER, MEMBERSHIP, MemberRecord, Membership, MembershipRecord, Order,
-        PARENT, Place, REDACTION, RELATION, SERVER, STATE_NODE, TIMELINE, TXN,
+        PARENT, Place, REDACTION, RELATION, REMOTE_ROOM, SERVER, STATE_NODE, TIMELINE, TXN,
     },
 };
 
@@ -449,6 +449,11 @@ impl Room {
         }
         if is_local {
             let record = self.write_membership(txn, user, change.membership, order, &change.event_id);
+            match (is_local, is) {
+                (true, _) => {}
+                (false, true) => txn.put(&REMOTE_ROOM, domain, &(user.to_string(), no), &()),
+                (false, false) => txn.delete(&REMOTE_ROOM, domain, &(user.to_string(), no)),
+            }
             locals.push((user.clone(), record));
         }
     }

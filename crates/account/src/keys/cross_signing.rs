@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     Accounts, StoreUnavailable,
+    log::{self, Kind},
     tables::{DEVICE, USER},
 };
 
@@ -146,7 +147,7 @@ impl Upload {
             }
             txn.put(&CROSS_SIGNING, self.domain, &self.key(*usage), &signed::canonical(key));
         }
-        note_change(txn, self.domain, &self.user_id, None)?;
+        note_signing_keys(txn, self.domain, &self.user_id)?;
         Ok(())
     }
 
@@ -205,12 +206,19 @@ impl Accounts {
                 is_changed |= remove(txn, domain, &owner, usage)?;
             }
             if is_changed {
-                note_change(txn, domain, &owner, None)?;
+                note_signing_keys(txn, domain, &owner)?;
             }
             Ok(())
         };
         self.change(commit).await?
     }
+}
+
+/// Tells everybody who shares a room with the user, here and elsewhere.
+pub(super) fn note_signing_keys(txn: &mut Txn, domain: DomainId, user_id: &UserId) -> Result<(), StoreError> {
+    note_change(txn, domain, user_id, None)?;
+    txn.append(log::entry(domain, user_id, Kind::SigningKeys, ""));
+    Ok(())
 }
 
 /// The one public key of a cross-signing key, without padding: it is the key's name as well.
@@ -220,7 +228,7 @@ pub(super) fn public_key(key: &CanonicalJsonObject) -> Option<&str> {
 }
 
 /// [CS-API §definition-crosssigningkey]
-fn checked(
+pub(super) fn checked(
     mut key: CanonicalJsonObject,
     user_id: &UserId,
     usage: Usage,

@@ -5,6 +5,7 @@ use ruma_common::{DeviceId, UserId};
 
 use super::{
     changes::note_change,
+    device_stream::note_device,
     tables::{
         DEVICE_KEYS, DEVICE_STATE, DeviceStateRecord, FALLBACK, ONE_TIME, ONE_TIME_NO, SIGNATURE, TO_DEVICE,
         TO_DEVICE_TXN,
@@ -71,5 +72,18 @@ pub(crate) fn forget_device(
         txn.delete_range(&SIGNATURE, domain, KeyRange::prefix(&(user_id.as_str(), device_id)))?;
         note_change(txn, domain, user_id, None)?;
     }
-    Ok(())
+    note_device(txn, domain, user_id, device_id)
+}
+
+/// What a device is called changed. People see it beside its keys.
+pub(crate) fn device_renamed(
+    txn: &mut Txn,
+    domain: DomainId,
+    user_id: &UserId,
+    device_id: &str,
+) -> Result<(), StoreError> {
+    if txn.get(&DEVICE_KEYS, domain, &(user_id.localpart(), device_id))?.is_some() {
+        note_change(txn, domain, user_id, None)?;
+    }
+    note_device(txn, domain, user_id, device_id)
 }

@@ -11,6 +11,7 @@ use super::{
     changes::note_change,
     cross_signing::Usage,
     device::DeviceState,
+    device_stream::note_device,
     one_time::{self, NewKeys},
     signed,
     tables::{CROSS_SIGNING, DEVICE_KEYS, DEVICE_STATE, SIGNATURE},
@@ -128,6 +129,7 @@ impl Accounts {
                     }
                     txn.put(&DEVICE_KEYS, domain, &key, &json);
                     note_change(txn, domain, &owner, None)?;
+                    note_device(txn, domain, &owner, &key.1)?;
                 }
             }
             Ok(state.into())
@@ -140,6 +142,25 @@ impl Accounts {
     pub fn user_keys(
         &self,
         asker: &UserId,
+        user_id: &UserId,
+        devices: &[String],
+    ) -> Result<Option<UserKeys>, StoreUnavailable> {
+        self.published(Some(asker), user_id, devices)
+    }
+
+    /// The same as other servers may see it: with the owner's signatures alone.
+    /// [SS-API §post_matrixfederationv1userkeysquery]
+    pub fn keys_for_servers(
+        &self,
+        user_id: &UserId,
+        devices: &[String],
+    ) -> Result<Option<UserKeys>, StoreUnavailable> {
+        self.published(None, user_id, devices)
+    }
+
+    fn published(
+        &self,
+        asker: Option<&UserId>,
         user_id: &UserId,
         devices: &[String],
     ) -> Result<Option<UserKeys>, StoreUnavailable> {
@@ -163,7 +184,7 @@ impl Accounts {
         }
         keys.master = library.cross_signing(Usage::Master)?;
         keys.self_signing = library.cross_signing(Usage::SelfSigning)?;
-        if asker == user_id {
+        if asker == Some(user_id) {
             keys.user_signing = library.cross_signing(Usage::UserSigning)?;
         }
         Ok(Some(keys))
@@ -174,7 +195,8 @@ impl Accounts {
 struct Library<'a> {
     accounts: &'a Accounts,
     view: &'a View,
-    asker: &'a UserId,
+    /// Another server if it is nobody.
+    asker: Option<&'a UserId>,
     user_id: &'a UserId,
 }
 
@@ -203,11 +225,8 @@ impl Library<'_> {
 
     /// Signatures that came after the key: the owner's are for everybody, others' for who made them.
     fn add_signatures(&self, object: &mut CanonicalJsonObject, id: &str) -> Result<(), StoreUnavailable> {
-        let mut signers = vec![self.user_id];
-        if self.asker != self.user_id {
-            signers.push(self.asker);
-        }
-        for signer in signers {
+        let other = self.asker.filter(|asker| *asker != self.user_id);
+        for signer in std::iter::once(self.user_id).chain(other) {
             let key = (self.user_id.as_str(), id, signer.as_str());
             for row in self.view.prefix(&SIGNATURE, self.accounts.domain, &key, Direction::Forward) {
                 let ((_, _, signer, key_id), signature) = row?;

@@ -9,15 +9,19 @@
 //! since, `backup.rs` room keys kept for later, `to_device.rs` the postbox. `device.rs` is where a device's keys go when
 //! it goes.
 //!
-//! What is said here is about users of this server. Keys of others are asked of their servers, and messages to them go
-//! out as federation units: neither is here yet, and the callers say so where it shows.
+//! Other servers: `device_stream.rs` is what they are told of our devices, `remote.rs` what we remember of theirs,
+//! `others.rs` asks them, `outgoing.rs` keeps messages to them until they have them and knows which of theirs we had.
 
 mod backup;
 mod changes;
 mod cross_signing;
 mod device;
 mod device_keys;
+mod device_stream;
 mod one_time;
+mod others;
+mod outgoing;
+mod remote;
 mod signatures;
 mod signed;
 pub(crate) mod tables;
@@ -29,9 +33,15 @@ pub use backup::{
 };
 pub use cross_signing::{CrossSigningKeys, UploadCrossSigningError};
 pub use device::DeviceState;
-pub(crate) use device::forget_device;
+pub(crate) use device::{device_renamed, forget_device};
 pub use device_keys::{DEVICE_KEYS_BYTES_MAX, KeyUpload, UploadKeysError, UserKeys};
+pub(crate) use device_stream::note_device;
+pub use device_stream::{DeviceChange, DeviceList, ToldDevice, told_elsewhere};
 pub use one_time::{ALGORITHMS_MAX, CLAIMS_MAX, Claim, ClaimedKey, ONE_TIME_KEY_BYTES_MAX, ONE_TIME_KEYS_MAX};
+pub use others::{AnswerOf, KeysElsewhere, NoAnswer, OtherServers, WantedKeys};
+pub use outgoing::{OUTGOING_BYTES_MAX, OUTGOING_UNITS_MAX, Outgoing, RECEIVED_MAX, ReceivedMessages};
+pub(crate) use remote::Flights;
+pub use remote::{REMOTE_DEVICES_MAX, RemoteChange, RemoteDevices, RemoteOutcome};
 pub use signatures::{SIGNATURES_MAX, SignatureRefused, SignedObjects};
 pub use to_device::{
     MESSAGE_BYTES_MAX, Postbox, QUEUE_BYTES_MAX, QUEUE_MESSAGES_MAX, RECIPIENTS_MAX, Recipient, SendToDeviceError,

@@ -11,10 +11,14 @@ use ruma_common::{CanonicalJsonObject, OwnedUserId, UserId};
 use super::{
     changes::note_change,
     cross_signing::{Usage, public_key},
+    device_stream::note_device,
     signed,
-    tables::{CROSS_SIGNING, DEVICE_KEYS, SIGNATURE},
+    tables::{CROSS_SIGNING, DEVICE_KEYS, REMOTE_USER, SIGNATURE},
 };
-use crate::{Accounts, StoreUnavailable};
+use crate::{
+    Accounts, StoreUnavailable,
+    log::{self, Kind},
+};
 
 /// How many objects one request may bring.
 pub const SIGNATURES_MAX: usize = 1000;
@@ -65,7 +69,11 @@ impl Accounts {
                         false => desk.take(txn, &user_id, &key_id, &object)?,
                     };
                     match outcome {
-                        Ok(is_new) => is_changed |= is_new,
+                        Ok(true) => {
+                            is_changed = true;
+                            desk.tell_others(txn, &user_id, &key_id)?;
+                        }
+                        Ok(false) => {}
                         Err(refused) => failures.push((user_id.clone(), key_id, refused)),
                     }
                 }
@@ -144,6 +152,20 @@ impl Desk {
         Ok(Ok(is_new))
     }
 
+    /// Other servers are told of signatures that people put under what is their own.
+    /// [SS-API §definition-mdevice_list_update]
+    fn tell_others(&self, txn: &mut Txn, user_id: &UserId, key_id: &str) -> Result<(), StoreUnavailable> {
+        if user_id != self.signer {
+            return Ok(());
+        }
+        if txn.get(&DEVICE_KEYS, self.domain, &(user_id.localpart(), key_id))?.is_some() {
+            note_device(txn, self.domain, user_id, key_id)?;
+        } else {
+            txn.append(log::entry(self.domain, user_id, Kind::SigningKeys, ""));
+        }
+        Ok(())
+    }
+
     fn device_keys(&self, txn: &mut Txn, device_id: &str) -> Result<Option<CanonicalJsonObject>, StoreUnavailable> {
         let json = txn.get(&DEVICE_KEYS, self.domain, &(self.signer.localpart(), device_id))?;
         json.map(|json| signed::parse(&json)).transpose()
@@ -156,7 +178,10 @@ impl Desk {
         usage: Usage,
     ) -> Result<Option<CanonicalJsonObject>, StoreUnavailable> {
         if user_id.server_name().as_str() != self.server {
-            return Ok(None);
+            // What is remembered of somebody else's: their client asked for it before its user signed it.
+            let known = txn.get(&REMOTE_USER, self.domain, user_id.as_str())?;
+            let master = known.and_then(|known| known.master).filter(|_| usage == Usage::Master);
+            return master.map(|json| signed::parse(&json)).transpose();
         }
         let json: Result<_, StoreError> = txn.get(&CROSS_SIGNING, self.domain, &(user_id.localpart(), usage.as_str()));
         json?.map(|json| signed::parse(&json)).transpose()

@@ -45,6 +45,26 @@ pub(crate) const TO_DEVICE: Table<(String, String, u64), Bytes> = Table::new("ke
 pub(crate) const TO_DEVICE_TXN: Table<(String, String), TransactionsRecord> =
     Table::new("keys.to_device_txn", Space::Accounts, 0x5d);
 
+/// local part → the newest change of the user's devices, as other servers follow them.
+pub(crate) const DEVICE_STREAM: Table<String, DeviceStreamRecord> =
+    Table::new("keys.device_stream", Space::Accounts, 0xb0);
+/// user of another server → what is remembered of their keys.
+pub(crate) const REMOTE_USER: Table<String, RemoteUserRecord> = Table::new("keys.remote_user", Space::Accounts, 0xb1);
+/// (user of another server, device id) → device keys. Rows exist only beside one of [`REMOTE_USER`].
+pub(crate) const REMOTE_DEVICE: Table<(String, String), RemoteDeviceRecord> =
+    Table::new("keys.remote_device", Space::Accounts, 0xb2);
+/// (server, position) → messages to devices of that server, on their way out.
+pub(crate) const OUTGOING: Table<(String, u64), Bytes> = Table::new("keys.outgoing", Space::Accounts, 0xb3);
+/// server → how much of [`OUTGOING`] is for it. No row: nothing.
+pub(crate) const OUTGOING_STATE: Table<String, OutgoingRecord> =
+    Table::new("keys.outgoing_state", Space::Accounts, 0xb4);
+/// (server, message id) → number of the messages that came with it.
+pub(crate) const RECEIVED: Table<(String, String), u64> = Table::new("keys.received", Space::Accounts, 0xb5);
+/// (server, number) → message id: the other way round. The numbers are without gaps.
+pub(crate) const RECEIVED_NO: Table<(String, u64), String> = Table::new("keys.received_no", Space::Accounts, 0xb6);
+/// server → the number that its next messages will have.
+pub(crate) const RECEIVED_STATE: Table<String, u64> = Table::new("keys.received_state", Space::Accounts, 0xb7);
+
 /// What changes often about a device's encryption.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct DeviceStateRecord {
@@ -100,10 +120,60 @@ pub(crate) struct BackupKeyRecord {
     pub(crate) session_data: String,
 }
 
+/// The newest change of a user's devices.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct DeviceStreamRecord {
+    /// Where in the log it stands.
+    pub(crate) newest: u64,
+    /// Where the one before it stands.
+    pub(crate) previous: Option<u64>,
+    pub(crate) device_id: String,
+}
+
+/// What is remembered of the keys of a user of another server.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct RemoteUserRecord {
+    /// The newest change of the user's devices that is part of this, as their server counts them.
+    pub(crate) stream: Option<u64>,
+    /// The place in the log at which their server was asked.
+    pub(crate) asked: u64,
+    /// Something changed since, and it is not known what.
+    pub(crate) is_stale: bool,
+    /// Canonical JSON.
+    pub(crate) master: Option<String>,
+    /// Canonical JSON.
+    pub(crate) self_signing: Option<String>,
+}
+
+/// A device of a user of another server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RemoteDeviceRecord {
+    /// Canonical JSON.
+    pub(crate) keys: String,
+    pub(crate) name: Option<String>,
+}
+
+/// Messages on their way to a server.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct OutgoingRecord {
+    pub(crate) units: u64,
+    pub(crate) bytes: u64,
+}
+
 /// Hashes of transactions, oldest first.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct TransactionsRecord {
     pub(crate) hashes: std::collections::VecDeque<[u8; 16]>,
 }
 
-stored!(DeviceStateRecord, OneTimeRecord, BackupRecord, BackupKeyRecord, TransactionsRecord);
+stored!(
+    DeviceStateRecord,
+    OneTimeRecord,
+    BackupRecord,
+    BackupKeyRecord,
+    TransactionsRecord,
+    DeviceStreamRecord,
+    RemoteUserRecord,
+    RemoteDeviceRecord,
+    OutgoingRecord,
+);

@@ -7,11 +7,14 @@
 use std::collections::BTreeMap;
 
 use koine_store::{Direction, DomainId, KeyRange, Position, StoreError, Txn, bytes::Bytes};
-use ruma_common::{DeviceId, OwnedUserId, UserId};
+use ruma_common::{DeviceId, OwnedServerName, OwnedUserId, UserId};
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
-use super::tables::{DEVICE_STATE, TO_DEVICE, TO_DEVICE_TXN};
+use super::{
+    outgoing::{self, Packer},
+    tables::{DEVICE_STATE, TO_DEVICE, TO_DEVICE_TXN},
+};
 use crate::{
     Accounts, StoreUnavailable,
     log::{self, Kind},
@@ -41,6 +44,13 @@ pub enum Recipient {
     Device(String),
     /// Every device of the user.
     AllDevices,
+}
+
+impl Recipient {
+    /// As a request names it. [CS-API §put_matrixclientv3sendtodeviceeventtypetxnid]
+    pub fn of(device_id: String) -> Self {
+        if device_id == "*" { Self::AllDevices } else { Self::Device(device_id) }
+    }
 }
 
 /// What one request sends.
@@ -91,14 +101,19 @@ pub struct Postbox {
 }
 
 /// A copy of a message, for one device.
-struct Copy {
+pub(super) struct Copy {
     device_id: String,
     json: Bytes,
 }
 
+/// Copies by user.
+pub(super) type Copies = BTreeMap<OwnedUserId, Vec<Copy>>;
+/// Units for other servers.
+pub(super) type Units = BTreeMap<OwnedServerName, Vec<Bytes>>;
+
 impl Accounts {
-    /// Puts messages into postboxes. Devices that are not there, and users of other servers, get none; the same
-    /// transaction once more does nothing.
+    /// Puts messages into postboxes, and those for other servers into their queues. Devices that are not there get none;
+    /// the same transaction once more does nothing.
     pub async fn send_to_device(
         &self,
         (sender, device_id): (&UserId, &DeviceId),
@@ -110,8 +125,9 @@ impl Accounts {
             }
         }
         let transaction = transaction_of(&sent.kind, &sent.txn_id);
-        let copies = self.copies(sender, sent)?;
-        let (domain, sender) = (self.domain, (sender.localpart().to_owned(), device_id.to_string()));
+        let (copies, outgoing) = self.copies(sender, sent)?;
+        let (domain, user_id) = (self.domain, sender.to_owned());
+        let sender = (sender.localpart().to_owned(), device_id.to_string());
         let commit = move |txn: &mut Txn| -> Result<(), StoreError> {
             let mut known = txn.get(&TO_DEVICE_TXN, domain, &sender)?.unwrap_or_default();
             if known.hashes.contains(&transaction) {
@@ -125,16 +141,20 @@ impl Accounts {
             for (user_id, copies) in copies {
                 deliver(txn, domain, &user_id, copies)?;
             }
+            for (server, units) in outgoing {
+                outgoing::queue(txn, domain, &user_id, (&server, units))?;
+            }
             Ok(())
         };
         self.change(commit).await?.map_err(|error| SendToDeviceError::Store(error.into()))
     }
 
-    /// One copy for each device.
-    fn copies(&self, sender: &UserId, sent: ToDevice) -> Result<BTreeMap<OwnedUserId, Vec<Copy>>, SendToDeviceError> {
-        let mut copies: BTreeMap<OwnedUserId, Vec<Copy>> = BTreeMap::new();
+    /// One copy for each device here, and units for other servers.
+    pub(super) fn copies(&self, sender: &UserId, sent: ToDevice) -> Result<(Copies, Units), SendToDeviceError> {
+        let mut copies = Copies::new();
         let (mut devices, mut bytes) = (0, 0);
-        let kind = serde_json::Value::from(sent.kind);
+        let mut packer = Packer::new(sender, &sent.kind);
+        let kind = serde_json::Value::from(&*sent.kind);
         let from = serde_json::Value::from(sender.as_str());
         for (user_id, recipient, content) in sent.messages {
             if !content.get().starts_with('{') {
@@ -144,7 +164,15 @@ impl Accounts {
             if json.len() > MESSAGE_BYTES_MAX {
                 return Err(SendToDeviceError::MessageTooLarge(json.len()));
             }
-            let Some(localpart) = self.key(&user_id) else { continue };
+            let too_much = |devices, bytes| devices > RECIPIENTS_MAX || bytes > COPIES_BYTES_MAX;
+            let Some(localpart) = self.key(&user_id) else {
+                (devices, bytes) = (devices + 1, bytes + json.len());
+                if too_much(devices, bytes) {
+                    return Err(SendToDeviceError::TooMuch { devices, bytes });
+                }
+                packer.add(user_id, recipient, content);
+                continue;
+            };
             let json = Bytes::from(json);
             let of_user = copies.entry(user_id.clone()).or_default();
             let before = of_user.len();
@@ -157,11 +185,11 @@ impl Accounts {
             }
             devices += of_user.len() - before;
             bytes += (of_user.len() - before) * json.len();
-            if devices > RECIPIENTS_MAX || bytes > COPIES_BYTES_MAX {
+            if too_much(devices, bytes) {
                 return Err(SendToDeviceError::TooMuch { devices, bytes });
             }
         }
-        Ok(copies)
+        Ok((copies, packer.finish()))
     }
 
     /// What waits for a device in `(known, up_to]`, at most `limit`: `known` is what its token says it has.
@@ -217,7 +245,12 @@ impl Accounts {
 }
 
 /// Puts a user's copies into the postboxes of the devices that there are.
-fn deliver(txn: &mut Txn, domain: DomainId, user_id: &UserId, copies: Vec<Copy>) -> Result<(), StoreError> {
+pub(super) fn deliver(
+    txn: &mut Txn,
+    domain: DomainId,
+    user_id: &UserId,
+    copies: Vec<Copy>,
+) -> Result<(), StoreError> {
     // A row is at a position, and each device gets one message of a request: its last, if it was named twice.
     let by_device: BTreeMap<String, Bytes> = copies.into_iter().map(|copy| (copy.device_id, copy.json)).collect();
     let mut position = None;

@@ -46,7 +46,6 @@ impl DeviceLists {
             // Who went, changed their keys and came back was none of the user's contacts when the keys changed.
             is_anybody_back |= lists.add_moves(api, user, (since.order(), now.order()), *no, record)?;
         }
-        lists.changed.remove(user);
         lists.left.remove(user);
         let changed =
             if keys || is_anybody_back { api.accounts.keys_changed(since.position, now.position)? } else { Vec::new() };
@@ -99,6 +98,7 @@ impl DeviceLists {
                 self.left.extend(moves.went);
                 return Ok(moves.may_have_returned || !stayed);
             }
+            // They themselves are among them: it concerns their other devices. What others see of one changed.
             (false, true) => self.changed.extend(room.moves(Root::EMPTY, state_at(&room, until)?)?.came),
             (true, false) => self.left.extend(room.moves(Root::EMPTY, before)?.came),
             (false, false) => {}

@@ -1,6 +1,6 @@
 //! Keys of devices and users, for end-to-end encryption. [CS-API §end-to-end-encryption]
 //!
-//! Users of other servers are named in requests too. Their servers cannot be asked yet: each is told as a failure.
+//! Users of other servers are named in requests too: their servers are asked, unless the answer is known.
 
 mod claim_keys;
 mod device_lists;
@@ -10,13 +10,16 @@ mod upload_cross_signing;
 mod upload_keys;
 mod upload_signatures;
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use ruma_client_api::keys as ruma;
-use ruma_common::{OwnedServerName, UserId};
+use ruma_common::OwnedServerName;
 use serde_json::{Value, json};
 
-use crate::{Api, Endpoints};
+use crate::Endpoints;
 
 pub(crate) use device_lists::DeviceLists;
 
@@ -43,18 +46,18 @@ pub(crate) fn one_time_key_counts(counts: &[(String, u64)]) -> BTreeMap<&str, u6
     all
 }
 
-/// Servers that could not be asked. [CS-API §post_matrixclientv3keysquery] `failures`
-#[derive(Debug, Default)]
-struct Failures(BTreeMap<OwnedServerName, Value>);
+/// How long other servers may take if the client does not say. [CS-API §post_matrixclientv3keysquery] `timeout`
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The most that a client may say.
+const PATIENCE_MAX: Duration = Duration::from_secs(60);
 
-impl Failures {
-    /// Whether the user is ours; the server of another's is noted.
-    fn is_ours(&mut self, api: &Api, user_id: &UserId) -> bool {
-        if api.accounts.is_local(user_id) {
-            return true;
-        }
-        let failure = || json!({ "errcode": "M_UNKNOWN", "error": "This server cannot be reached" });
-        self.0.entry(user_id.server_name().to_owned()).or_insert_with(failure);
-        false
-    }
+/// How long other servers may take.
+fn patience(timeout_ms: Option<u64>) -> Duration {
+    timeout_ms.map_or(PATIENCE, Duration::from_millis).min(PATIENCE_MAX)
+}
+
+/// Servers that did not answer, or not in time. [CS-API §post_matrixclientv3keysquery] `failures`
+fn failures(servers: BTreeSet<OwnedServerName>) -> BTreeMap<OwnedServerName, Value> {
+    let failure = || json!({ "errcode": "M_UNKNOWN", "error": "This server did not answer, or not in time" });
+    servers.into_iter().map(|server| (server, failure())).collect()
 }

@@ -1,4 +1,5 @@
-//! Carries changes of presence to the connected people who share a room, because accounts know nothing of rooms.
+//! Carries changes of presence to the connected people who share a room, because accounts know nothing of rooms; and
+//! those of our own to other servers.
 
 use std::time::Duration;
 
@@ -31,6 +32,10 @@ pub(super) fn start(api: &Api) {
             for (person, user) in changed {
                 if let Err(error) = api.rooms.presence_changed(&user, person) {
                     tracing::error!(user_id = %user, reason = %error, "a change of presence could not be told");
+                }
+                if api.accounts.is_local(&user) {
+                    let presence = presences.get(&user).unwrap_or_default();
+                    api.rooms.tell_presence(&user, &super::content(&presence));
                 }
             }
             drop(api);

@@ -34,7 +34,7 @@ pub(crate) fn content(presence: &Presence) -> Value {
     if let Some(ago) = presence.last_active_ago {
         content["last_active_ago"] = u64::try_from(ago.as_millis()).unwrap_or(u64::MAX).into();
     }
-    if presence.state == PresenceState::Online {
+    if presence.currently_active {
         content["currently_active"] = true.into();
     }
     if let Some(message) = &presence.status_msg {

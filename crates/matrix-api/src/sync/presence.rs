@@ -34,7 +34,14 @@ impl Look<'_> {
     fn people_to_tell_of(&self, changed: &Changed, lists: &DeviceLists) -> Result<BTreeSet<OwnedUserId>> {
         let (api, user) = (self.api, &self.who.user_id);
         if self.since.is_none() || changed.all_people {
-            return Ok(api.rooms.local_contacts(user)?.into_iter().collect());
+            let mut people: BTreeSet<OwnedUserId> = api.rooms.local_contacts(user)?.into_iter().collect();
+            let mut contacts: Contacts<'_> = api.rooms.contacts(user)?;
+            for other in api.accounts.presences().elsewhere(PEOPLE_MAX) {
+                if contacts.contains(&other)? {
+                    people.insert(other);
+                }
+            }
+            return Ok(people);
         }
         let presences = api.accounts.presences();
         let mut people: BTreeSet<_> = changed.people.iter().filter_map(|person| presences.user(*person)).collect();

@@ -27,8 +27,7 @@ pub async fn send_to_device(State(api): State<Api>, call: Loose<v3::Request, Bod
     let mut messages = Vec::new();
     for (user_id, devices) in call.body.messages {
         for (device_id, content) in devices {
-            let recipient = if device_id == "*" { Recipient::AllDevices } else { Recipient::Device(device_id) };
-            messages.push((user_id.clone(), recipient, content));
+            messages.push((user_id.clone(), Recipient::of(device_id), content));
         }
     }
     let sender = (&*call.who.user_id, &*call.who.device_id);

@@ -1,6 +1,6 @@
 //! Ephemeral units: who types, who has read what. [SS-API §edus]
 //!
-//! Presence, device lists, keys and messages to devices have their place here once the cores can take them.
+//! Those about devices and presence are handed on to `devices.rs` and `presence.rs`.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -52,6 +52,10 @@ impl Federation {
         match unit.edu_type.as_str() {
             "m.typing" => self.take_typing(origin, unit.content),
             "m.receipt" => self.take_receipts(origin, unit.content).await,
+            "m.presence" => self.take_presence(origin, unit.content),
+            "m.device_list_update" => self.take_device_list_update(origin, unit.content).await,
+            "m.signing_key_update" => self.take_signing_key_update(origin, unit.content).await,
+            "m.direct_to_device" => self.take_messages(origin, unit.content).await,
             other => tracing::debug!(peer = %origin, edu_type = other, "an ephemeral unit that nothing here takes"),
         }
     }

@@ -7,16 +7,21 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use base64::Engine as _;
 use http::Method;
+use koine_account::{Outgoing, StoreUnavailable};
 use koine_graph::Event;
 use koine_room::{ReadError, RoomNo};
 use koine_store::Position;
 use parking_lot::Mutex;
-use ruma_common::{OwnedServerName, ServerName};
+use ruma_common::{OwnedServerName, ServerName, UserId};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Notify;
 
-use super::{QUEUE_MAX, UNITS_WAITING_MAX};
+use super::{
+    QUEUE_MAX, UNITS_WAITING_MAX,
+    lists::{Lists, News, NewsError, Told},
+    presence::Presences,
+};
 use crate::{Federation, PeerError, answer::Writer, peers::Bounds};
 
 /// Most events of a transaction. [SS-API §transactions]
@@ -25,6 +30,10 @@ const PDUS_MAX: usize = 50;
 const EDUS_MAX: usize = 100;
 /// Bytes of events beyond which no more are put into a transaction.
 const PDU_BYTES: usize = 1024 * 1024;
+/// Units of messages to devices in one transaction.
+const MESSAGES_AT_ONCE: usize = 50;
+/// Bytes of them, if it is more than one.
+const MESSAGE_BYTES: usize = 1024 * 1024;
 /// The first wait after a failure; each one after is twice as long.
 const WAIT_MIN: Duration = Duration::from_secs(1);
 /// The longest wait.
@@ -44,9 +53,24 @@ pub(super) struct Destination {
 struct Queue {
     events: VecDeque<(Position, RoomNo)>,
     units: VecDeque<(Option<String>, Value)>,
+    presences: Presences,
+    lists: Lists,
+    /// Messages to devices may wait in the store.
+    messages: bool,
     /// The queue overflowed: the place in the log behind which things were dropped.
     lost_since: Option<u64>,
     runs: bool,
+}
+
+/// What is told in one transaction.
+struct Parcel {
+    places: Vec<(Position, RoomNo)>,
+    told: Told,
+    messages: Vec<Outgoing>,
+    people: Presences,
+    passing: Vec<Value>,
+    /// All units, as JSON.
+    units: Vec<String>,
 }
 
 impl Destination {
@@ -61,7 +85,8 @@ impl Destination {
     /// The place in the log behind which the server does not know everything.
     pub(super) fn behind_since(&self) -> Option<u64> {
         let queue = self.queue.lock();
-        queue.lost_since.or_else(|| queue.events.front().map(|(position, _)| position.0.saturating_sub(1)))
+        let event = queue.events.front().map(|(position, _)| position.0.saturating_sub(1));
+        queue.lost_since.or_else(|| [event, queue.lists.since()].into_iter().flatten().min())
     }
 
     pub(super) fn wake(&self) {
@@ -96,6 +121,34 @@ impl Destination {
             queue.units.pop_front();
         }
         queue.units.push_back((key, unit.clone()));
+        self.run(federation, &mut queue);
+    }
+
+    /// Something about one of our people's devices changed.
+    pub(super) fn add_news(self: &Arc<Self>, federation: &Federation, user: &UserId, position: Position, news: News) {
+        let mut queue = self.queue.lock();
+        queue.lists.add(user, position, news);
+        if queue.lists.is_full() && queue.lost_since.is_none() {
+            queue.lost_since = queue.lists.since();
+            queue.lists.clear();
+        }
+        self.run(federation, &mut queue);
+    }
+
+    /// Messages to devices may wait.
+    pub(super) fn add_messages(self: &Arc<Self>, federation: &Federation) {
+        let mut queue = self.queue.lock();
+        queue.messages = true;
+        self.run(federation, &mut queue);
+    }
+
+    pub(super) fn with_lists<T>(&self, look: impl FnOnce(&mut Lists) -> T) -> T {
+        look(&mut self.queue.lock().lists)
+    }
+
+    pub(super) fn add_presence(self: &Arc<Self>, federation: &Federation, add: impl FnOnce(&mut Presences)) {
+        let mut queue = self.queue.lock();
+        add(&mut queue.presences);
         self.run(federation, &mut queue);
     }
 
@@ -138,18 +191,10 @@ impl Destination {
             self.send_newest(federation).await?;
             return Ok(true);
         }
-        let (places, units) = {
-            let mut queue = self.queue.lock();
-            if queue.events.is_empty() && queue.units.is_empty() {
-                queue.runs = false;
-                return Ok(false);
-            }
-            let places: Vec<_> = queue.events.iter().take(PDUS_MAX).copied().collect();
-            let units: Vec<_> = queue.units.iter().take(EDUS_MAX).map(|(_, unit)| unit.clone()).collect();
-            (places, units)
-        };
+        let Some(parcel) = self.gather(federation)? else { return Ok(false) };
+        let Parcel { places, passing, units, .. } = &parcel;
         let (mut events, mut bytes, mut taken) = (Vec::with_capacity(places.len()), 0, 0);
-        for (position, no) in &places {
+        for (position, no) in places {
             if bytes > PDU_BYTES {
                 break;
             }
@@ -162,14 +207,22 @@ impl Destination {
             }
         }
         let first = places.first().map_or(0, |(position, _)| position.0);
-        self.transact(federation, first, &events, &units).await?;
+        if let Err(error) = self.transact(federation, first, &events, units).await {
+            self.queue.lock().presences.put_back(parcel.people);
+            return Err(error);
+        }
+        let written = parcel.messages.iter().map(|message| message.position).collect();
+        if let Err(error) = federation.accounts().outgoing_done(&self.server, written).await {
+            tracing::warn!(peer = %self.server, reason = %error, "messages that were sent may be sent again");
+        }
         let mut queue = self.queue.lock();
         // The queue may have overflown meanwhile: then what is in it now is not what was sent.
         let still = queue.events.front().map(|(position, _)| position.0) == Some(first);
         if still {
             queue.events.drain(..taken);
         }
-        for unit in &units {
+        queue.lists.done(&parcel.told);
+        for unit in passing {
             if let Some(at) = queue.units.iter().position(|(_, known)| known == unit) {
                 queue.units.remove(at);
             }
@@ -177,9 +230,47 @@ impl Destination {
         Ok(true)
     }
 
+    /// What goes into the next transaction; nothing if nothing waits, and the task ends then.
+    ///
+    /// Devices come before messages: who reads a message wants to know the device that sent it.
+    fn gather(&self, federation: &Federation) -> Result<Option<Parcel>, PeerError> {
+        let unreadable = |error: StoreUnavailable| PeerError::Unusable(error.to_string());
+        // Not after reading: what is queued in between would wait for the next.
+        let messages = std::mem::take(&mut self.queue.lock().messages);
+        let messages = match messages {
+            true => federation.accounts().outgoing(&self.server, MESSAGES_AT_ONCE, MESSAGE_BYTES),
+            false => Ok(Vec::new()),
+        };
+        let messages = messages.inspect_err(|_| self.queue.lock().messages = true).map_err(unreadable)?;
+        let told = self.lists_to_tell(federation).map_err(unreadable)?;
+        let mut queue = self.queue.lock();
+        queue.messages |= !messages.is_empty();
+        let is_idle = queue.events.is_empty() && queue.units.is_empty() && queue.presences.is_empty();
+        if is_idle && queue.lists.is_empty() && !queue.messages {
+            queue.runs = false;
+            return Ok(None);
+        }
+        let mut units = told.units.clone();
+        let messages: Vec<Outgoing> = messages.into_iter().take(EDUS_MAX.saturating_sub(units.len() + 1)).collect();
+        for message in &messages {
+            let content = std::str::from_utf8(&message.content).unwrap_or("{}");
+            units.push(format!(r#"{{"edu_type":"m.direct_to_device","content":{content}}}"#));
+        }
+        let people = queue.presences.take_some();
+        units.extend(people.unit().map(|unit| unit.to_string()));
+        let free = EDUS_MAX.saturating_sub(units.len());
+        let passing: Vec<Value> = queue.units.iter().take(free).map(|(_, unit)| unit.clone()).collect();
+        units.extend(passing.iter().map(ToString::to_string));
+        let places = queue.events.iter().take(PDUS_MAX).copied().collect();
+        Ok(Some(Parcel { places, told, messages, people, passing, units }))
+    }
+
     /// The newest events of every room that is shared with the server, after it was away for long.
     async fn send_newest(&self, federation: &Federation) -> Result<(), PeerError> {
         let unreadable = |error: ReadError| PeerError::Unusable(error.to_string());
+        let since = self.queue.lock().lost_since.unwrap_or(0);
+        let news = federation.news_since(&self.server, Position(since));
+        let news = news.map_err(|error: NewsError| PeerError::Unusable(error.to_string()))?;
         let mut after = 0;
         loop {
             let rooms = federation.rooms().list(after, ROOMS_PAGE).map_err(unreadable)?;
@@ -199,7 +290,11 @@ impl Destination {
                 self.transact(federation, 0, some, &[]).await?;
             }
         }
-        self.queue.lock().lost_since = None;
+        let mut queue = self.queue.lock();
+        queue.lost_since = None;
+        for (user, news) in news {
+            queue.lists.add(&user, Position(since + 1), news);
+        }
         Ok(())
     }
 
@@ -209,12 +304,11 @@ impl Destination {
         federation: &Federation,
         first: u64,
         events: &[Event],
-        units: &[Value],
+        units: &[String],
     ) -> Result<(), PeerError> {
         if events.is_empty() && units.is_empty() {
             return Ok(());
         }
-        let units: Vec<String> = units.iter().map(ToString::to_string).collect();
         // Told again it has the same name if its content is the same, and another one if not.
         let mut hash = Sha256::new();
         for part in events.iter().map(|event| event.event_id().as_bytes()).chain(units.iter().map(String::as_bytes)) {

@@ -2,14 +2,14 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use koine_room::{Kind, Placed, ReadError, Room, room_of};
+use koine_room::{Kind, ReadError, Room, room_of};
 use koine_store::{Direction, LogEntry, Position};
 use ruma_common::{OwnedServerName, UserId};
 use serde_json::json;
 
 use super::{
     destination::Destination,
-    tables::{BEHIND, CURSOR, RELAY},
+    tables::{BEHIND, CURSOR},
 };
 use crate::{Federation, federation::WeakFederation};
 
@@ -20,6 +20,9 @@ const SAVE_EVERY: Duration = Duration::from_secs(1);
 /// Entries that are read again for a server that lagged behind when the program ended; beyond, it catches up from the
 /// newest events of each room.
 const REREAD_MAX: u64 = 100_000;
+
+/// How often notes of events that everybody was told of are deleted.
+const TRIM_EVERY: Duration = Duration::from_secs(600);
 
 /// Begins to send.
 pub(crate) fn start(federation: &Federation) {
@@ -35,12 +38,21 @@ pub(crate) fn start(federation: &Federation) {
     tokio::spawn(async move {
         let mut save = tokio::time::interval(SAVE_EVERY);
         save.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut trim = tokio::time::interval(TRIM_EVERY);
+        trim.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 changed = grown.changed() => if changed.is_err() { return },
                 _ = save.tick() => {
                     let Some(federation) = weak.upgrade() else { return };
                     reader.save(&federation).await;
+                    continue;
+                }
+                _ = trim.tick() => {
+                    let Some(federation) = weak.upgrade() else { return };
+                    if let Err(error) = federation.trim_tellers(reader.passed()).await {
+                        tracing::warn!(reason = %error, "notes of what was told could not be deleted");
+                    }
                     continue;
                 }
             }
@@ -85,6 +97,14 @@ impl Reader {
             let Ok(server) = OwnedServerName::try_from(server) else { continue };
             behind.insert(server, since);
         }
+        match federation.accounts().servers_to_write_to() {
+            Ok(servers) => {
+                for server in servers {
+                    federation.outbox().destination(&server).add_messages(federation);
+                }
+            }
+            Err(error) => tracing::error!(reason = %error, "messages to devices of other servers wait for the next start"),
+        }
         let reader = Self { place, saved: place, behind };
         for (server, since) in &reader.behind {
             let destination = federation.outbox().destination(server);
@@ -104,6 +124,12 @@ impl Reader {
             self.place = *position;
         }
         Ok(entries.len())
+    }
+
+    /// Everything up to here has been told, or is not read again after a restart.
+    fn passed(&self) -> u64 {
+        let read_again = self.behind.values().filter(|since| self.saved.0.saturating_sub(**since) <= REREAD_MAX);
+        read_again.min().copied().unwrap_or(self.saved.0)
     }
 
     /// Writes down how far we are, and who is not.
@@ -169,6 +195,9 @@ fn distribute(
     only: Option<&Arc<Destination>>,
 ) -> Result<(), ReadError> {
     let ours = entry.domain == federation.domain();
+    if ours && federation.distribute_account(position, entry, only)? {
+        return Ok(());
+    }
     let (Some(kind), Some(no)) = (Kind::of(entry.kind).filter(|_| ours), room_of(&entry.subject)) else {
         return Ok(());
     };
@@ -181,13 +210,11 @@ fn distribute(
     }
     let order = i64::try_from(position.0).unwrap_or(i64::MAX);
     let Some(placed) = room.event_at(order)? else { return Ok(()) };
-    let relayed = match placed.event.sender().server_name() == federation.server_name() {
-        true => None,
-        false => match is_relayed(federation, &placed)? {
-            true => Some(placed.event.sender().server_name().to_owned()),
-            false => return Ok(()),
-        },
-    };
+    federation.distribute_arrival(position, (&room, &placed), only)?;
+    federation.forget_departed(&placed);
+    if !federation.is_told_by_us(&placed)? {
+        return Ok(());
+    }
     let mut servers = room.servers()?;
     // Who is removed, or refused, is told so although none of theirs is in the room any more.
     // An invitation has come to its own server before.
@@ -200,7 +227,7 @@ fn distribute(
     servers.sort();
     servers.dedup();
     for server in servers {
-        if server == federation.server_name() || relayed.as_ref() == Some(&server) {
+        if server == federation.server_name() || server == placed.event.sender().server_name() {
             continue;
         }
         match only {
@@ -210,13 +237,6 @@ fn distribute(
         }
     }
     Ok(())
-}
-
-fn is_relayed(federation: &Federation, placed: &Placed) -> Result<bool, ReadError> {
-    if placed.event.kind() != "m.room.member" {
-        return Ok(false);
-    }
-    Ok(federation.shard().get(&RELAY, federation.domain(), placed.event.event_id().as_str())?.is_some())
 }
 
 /// [SS-API §receipts]
