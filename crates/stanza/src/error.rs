@@ -117,12 +117,14 @@ pub struct StanzaError {
     pub text: Option<String>,
     /// A condition of the extension at hand.
     pub application: Option<Element>,
+    /// Who says so, where that is not whom the stanza was for.
+    pub by: Option<String>,
 }
 
 impl StanzaError {
     /// With the usual type, and a sentence.
     pub fn new(condition: Condition, text: impl Into<String>) -> Self {
-        Self { kind: condition.usual_type(), condition, text: Some(text.into()), application: None }
+        Self { kind: condition.usual_type(), condition, text: Some(text.into()), application: None, by: None }
     }
 
     /// With another type than the usual.
@@ -139,12 +141,21 @@ impl StanzaError {
         self
     }
 
+    /// Said by somebody else than whom the stanza was for.
+    #[must_use]
+    pub fn with_by(mut self, by: impl ToString) -> Self {
+        self.by = Some(by.to_string());
+        self
+    }
+
     /// `<error/>`.
     pub fn element(&self) -> Element {
-        let text = self.text.as_deref().map(|text| {
-            Element::text_of("text", ns::STANZA_ERRORS, text).with_attr("xml:lang", "en")
-        });
+        let text = self
+            .text
+            .as_deref()
+            .map(|text| Element::text_of("text", ns::STANZA_ERRORS, text).with_attr("xml:lang", "en"));
         Element::new("error", ns::CLIENT)
+            .with_attr_opt("by", self.by.as_deref())
             .with_attr("type", self.kind.as_str())
             .with_child(Element::new(self.condition.as_str(), ns::STANZA_ERRORS))
             .with_child_opt(text)
@@ -181,6 +192,6 @@ impl std::error::Error for StanzaError {}
 
 impl From<Condition> for StanzaError {
     fn from(condition: Condition) -> Self {
-        Self { kind: condition.usual_type(), condition, text: None, application: None }
+        Self { kind: condition.usual_type(), condition, text: None, application: None, by: None }
     }
 }

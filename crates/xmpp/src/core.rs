@@ -9,7 +9,7 @@ use koine_room::Rooms;
 use koine_store::{DomainId, Shard};
 use ruma_common::MilliSecondsSinceUnixEpoch;
 
-use crate::{address::Hosts, session::Sessions};
+use crate::{address::Hosts, muc::Muc, session::Sessions};
 
 /// Settings of XMPP.
 #[derive(Clone, Debug)]
@@ -55,13 +55,20 @@ pub(crate) struct Core {
     pub(crate) cores: Cores,
     pub(crate) hosts: Hosts,
     pub(crate) sessions: Sessions,
+    pub(crate) muc: Muc,
+    /// Known to nobody else, and the same after a restart.
+    pub(crate) secret: [u8; 32],
 }
 
 impl Xmpp {
     /// Ready to serve. Nothing is delivered before [`start`](Self::start).
-    pub fn new(cores: Cores) -> Self {
+    ///
+    /// # Errors
+    /// A sentence, if the store cannot be read.
+    pub fn new(cores: Cores) -> Result<Self, String> {
         let hosts = Hosts::new(cores.rooms.server_name());
-        Self(Arc::new(Core { cores, hosts, sessions: Sessions::default() }))
+        let secret = crate::secret::open(cores.rooms.shard(), cores.domain)?;
+        Ok(Self(Arc::new(Core { cores, hosts, sessions: Sessions::default(), muc: Muc::default(), secret })))
     }
 
     /// Starts to deliver what happens. Needs a tokio runtime; the task ends when the shard does, or the last owner lets go.

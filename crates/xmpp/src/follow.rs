@@ -53,6 +53,6 @@ async fn tell(core: &Arc<Core>, position: Position, entry: &LogEntry) -> Result<
     let (Some(Kind::Event), Some(no)) = (Kind::of(entry.kind), room_of(&entry.subject)) else { return Ok(()) };
     let room = core.rooms().room_by_no(no)?;
     let order = i64::try_from(position.0).unwrap_or(i64::MAX);
-    let Some(_placed) = room.event_at(order)? else { return Ok(()) };
-    Ok(())
+    let Some(placed) = room.event_at(order)? else { return Ok(()) };
+    crate::muc::happened(core, &room, &placed).await
 }

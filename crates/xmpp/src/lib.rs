@@ -11,9 +11,13 @@ mod address;
 mod core;
 mod follow;
 mod iq;
+mod muc;
+mod outbox;
 mod remote;
 mod route;
+mod secret;
 mod session;
+mod time;
 mod xep;
 
 pub use self::core::{Cores, Xmpp, XmppConfig};

@@ -51,6 +51,9 @@ impl Core {
         session: Option<&Arc<Session>>,
     ) -> Result<(), StanzaError> {
         let place = self.place(&to);
+        if place == Place::Room && to.resource().is_some() {
+            return crate::muc::request_to_occupant(self, stanza, &from, &to, session).await;
+        }
         let verb = match stanza.kind() {
             Some("get") => Verb::Get,
             Some("set") => Verb::Set,
@@ -94,22 +97,28 @@ impl Core {
 
     async fn route_message(
         self: &Arc<Self>,
-        _stanza: &Element,
-        _from: Jid,
-        _to: Jid,
+        stanza: &Element,
+        from: Jid,
+        to: Jid,
         _session: Option<&Arc<Session>>,
     ) -> Result<(), StanzaError> {
-        Err(StanzaError::new(Condition::ServiceUnavailable, "messages are not routed yet"))
+        match self.place(&to) {
+            Place::Room => crate::muc::message(self, stanza, &from, &to).await,
+            _ => Err(StanzaError::new(Condition::ServiceUnavailable, "messages are not routed yet")),
+        }
     }
 
     async fn route_presence(
         self: &Arc<Self>,
-        _stanza: &Element,
-        _from: Jid,
-        _to: Jid,
-        _session: Option<&Arc<Session>>,
+        stanza: &Element,
+        from: Jid,
+        to: Jid,
+        session: Option<&Arc<Session>>,
     ) -> Result<(), StanzaError> {
-        Ok(())
+        match self.place(&to) {
+            Place::Room => crate::muc::presence(self, stanza, &from, &to, session).await,
+            _ => Ok(()),
+        }
     }
 
     /// Answers a stanza with an error, where errors are answered.

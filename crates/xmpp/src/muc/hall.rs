@@ -1,0 +1,273 @@
+//! Who is in a room by XMPP, under which nickname, and what they are told. [XEP-0045 §user]
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Weak},
+};
+
+use hmac::{Hmac, Mac as _};
+use koine_projection::muc::{Affiliation, Role};
+use koine_room::{Order, Room, RoomNo};
+use koine_stanza::{BareJid, Element, Jid, ns};
+use ruma_common::{OwnedRoomId, OwnedUserId, RoomId, UserId};
+use sha2::Sha256;
+
+use super::{settings::Settings, user_x};
+use crate::{core::Core, session::Session};
+
+/// Members without a session here who are shown as occupants when somebody enters; others appear when they speak.
+pub(super) const SHOWN_MEMBERS_MAX: usize = 200;
+/// Most occupants of a room, whatever its settings say.
+pub(super) const OCCUPANTS_MAX: usize = 20_000;
+
+/// A room that somebody is in by XMPP.
+pub(super) struct Hall {
+    pub(super) no: RoomNo,
+    pub(super) id: OwnedRoomId,
+    /// Held while something is told, so that everybody is told everything in one order.
+    pub(super) inside: tokio::sync::Mutex<Inside>,
+}
+
+/// Who is there.
+#[derive(Default)]
+pub(super) struct Inside {
+    /// Nobody is let in but this one, who has not said yet how the room is to be. [XEP-0045 §createroom]
+    pub(super) locked: Option<OwnedUserId>,
+    pub(super) occupants: BTreeMap<String, Occupant>,
+    nick_of: HashMap<Jid, String>,
+    nicks_of: HashMap<OwnedUserId, Vec<String>>,
+    pub(super) settings: Settings,
+    /// Settings were read, and members shown.
+    pub(super) ready: bool,
+}
+
+/// Somebody under a nickname: somebody's sessions, or a member who is in the room by Matrix.
+pub(super) struct Occupant {
+    pub(super) user: OwnedUserId,
+    pub(super) affiliation: Affiliation,
+    pub(super) role: Role,
+    /// Empty for who is here by Matrix alone.
+    pub(super) seats: Vec<Seat>,
+}
+
+/// One session of an occupant.
+pub(super) struct Seat {
+    /// The full address.
+    pub(super) jid: Jid,
+    /// The address by which it knows the room.
+    pub(super) room: BareJid,
+    /// What it said in its presence.
+    pub(super) presence: Vec<Element>,
+    /// It is told events after this one.
+    pub(super) since: Order,
+    /// The session, where it is one of ours.
+    pub(super) session: Option<Weak<Session>>,
+}
+
+impl Hall {
+    pub(super) fn new(room: &Room) -> Self {
+        Self { no: room.no(), id: room.id().to_owned(), inside: tokio::sync::Mutex::default() }
+    }
+}
+
+impl Inside {
+    /// Somebody by nickname.
+    pub(super) fn occupant(&self, nick: &str) -> Option<&Occupant> {
+        self.occupants.get(nick)
+    }
+
+    /// The nickname of a session.
+    pub(super) fn nick_of(&self, jid: &Jid) -> Option<&str> {
+        self.nick_of.get(jid).map(String::as_str)
+    }
+
+    /// The nicknames of somebody.
+    pub(super) fn nicks_of(&self, user: &UserId) -> &[String] {
+        self.nicks_of.get(user).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// The nickname under which somebody's words are shown: the one that they were said under while it is still theirs.
+    pub(super) fn speaker(&self, user: &UserId, said: Option<&str>) -> Option<&str> {
+        let nicks = self.nicks_of(user);
+        let said = nicks.iter().find(|nick| Some(nick.as_str()) == said);
+        said.or_else(|| nicks.first()).map(String::as_str)
+    }
+
+    /// How many people are there.
+    pub(super) fn count(&self) -> usize {
+        self.occupants.len()
+    }
+
+    /// Whether a session is there.
+    pub(super) fn has_seats(&self) -> bool {
+        !self.nick_of.is_empty()
+    }
+
+    /// Puts a session under a nickname.
+    pub(super) fn seat(&mut self, nick: &str, user: &UserId, standing: (Affiliation, Role), seat: Seat) {
+        self.nick_of.insert(seat.jid.clone(), nick.to_owned());
+        self.add(nick, user, standing).seats.push(seat);
+    }
+
+    /// Adds somebody without a session.
+    pub(super) fn add(&mut self, nick: &str, user: &UserId, (affiliation, role): (Affiliation, Role)) -> &mut Occupant {
+        let nicks = self.nicks_of.entry(user.to_owned()).or_default();
+        if !nicks.iter().any(|there| there == nick) {
+            nicks.push(nick.to_owned());
+        }
+        let new = || Occupant { user: user.to_owned(), affiliation, role, seats: Vec::new() };
+        self.occupants.entry(nick.to_owned()).or_insert_with(new)
+    }
+
+    /// Takes somebody out with all their sessions.
+    pub(super) fn remove(&mut self, nick: &str) -> Option<Occupant> {
+        let gone = self.occupants.remove(nick)?;
+        for seat in &gone.seats {
+            self.nick_of.remove(&seat.jid);
+        }
+        if let Some(nicks) = self.nicks_of.get_mut(&gone.user) {
+            nicks.retain(|there| there != nick);
+            if nicks.is_empty() {
+                self.nicks_of.remove(&gone.user);
+            }
+        }
+        Some(gone)
+    }
+
+    /// Takes one session out, and its occupant if it was the last; the nickname, the seat, and whether the occupant is gone.
+    pub(super) fn unseat(&mut self, jid: &Jid) -> Option<(String, Occupant, bool)> {
+        let nick = self.nick_of.remove(jid)?;
+        let occupant = self.occupants.get_mut(&nick)?;
+        let at = occupant.seats.iter().position(|seat| seat.jid == *jid)?;
+        let seat = occupant.seats.remove(at);
+        let left = Occupant {
+            user: occupant.user.clone(),
+            affiliation: occupant.affiliation,
+            role: occupant.role,
+            seats: vec![seat],
+        };
+        let last = occupant.seats.is_empty();
+        if last {
+            self.remove(&nick);
+        }
+        Some((nick, left, last))
+    }
+
+    /// Every session with its occupant.
+    pub(super) fn seats(&self) -> impl Iterator<Item = (&str, &Occupant, &Seat)> {
+        self.occupants
+            .iter()
+            .flat_map(|(nick, occupant)| occupant.seats.iter().map(move |seat| (nick.as_str(), occupant, seat)))
+    }
+}
+
+/// A change of presence, as it is told to everybody.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Notice<'a> {
+    /// They go.
+    pub(super) gone: bool,
+    /// Status codes for everybody, beside those of the seat itself.
+    pub(super) codes: &'a [u16],
+    /// Status codes for the session that it is about.
+    pub(super) own_codes: &'a [u16],
+    /// Their new nickname.
+    pub(super) new_nick: Option<&'a str>,
+    /// Who did this.
+    pub(super) actor: Option<&'a str>,
+    /// Why.
+    pub(super) reason: Option<&'a str>,
+    /// A child of `x` beside the item, such as `<destroy/>`.
+    pub(super) extra: Option<&'a Element>,
+}
+
+impl Hall {
+    /// The presence of somebody for one session. `about` is the seat it tells of, `None` for who is here by Matrix.
+    pub(super) fn presence(
+        &self,
+        core: &Core,
+        inside: &Inside,
+        (nick, occupant, about): (&str, &Occupant, Option<&Seat>),
+        (viewer, seat): (&Occupant, &Seat),
+        notice: Notice<'_>,
+    ) -> Element {
+        let is_self = about.is_some() && std::ptr::eq(viewer, occupant);
+        let shows_jid = !inside.settings.own.semi_anonymous || viewer.role == Role::Moderator || is_self;
+        let real = || match about {
+            Some(about) => Some(about.jid.to_string()),
+            None => core.address_of(&occupant.user).map(|jid| format!("{jid}/matrix")),
+        };
+        let role = if notice.gone && notice.new_nick.is_none() { Role::None } else { occupant.role };
+        let mut item = Element::new("item", ns::MUC_USER)
+            .with_attr("affiliation", occupant.affiliation.as_str())
+            .with_attr("role", role.as_str());
+        if shows_jid {
+            item.set_attr("jid", real());
+        }
+        item.set_attr("nick", notice.new_nick);
+        if let Some(actor) = notice.actor {
+            item.push(Element::new("actor", ns::MUC_USER).with_attr("nick", actor));
+        }
+        if let Some(reason) = notice.reason {
+            item.push(Element::text_of("reason", ns::MUC_USER, reason));
+        }
+        let mut codes = notice.codes.to_vec();
+        if is_self {
+            codes.push(110);
+            codes.extend_from_slice(notice.own_codes);
+        }
+        let mut x = Element::new("x", ns::MUC_USER).with_child(item).with_child_opt(notice.extra.cloned());
+        for code in user_x(&codes).take_children() {
+            x.push(code);
+        }
+        let mut presence = Element::new("presence", ns::CLIENT)
+            .with_attr("from", format!("{}/{nick}", seat.room))
+            .with_attr("to", seat.jid.to_string());
+        if notice.gone {
+            presence.set_attr("type", Some("unavailable"));
+        }
+        if let Some(about) = about {
+            presence = presence.with_children(about.presence.iter().cloned());
+        }
+        presence.with_child(x).with_child(self.occupant_id(core, &occupant.user))
+    }
+
+    /// Tells everybody of a change of somebody's presence, themselves last, also when they are out already.
+    /// [XEP-0045 §enter-pres]
+    pub(super) async fn announce(&self, core: &Arc<Core>, inside: &Inside, whom: (&str, &Occupant), notice: Notice<'_>) {
+        let (nick, occupant) = whom;
+        // A nickname with several sessions is presented as the one that spoke last.
+        let about = occupant.seats.last();
+        let others = inside.seats().filter(|(_, viewer, _)| !std::ptr::eq(*viewer, occupant));
+        let others = others.map(|(_, viewer, seat)| (viewer, seat));
+        for (viewer, seat) in others.chain(occupant.seats.iter().map(|seat| (occupant, seat))) {
+            let presence = self.presence(core, inside, (nick, occupant, about), (viewer, seat), notice);
+            tell(core, seat, presence).await;
+        }
+    }
+
+    /// Who is who, whatever the nickname. [XEP-0421 §id-generation]: of a key of the server, the room and the person.
+    pub(super) fn occupant_id(&self, core: &Core, user: &UserId) -> Element {
+        Element::new("occupant-id", ns::OCCUPANT_ID).with_attr("id", occupant_id(core, &self.id, user))
+    }
+}
+
+/// The id of somebody in a room. [XEP-0421]
+pub(super) fn occupant_id(core: &Core, room: &RoomId, user: &UserId) -> String {
+    let mut mac = Hmac::<Sha256>::new_from_slice(&core.secret).expect("a key of any length is good for HMAC");
+    mac.update(room.as_bytes());
+    mac.update(b"\0");
+    mac.update(user.as_bytes());
+    data_encoding::BASE32_NOPAD.encode(&mac.finalize().into_bytes()).to_ascii_lowercase()
+}
+
+/// Sends to one session.
+pub(super) async fn tell(core: &Arc<Core>, seat: &Seat, stanza: Element) {
+    match &seat.session {
+        Some(session) => {
+            if let Some(session) = session.upgrade() {
+                session.send(stanza);
+            }
+        }
+        None => core.deliver(stanza).await,
+    }
+}

@@ -1,0 +1,275 @@
+//! What the log tells of a room, for those who are in it by XMPP.
+//!
+//! The work grows with the occupants that are told, not with the room: a message looks at its sender's nickname alone.
+
+use std::sync::Arc;
+
+use koine_graph::Membership;
+use koine_projection::muc::{self as standing_of, Affiliation, MEMBER, Role, SETTINGS};
+use koine_room::{Placed, ReadError, Room};
+use koine_stanza::{Element, ns};
+use ruma_common::{OwnedUserId, UserId};
+
+use super::{
+    enter,
+    hall::{Hall, Inside, Notice, Seat, tell},
+    history,
+    settings::Settings,
+    standing, user_x, words,
+};
+use crate::core::Core;
+
+/// Tells the occupants of a room of an event.
+pub(crate) async fn happened(core: &Arc<Core>, room: &Arc<Room>, placed: &Placed) -> Result<(), ReadError> {
+    let Some(hall) = core.muc.hall(room.no()) else { return Ok(()) };
+    let mut inside = hall.inside.lock().await;
+    if !inside.ready {
+        return Ok(());
+    }
+    let told = Told { core, hall: &hall, room, placed };
+    match (placed.event.kind(), placed.event.state_key()) {
+        ("m.room.member", Some(member)) => match OwnedUserId::try_from(member) {
+            Ok(member) => told.member(&mut inside, &member).await,
+            Err(_) => Ok(()),
+        },
+        ("m.room.topic", Some("")) => told.subject(&inside).await,
+        ("m.room.tombstone", Some("")) => told.moved(&mut inside).await,
+        ("m.room.power_levels", Some("")) => told.levels(&mut inside).await,
+        (MEMBER | standing::NICK, Some(_)) => told.standings(&mut inside).await,
+        (
+            "m.room.name" | "m.room.avatar" | "m.room.join_rules" | "m.room.history_visibility" | "m.room.encryption" | SETTINGS,
+            Some(""),
+        ) => told.settings(&mut inside).await,
+        (_, Some(_)) => Ok(()),
+        (_, None) => told.words(&mut inside).await,
+    }
+}
+
+struct Told<'a> {
+    core: &'a Arc<Core>,
+    hall: &'a Arc<Hall>,
+    room: &'a Arc<Room>,
+    placed: &'a Placed,
+}
+
+impl Told<'_> {
+    /// Whether a session entered before this.
+    fn concerns(&self, seat: &Seat) -> bool {
+        seat.since < self.placed.order
+    }
+
+    async fn words(&self, inside: &mut Inside) -> Result<(), ReadError> {
+        let Some(words) = words::of_event(self.core, self.room, self.placed) else { return Ok(()) };
+        let sender = self.placed.event.sender();
+        // Somebody who was not shown before appears before they speak.
+        if inside.nicks_of(sender).is_empty() && words.nick.is_none() {
+            self.appear(inside, sender).await?;
+        }
+        for (_, _, seat) in inside.seats().filter(|(_, _, seat)| self.concerns(seat)) {
+            let message = history::spoken(self.core, self.hall, inside, words.clone(), self.placed, seat);
+            tell(self.core, seat, message).await;
+        }
+        Ok(())
+    }
+
+    async fn appear(&self, inside: &mut Inside, user: &UserId) -> Result<(), ReadError> {
+        let levels = standing::levels(self.room)?;
+        let members_only = inside.settings.members_only;
+        let nick = enter::add_member(self.core, self.room, inside, user, &levels, members_only)?;
+        if let Some(occupant) = inside.occupant(&nick) {
+            self.hall.announce(self.core, inside, (&nick, occupant), Notice::default()).await;
+        }
+        Ok(())
+    }
+
+    async fn subject(&self, inside: &Inside) -> Result<(), ReadError> {
+        for (_, _, seat) in inside.seats().filter(|(_, _, seat)| self.concerns(seat)) {
+            tell(self.core, seat, history::subject_message(self.core, self.hall, inside, self.placed, seat)).await;
+        }
+        Ok(())
+    }
+
+    async fn member(&self, inside: &mut Inside, member: &UserId) -> Result<(), ReadError> {
+        match self.placed.event.membership() {
+            Some(Membership::Join) => {
+                let known = !inside.nicks_of(member).is_empty();
+                if !known && inside.count() < super::hall::SHOWN_MEMBERS_MAX {
+                    let levels = standing::levels(self.room)?;
+                    let members_only = inside.settings.members_only;
+                    if let Some(nick) = enter::show_member(self.core, self.room, inside, member, &levels, members_only)?
+                        && let Some(occupant) = inside.occupant(&nick)
+                    {
+                        self.hall.announce(self.core, inside, (&nick, occupant), Notice::default()).await;
+                    }
+                }
+                Ok(())
+            }
+            Some(Membership::Leave | Membership::Ban) => self.gone(inside, member).await,
+            _ => self.standings(inside).await,
+        }
+    }
+
+    /// Somebody left, or was made to. [XEP-0045 §kick] [XEP-0045 §ban]
+    async fn gone(&self, inside: &mut Inside, member: &UserId) -> Result<(), ReadError> {
+        let sender = self.placed.event.sender();
+        let banned = self.placed.event.membership() == Some(Membership::Ban);
+        let codes: &[u16] = match () {
+            () if banned => &[301],
+            () if sender == member => &[],
+            // Out of a members-only room goes who is no member any more. [XEP-0045 §revokemember]
+            () if inside.settings.members_only && self.affiliation(inside, member)? == Affiliation::None => &[321],
+            () => &[307],
+        };
+        let actor = inside.speaker(sender, None).filter(|_| sender != member).map(ToOwned::to_owned);
+        let reason = self.placed.event.content_field::<String>("reason");
+        let nicks: Vec<String> = inside.nicks_of(member).to_vec();
+        for nick in nicks {
+            // Whoever came in again since then stays.
+            let still = |seat: &Seat| !self.concerns(seat);
+            if inside.occupant(&nick).is_some_and(|occupant| !occupant.seats.is_empty() && occupant.seats.iter().all(still)) {
+                continue;
+            }
+            let Some(mut gone) = inside.remove(&nick) else { continue };
+            gone.affiliation = if banned { Affiliation::Outcast } else { self.affiliation(inside, member)? };
+            for seat in &mut gone.seats {
+                self.core.muc.forget(&seat.jid, self.hall.no);
+                seat.presence.clear();
+            }
+            let notice = Notice { gone: true, codes, actor: actor.as_deref(), reason: reason.as_deref(), ..Notice::default() };
+            self.hall.announce(self.core, inside, (&nick, &gone), notice).await;
+        }
+        if !inside.has_seats() {
+            self.core.muc.close(self.hall);
+        }
+        Ok(())
+    }
+
+    fn affiliation(&self, inside: &Inside, user: &UserId) -> Result<Affiliation, ReadError> {
+        Ok(standing::of(self.room, user, inside.settings.members_only)?.0)
+    }
+
+    /// New levels may also make the room moderated, or open its subject.
+    async fn levels(&self, inside: &mut Inside) -> Result<(), ReadError> {
+        self.standings(inside).await?;
+        let before = inside.settings.clone();
+        inside.settings = Settings::of(self.core.rooms(), self.room)?;
+        if inside.settings != before {
+            self.tell_status(inside, &[104]).await;
+        }
+        Ok(())
+    }
+
+    /// Whoever's affiliation or role changed is presented anew to everybody.
+    async fn standings(&self, inside: &mut Inside) -> Result<(), ReadError> {
+        let levels = standing::levels(self.room)?;
+        let members_only = inside.settings.members_only;
+        let mut changed = Vec::new();
+        for (nick, occupant) in &inside.occupants {
+            let known = standing::known(self.room, &occupant.user, members_only)?;
+            let now = (standing_of::affiliation(&levels, &occupant.user, known), standing_of::role(&levels, &occupant.user));
+            if now != (occupant.affiliation, occupant.role) && now.0 != Affiliation::Outcast {
+                changed.push((nick.clone(), now));
+            }
+        }
+        for (nick, now) in changed {
+            if let Some(occupant) = inside.occupants.get_mut(&nick) {
+                (occupant.affiliation, occupant.role) = now;
+            }
+            if let Some(occupant) = inside.occupant(&nick) {
+                self.hall.announce(self.core, inside, (&nick, occupant), Notice::default()).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// [XEP-0045 §roomconfig-notify]
+    async fn settings(&self, inside: &mut Inside) -> Result<(), ReadError> {
+        let before = std::mem::take(&mut inside.settings);
+        inside.settings = Settings::of(self.core.rooms(), self.room)?;
+        let mut codes = vec![104];
+        if before.own.semi_anonymous != inside.settings.own.semi_anonymous {
+            codes.push(if inside.settings.own.semi_anonymous { 173 } else { 172 });
+        }
+        self.tell_status(inside, &codes).await;
+        if inside.settings.members_only && !before.members_only {
+            self.only_members_stay(inside).await?;
+        }
+        Ok(())
+    }
+
+    /// The room became members-only: whoever is none goes. [XEP-0045 §roomconfig-notify, 322]
+    async fn only_members_stay(&self, inside: &mut Inside) -> Result<(), ReadError> {
+        let levels = standing::levels(self.room)?;
+        let mut strangers = Vec::new();
+        for (nick, occupant) in &inside.occupants {
+            // Being in the room made nobody a member while it was open.
+            let known = standing_of::Known { inside: false, ..standing::known(self.room, &occupant.user, true)? };
+            let affiliation = standing_of::affiliation(&levels, &occupant.user, known);
+            if affiliation == Affiliation::None && !occupant.seats.is_empty() {
+                strangers.push((nick.clone(), occupant.user.clone()));
+            }
+        }
+        for (nick, user) in strangers {
+            let Some(mut gone) = inside.remove(&nick) else { continue };
+            gone.affiliation = Affiliation::None;
+            for seat in &mut gone.seats {
+                self.core.muc.forget(&seat.jid, self.hall.no);
+                seat.presence.clear();
+            }
+            self.hall.announce(self.core, inside, (&nick, &gone), Notice { gone: true, codes: &[322], ..Notice::default() }).await;
+            if let Err(error) = self.core.rooms().leave(&user, self.room.id(), None).await {
+                tracing::debug!(room_id = %self.room.id(), user_id = %user, reason = %error, "somebody removed from a room stays its member");
+            }
+        }
+        self.standings(inside).await
+    }
+
+    async fn tell_status(&self, inside: &Inside, codes: &[u16]) {
+        for (_, _, seat) in inside.seats() {
+            let message = Element::new("message", ns::CLIENT)
+                .with_attr("from", seat.room.to_string())
+                .with_attr("to", seat.jid.to_string())
+                .with_attr("id", words::id_of(self.placed))
+                .with_attr("type", "groupchat")
+                .with_child(user_x(codes));
+            tell(self.core, seat, message).await;
+        }
+    }
+
+    /// The room goes on elsewhere, or not at all. [XEP-0045 §destroyroom]
+    async fn moved(&self, inside: &mut Inside) -> Result<(), ReadError> {
+        let to = self.placed.event.content_field::<String>("replacement_room");
+        let to = to.and_then(|id| <&ruma_common::RoomId>::try_from(id.as_str()).ok().map(ToOwned::to_owned));
+        let to = match to.map(|id| self.core.rooms().room(&id)) {
+            Some(Ok(room)) => Some(super::name::address(self.core, &room)?.to_string()),
+            _ => None,
+        };
+        let reason = self.placed.event.content_field::<String>("body");
+        destroyed(self.core, self.hall, inside, to.as_deref(), reason.as_deref()).await;
+        Ok(())
+    }
+}
+
+/// Everybody is sent out of a room that is no more.
+pub(super) async fn destroyed(core: &Arc<Core>, hall: &Arc<Hall>, inside: &mut Inside, to: Option<&str>, reason: Option<&str>) {
+    let mut destroy = Element::new("destroy", ns::MUC_USER).with_attr_opt("jid", to);
+    if let Some(reason) = reason {
+        destroy.push(Element::text_of("reason", ns::MUC_USER, reason));
+    }
+    let nicks: Vec<String> = inside.occupants.keys().cloned().collect();
+    for nick in nicks {
+        let Some(mut gone) = inside.remove(&nick) else { continue };
+        (gone.affiliation, gone.role) = (Affiliation::None, Role::None);
+        for seat in &mut gone.seats {
+            core.muc.forget(&seat.jid, hall.no);
+            seat.presence.clear();
+        }
+        // Each is told of their own going alone: all go at once.
+        for seat in &gone.seats {
+            let notice = Notice { gone: true, extra: Some(&destroy), ..Notice::default() };
+            let presence = hall.presence(core, inside, (&nick, &gone, Some(seat)), (&gone, seat), notice);
+            tell(core, seat, presence).await;
+        }
+    }
+    core.muc.close(hall);
+}

@@ -1,0 +1,162 @@
+//! Rooms as XMPP sees them. XEP-0045: a MUC is a view of a room, and an occupant a view of a session or of a member.
+//!
+//! A room of which somebody is an occupant has a [`Hall`] in memory: who is there under which nickname. Everything else
+//! is in the room. Commands of occupants become events; [`happened`] tells the occupants what the log tells us.
+//!
+//! | file | what |
+//! |---|---|
+//! | `name.rs` | which room an address means |
+//! | `hall.rs` | occupants, and what they are told |
+//! | `enter.rs` | entering, changing nickname and availability, leaving |
+//! | `speak.rs` | messages to the room and within it, subject, invitations, asking for voice |
+//! | `happened.rs` | the log |
+//! | `history.rs` | what was said before, on entering and from the archive |
+//! | `standing.rs` | affiliations and roles, and changing them |
+//! | `admin.rs`, `owner.rs`, `register.rs`, `info.rs`, `moderate.rs` | requests |
+//! | `settings.rs` | the form |
+
+mod admin;
+mod enter;
+mod hall;
+mod happened;
+mod history;
+mod info;
+mod moderate;
+mod name;
+mod owner;
+mod people;
+mod register;
+mod settings;
+mod speak;
+mod standing;
+mod words;
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use koine_room::{ReadError, Room, RoomNo};
+use koine_stanza::{Condition, Element, Jid, StanzaError};
+use parking_lot::Mutex;
+
+pub(crate) use self::{
+    enter::presence,
+    happened::happened,
+    info::{EXTENSION as INFO, request_to_occupant},
+    speak::message,
+};
+use self::hall::Hall;
+use crate::{core::Core, iq::Extension};
+
+/// Most halls open at a time: rooms that somebody is in by XMPP.
+pub(crate) const HALLS_MAX: usize = 100_000;
+/// Most rooms that one session is in.
+pub(crate) const HALLS_PER_SESSION_MAX: usize = 2_000;
+
+/// What the rooms bring to the table of extensions.
+pub(crate) const EXTENSIONS: [&Extension; 5] =
+    [&INFO, &admin::EXTENSION, &owner::EXTENSION, &register::EXTENSION, &moderate::EXTENSION];
+
+/// All halls.
+#[derive(Default)]
+pub(crate) struct Muc {
+    halls: Mutex<HashMap<RoomNo, Arc<Hall>>>,
+    of_session: Mutex<HashMap<Jid, HashSet<RoomNo>>>,
+    /// Held while a room is made, so that two who enter the same new room make one.
+    making: tokio::sync::Mutex<()>,
+}
+
+impl Muc {
+    /// The hall of a room, if somebody is in it.
+    fn hall(&self, no: RoomNo) -> Option<Arc<Hall>> {
+        self.halls.lock().get(&no).cloned()
+    }
+
+    /// The hall of a room, opened if need be.
+    fn open(&self, room: &Room) -> Result<Arc<Hall>, StanzaError> {
+        let mut halls = self.halls.lock();
+        if let Some(hall) = halls.get(&room.no()) {
+            return Ok(hall.clone());
+        }
+        if halls.len() >= HALLS_MAX {
+            return Err(StanzaError::new(Condition::ResourceConstraint, "too many rooms are in use: try again later"));
+        }
+        let hall = Arc::new(Hall::new(room));
+        halls.insert(room.no(), hall.clone());
+        Ok(hall)
+    }
+
+    /// Closes a hall that nobody is in any more. Called with the hall's occupants locked.
+    fn close(&self, hall: &Arc<Hall>) {
+        let mut halls = self.halls.lock();
+        if halls.get(&hall.no).is_some_and(|there| Arc::ptr_eq(there, hall)) {
+            halls.remove(&hall.no);
+        }
+    }
+
+    fn note(&self, session: &Jid, no: RoomNo) -> Result<(), StanzaError> {
+        let mut of_session = self.of_session.lock();
+        let halls = of_session.entry(session.clone()).or_default();
+        if halls.len() >= HALLS_PER_SESSION_MAX {
+            return Err(StanzaError::new(Condition::ResourceConstraint, "you are in as many rooms as you may"));
+        }
+        halls.insert(no);
+        Ok(())
+    }
+
+    fn forget(&self, session: &Jid, no: RoomNo) {
+        let mut of_session = self.of_session.lock();
+        if let Some(halls) = of_session.get_mut(session) {
+            halls.remove(&no);
+            if halls.is_empty() {
+                of_session.remove(session);
+            }
+        }
+    }
+}
+
+/// A session ended: it is in no room any more. Its account stays a member where it is one.
+pub(crate) async fn session_ended(core: &Arc<Core>, session: &Jid) {
+    let halls: Vec<RoomNo> = core.muc.of_session.lock().get(session).into_iter().flatten().copied().collect();
+    for no in halls {
+        if let Some(hall) = core.muc.hall(no) {
+            enter::end_seat(core, &hall, session, Vec::new()).await;
+        }
+    }
+}
+
+/// What a failed question to the store is answered with.
+fn unreadable(error: &ReadError) -> StanzaError {
+    tracing::error!(reason = %error, "a room could not be read");
+    StanzaError::new(Condition::InternalServerError, "the room could not be read: try again later")
+}
+
+/// What a command that the room refused is answered with.
+fn refused(error: &koine_room::CommandError) -> StanzaError {
+    use koine_room::CommandError as E;
+    let condition = match error {
+        E::NoSuchRoom | E::NoSuchEvent | E::NoSuchAlias(_) => Condition::ItemNotFound,
+        E::Refused(_) | E::Forbidden(_) | E::Banned => Condition::Forbidden,
+        E::NotJoined => Condition::NotAcceptable,
+        E::TooLarge { .. } => Condition::PolicyViolation,
+        E::BadContent(_) | E::InvalidParam(_) | E::InvalidRoomState(_) | E::BadAlias(_) => Condition::BadRequest,
+        E::AliasTaken(_) | E::DuplicateAnnotation => Condition::Conflict,
+        E::ThreadOnChild | E::UnsupportedVersion(_) => Condition::NotAcceptable,
+        E::NotReachable => Condition::RemoteServerNotFound,
+        E::Unsettled | E::Store(_) | E::Commit(_) => Condition::ResourceConstraint,
+        _ => Condition::InternalServerError,
+    };
+    if condition == Condition::InternalServerError {
+        tracing::error!(reason = %error, "a command on a room failed");
+    }
+    StanzaError::new(condition, error.to_string())
+}
+
+/// `<x xmlns='http://jabber.org/protocol/muc#user'/>` with status codes.
+fn user_x(codes: &[u16]) -> Element {
+    let codes = codes.iter().map(|code| {
+        Element::new("status", koine_stanza::ns::MUC_USER).with_attr("code", code.to_string())
+    });
+    Element::new("x", koine_stanza::ns::MUC_USER).with_children(codes)
+}

@@ -1,0 +1,230 @@
+//! What the configuration form of a room says, and where the room keeps it. [XEP-0045 §roomconfig]
+//!
+//! What Matrix has a state event for is there; the rest is in one of ours, [`SETTINGS`].
+
+use koine_projection::muc::SETTINGS;
+use koine_room::{ReadError, Room};
+use koine_stanza::form::{Field, Form};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+/// `FORM_TYPE` of the form.
+pub(super) const ROOM_CONFIG: &str = "http://jabber.org/protocol/muc#roomconfig";
+/// Longest text of a field, in bytes.
+pub(super) const TEXT_BYTES_MAX: usize = 4_096;
+
+/// Who may send private messages through the room. [XEP-0045 §registrar-formtype-owner]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum PrivateMessages {
+    #[default]
+    Anyone,
+    Participants,
+    Moderators,
+    None,
+}
+
+/// The part of the settings that Matrix has no place for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Own {
+    pub(super) description: Option<String>,
+    pub(super) language: Option<String>,
+    /// Only moderators are told who is behind a nickname. Matrix members know anyway.
+    pub(super) semi_anonymous: bool,
+    pub(super) private_messages: PrivateMessages,
+    /// Most occupants; `None`: no bound of the room's own.
+    pub(super) occupants_max: Option<usize>,
+    /// Who made the room from XMPP. They are present when they enter, not because they are a member.
+    pub(super) made_by: Option<String>,
+}
+
+/// The settings of a room.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Settings {
+    pub(super) name: Option<String>,
+    pub(super) own: Own,
+    pub(super) members_only: bool,
+    pub(super) moderated: bool,
+    pub(super) listed: bool,
+    /// Whoever may speak may change the subject.
+    pub(super) open_subject: bool,
+    /// Whoever is in may invite.
+    pub(super) open_invites: bool,
+}
+
+impl Settings {
+    /// As the room has them now.
+    pub(super) fn of(rooms: &koine_room::Rooms, room: &Room) -> Result<Self, ReadError> {
+        let text = |kind: &str, field: &str| -> Result<Option<String>, ReadError> {
+            let found = room.current(kind, "")?.and_then(|placed| placed.event.content_field::<String>(field));
+            Ok(found.filter(|text| !text.is_empty()))
+        };
+        let own = room.current(SETTINGS, "")?;
+        let own = own.and_then(|placed| serde_json::from_str(placed.event.content().get()).ok()).unwrap_or_default();
+        let levels = super::standing::levels(room)?;
+        Ok(Self {
+            name: text("m.room.name", "name")?,
+            own,
+            members_only: text("m.room.join_rules", "join_rule")?.as_deref() != Some("public"),
+            moderated: levels.level_for_event("m.room.message", false) > levels.users_default(),
+            listed: rooms.is_listed(room.id())?,
+            open_subject: levels.level_for_event("m.room.topic", true) <= levels.level_for_event("m.room.message", false),
+            open_invites: levels.invite() <= levels.users_default(),
+        })
+    }
+
+    /// The form with these settings filled in.
+    pub(super) fn form(&self, kind: &str) -> Form {
+        let text = |text: &Option<String>| text.clone().unwrap_or_default();
+        let own = &self.own;
+        let whois = if own.semi_anonymous { "moderators" } else { "anyone" };
+        let private = match own.private_messages {
+            PrivateMessages::Anyone => "anyone",
+            PrivateMessages::Participants => "participants",
+            PrivateMessages::Moderators => "moderators",
+            PrivateMessages::None => "none",
+        };
+        let max = own.occupants_max.map_or_else(|| "none".to_owned(), |max| max.to_string());
+        let maxima = [("none", "none"), ("10", "10"), ("50", "50"), ("100", "100"), ("500", "500"), ("1000", "1000")];
+        let f = |name: &str| format!("muc#roomconfig_{name}");
+        let mut form = Form::new(kind, ROOM_CONFIG)
+            .with(Field::text(&f("roomname"), "Name", &text(&self.name)))
+            .with(Field::text(&f("roomdesc"), "Description", &text(&own.description)))
+            .with(Field::text(&f("lang"), "Language", &text(&own.language)))
+            .with(Field::boolean(&f("persistentroom"), "The room stays when nobody is in it (it always does)", true))
+            .with(Field::boolean(&f("publicroom"), "List the room in the directory", self.listed))
+            .with(Field::boolean(&f("membersonly"), "Only members may enter", self.members_only))
+            .with(Field::boolean(&f("moderatedroom"), "Only those with voice may speak", self.moderated))
+            .with(Field::boolean(&f("passwordprotectedroom"), "A password is needed (not offered: make it members-only)", false))
+            .with(Field::boolean(&f("changesubject"), "Occupants may change the subject", self.open_subject))
+            .with(Field::boolean(&f("allowinvites"), "Occupants may invite others", self.open_invites))
+            .with(Field::boolean(&f("enablelogging"), "The room has an archive (it always does)", true))
+            .with(Field::list(&f("maxusers"), "Most occupants", &max, &maxima))
+            .with(Field::list(&f("whois"), "Who may see who is behind a nickname", whois, &[
+                ("moderators", "Moderators"),
+                ("anyone", "Anyone"),
+            ]))
+            .with(Field::list(&f("allowpm"), "Who may send private messages", private, &[
+                ("anyone", "Anyone"),
+                ("participants", "Those with voice"),
+                ("moderators", "Moderators"),
+                ("none", "Nobody"),
+            ]));
+        form.title = Some(format!("Settings of {}", self.name.as_deref().unwrap_or("this room")));
+        form
+    }
+
+    /// These settings with what a submitted form says.
+    ///
+    /// # Errors
+    /// A sentence for a value that cannot be.
+    pub(super) fn with(&self, form: &Form) -> Result<Self, &'static str> {
+        let mut new = self.clone();
+        for field in &form.fields {
+            let Some(name) = field.var.strip_prefix("muc#roomconfig_") else { continue };
+            let value = field.value().unwrap_or_default();
+            if value.len() > TEXT_BYTES_MAX {
+                return Err("a value of the form is too long");
+            }
+            let truth = || field.bool().ok_or("a boolean of the form is neither true nor false");
+            let text = Some(value.to_owned()).filter(|text| !text.is_empty());
+            match name {
+                "roomname" => new.name = text,
+                "roomdesc" => new.own.description = text,
+                "lang" => new.own.language = text,
+                "publicroom" => new.listed = truth()?,
+                "membersonly" => new.members_only = truth()?,
+                "moderatedroom" => new.moderated = truth()?,
+                "changesubject" => new.open_subject = truth()?,
+                "allowinvites" => new.open_invites = truth()?,
+                "passwordprotectedroom" if truth()? => {
+                    return Err("rooms have no passwords here: make the room members-only instead");
+                }
+                "maxusers" => {
+                    new.own.occupants_max = match value {
+                        "" | "none" | "0" => None,
+                        number => Some(number.parse().map_err(|_| "maxusers is a number or none")?),
+                    }
+                }
+                "whois" => {
+                    new.own.semi_anonymous = match value {
+                        "anyone" => false,
+                        "moderators" => true,
+                        _ => return Err("whois is anyone or moderators"),
+                    }
+                }
+                "allowpm" => {
+                    new.own.private_messages = match value {
+                        "anyone" => PrivateMessages::Anyone,
+                        "participants" => PrivateMessages::Participants,
+                        "moderators" => PrivateMessages::Moderators,
+                        "none" => PrivateMessages::None,
+                        _ => return Err("allowpm is anyone, participants, moderators or none"),
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(new)
+    }
+
+    /// The state that has to be set to come from `self` to `new`: type and content.
+    pub(super) fn changes(&self, new: &Self, levels: &Map<String, Value>) -> Vec<(&'static str, Value)> {
+        let mut changes = Vec::new();
+        if self.name != new.name {
+            changes.push(("m.room.name", json!({ "name": new.name.clone().unwrap_or_default() })));
+        }
+        if self.own != new.own {
+            changes.push((SETTINGS, serde_json::to_value(&new.own).unwrap_or_default()));
+        }
+        let mut wanted = levels.clone();
+        let default = levels.get("users_default").and_then(Value::as_i64).unwrap_or(0);
+        if self.moderated != new.moderated {
+            let speak = if new.moderated { default + 1 } else { default };
+            wanted.insert("events_default".into(), json!(speak));
+            if let Some(events) = wanted.get_mut("events").and_then(Value::as_object_mut) {
+                events.remove("m.room.message");
+            }
+        }
+        if self.open_subject != new.open_subject {
+            let speak = wanted.get("events_default").and_then(Value::as_i64).unwrap_or(0);
+            let kick = levels.get("kick").and_then(Value::as_i64).unwrap_or(50);
+            let events = wanted.entry("events").or_insert_with(|| json!({}));
+            if let Some(events) = events.as_object_mut() {
+                events.insert("m.room.topic".into(), json!(if new.open_subject { speak } else { kick }));
+            }
+        }
+        if self.open_invites != new.open_invites {
+            let kick = levels.get("kick").and_then(Value::as_i64).unwrap_or(50);
+            wanted.insert("invite".into(), json!(if new.open_invites { default } else { kick }));
+        }
+        if wanted != *levels {
+            changes.push(("m.room.power_levels", Value::Object(wanted)));
+        }
+        if self.members_only != new.members_only {
+            changes.push(("m.room.join_rules", json!({ "join_rule": if new.members_only { "invite" } else { "public" } })));
+        }
+        changes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_form_filled_in_with_what_is_changes_nothing() {
+        let settings = Settings { name: Some("A Dark Cave".into()), open_subject: true, ..Settings::default() };
+        assert_eq!(settings.with(&settings.form("submit")).as_ref(), Ok(&settings));
+        assert!(settings.changes(&settings, &Map::new()).is_empty());
+    }
+
+    #[test]
+    fn moderation_is_a_level() {
+        let settings = Settings::default();
+        let new = Settings { moderated: true, ..settings.clone() };
+        let changes = settings.changes(&new, &Map::new());
+        assert_eq!(changes, vec![("m.room.power_levels", json!({ "events_default": 1 }))]);
+    }
+}
