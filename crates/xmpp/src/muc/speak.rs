@@ -108,11 +108,16 @@ impl Said<'_> {
                 self.pass_on(&hall, &inside, &nick, occupant).await;
                 Ok(())
             }
-            words::Meant::Commands(commands) => {
+            words::Meant::Commands { commands, passes_on } => {
                 // The log brings it to everybody, in the order of the room.
                 drop(inside);
                 for command in commands {
                     self.command(command).await?;
+                }
+                if passes_on {
+                    let inside = hall.inside.lock().await;
+                    let (nick, occupant) = self.occupant(&inside)?;
+                    self.pass_on(&hall, &inside, &nick, occupant).await;
                 }
                 Ok(())
             }

@@ -4,12 +4,17 @@
 
 use std::{sync::Arc, time::Duration};
 
-use koine_room::{Placed, Room};
-use koine_stanza::{Element, StanzaError, ns};
-use ruma_common::{OwnedEventId, UserId};
+use koine_projection::message::{self, Act, File, KEEPSAKE, Names};
+use koine_room::{Direction, Placed, ReadError, RelationQuery, Room, Span, Viewer};
+use koine_stanza::{BareJid, Condition, Element, StanzaError, ns};
+use ruma_common::{EventId, OwnedEventId, OwnedUserId, UserId};
 use serde_json::{Value, json, value::RawValue};
 
+use super::name;
 use crate::core::Core;
+
+/// Most events looked at for one that somebody refers to by the id they gave it, or for their reactions.
+const LOOKED_MAX: usize = 1_000;
 
 /// How long somebody types who said so once. [XEP-0085]
 pub(super) const COMPOSING_TIME: Duration = Duration::from_secs(30);
@@ -32,7 +37,12 @@ pub(super) enum Meant {
     /// It is true for a moment and goes to who is here.
     Passing,
     /// It changes the room.
-    Commands(Vec<Command>),
+    Commands {
+        /// How.
+        commands: Vec<Command>,
+        /// Whoever is here gets the message itself too, as the log alone would not say it.
+        passes_on: bool,
+    },
 }
 
 /// A change of the room.
@@ -47,9 +57,8 @@ pub(super) enum Command {
 
 /// The id by which XMPP knows a message: the one its author gave it, or that of the event.
 pub(super) fn id_of(placed: &Placed) -> String {
-    let said = placed.event.content_field::<Value>("koine.xmpp");
-    let id = said.as_ref().and_then(|said| said["id"].as_str());
-    id.unwrap_or(placed.event.event_id().as_str()).to_owned()
+    let content = kept(placed);
+    content.as_ref().and_then(message::kept_id).unwrap_or(placed.event.event_id().as_str()).to_owned()
 }
 
 /// A message without what only the room may say.
@@ -66,17 +75,200 @@ pub(super) fn composing(stanza: &Element) -> Option<bool> {
     stanza.children().find(|child| child.ns() == ns::CHAT_STATES).map(|state| state.name() == "composing")
 }
 
-pub(super) fn of_event(_core: &Core, _room: &Room, placed: &Placed) -> Option<Words> {
-    let body = placed.event.content_field::<String>("body")?;
-    let said = placed.event.content_field::<Value>("koine.xmpp").unwrap_or_default();
-    let message = Element::new("message", ns::CLIENT).with_attr("type", "groupchat").with_attr("id", id_of(placed))
-        .with_child(Element::text_of("body", ns::CLIENT, body));
-    Some(Words { message, nick: said["nick"].as_str().map(ToOwned::to_owned), from_room: false, is_history: true })
+/// What the projection asks about the room.
+struct InRoom<'a> {
+    core: &'a Core,
+    room: &'a Room,
+    /// Whose words they are: ids that people give their stanzas are theirs alone.
+    speaker: &'a UserId,
 }
 
-pub(super) fn of_stanza(_core: &Core, _room: &Arc<Room>, stanza: &Element, _user: &UserId, nick: &str) -> Result<Meant, StanzaError> {
-    let Some(body) = stanza.child_text("body", ns::CLIENT) else { return Ok(Meant::Passing) };
-    let content = json!({ "msgtype": "m.text", "body": body, "koine.xmpp": { "id": stanza.id(), "nick": nick } });
-    let content = serde_json::value::to_raw_value(&content).expect("it is JSON");
-    Ok(Meant::Commands(vec![Command::Send { kind: "m.room.message".into(), content }]))
+impl Names for InRoom<'_> {
+    fn user_of(&self, address: &BareJid) -> Option<OwnedUserId> {
+        self.core.person_of(address)
+    }
+
+    fn address_of(&self, user: &UserId) -> Option<BareJid> {
+        self.core.address_of(user)
+    }
+
+    fn event_of(&self, id: &str) -> Option<OwnedEventId> {
+        if let Ok(event) = <&EventId>::try_from(id)
+            && self.room.event(event).ok().flatten().is_some()
+        {
+            return Some(event.to_owned());
+        }
+        said_as(self.room, self.speaker, id)
+    }
+
+    /// Corrections name a message as its author did. [XEP-0308 §rules]
+    fn name_of(&self, event: &EventId) -> String {
+        let placed = self.room.event(event).ok().flatten();
+        placed.map_or_else(|| event.to_string(), |placed| id_of(&placed))
+    }
+
+    fn author_of(&self, event: &EventId) -> Option<(String, String)> {
+        let placed = self.room.event(event).ok().flatten()?;
+        let address = name::address(self.core, self.room).ok()?;
+        let said = placed.event.content_field::<String>("body").unwrap_or_default();
+        Some((format!("{address}/{}", nick_in(self.room, &placed)), said))
+    }
+
+    fn file_of(&self, url: &str) -> Option<File> {
+        self.core.file_of(url)
+    }
+
+    fn url_of(&self, mxc: &str, name: &str) -> Option<String> {
+        self.core.url_of(mxc, name)
+    }
+}
+
+/// The newest event of somebody whose stanza had that id, among the newest of the room.
+fn said_as(room: &Room, speaker: &UserId, id: &str) -> Option<OwnedEventId> {
+    let newest = room.published().order;
+    let span = Span { from: Some(newest), to: None, direction: Direction::Backward, limit: 1 };
+    let mut looked = 0;
+    let page = room.page(span, newest, |placed| {
+        looked += 1;
+        let is_it = looked <= LOOKED_MAX && placed.event.sender() == speaker && placed.event.state_key().is_none();
+        Ok(is_it && kept(placed).as_ref().and_then(message::kept_id) == Some(id))
+    });
+    page.ok()?.events.first().map(|placed| placed.event.event_id().to_owned())
+}
+
+/// The content of an event that may keep a stanza.
+fn kept(placed: &Placed) -> Option<Value> {
+    placed.event.content().get().contains(KEEPSAKE).then(|| serde_json::from_str(placed.event.content().get()).ok()).flatten()
+}
+
+/// The nickname that words were said under, or the name that their speaker has in the room.
+fn nick_in(room: &Room, placed: &Placed) -> String {
+    let said = kept(placed).and_then(|content| content[KEEPSAKE]["nick"].as_str().map(ToOwned::to_owned));
+    let user = placed.event.sender();
+    let shown = || {
+        let member = room.current("m.room.member", user.as_str()).ok().flatten()?;
+        member.event.content_field::<String>("displayname").filter(|name| !name.trim().is_empty())
+    };
+    said.or_else(shown).unwrap_or_else(|| user.localpart().to_owned())
+}
+
+/// An event as what the occupants of a room are told; `None` where it tells them nothing.
+pub(super) fn of_event(core: &Core, room: &Room, placed: &Placed) -> Option<Words> {
+    let event = &placed.event;
+    let content: Value = serde_json::from_str(event.content().get()).ok()?;
+    let names = InRoom { core, room, speaker: event.sender() };
+    let mut message = Element::new("message", ns::CLIENT).with_attr("type", "groupchat").with_attr("id", id_of(placed));
+    let nick = content[KEEPSAKE]["nick"].as_str().map(ToOwned::to_owned);
+    let words = |message, is_history| Some(Words { message, nick: nick.clone(), from_room: false, is_history });
+    match event.kind() {
+        // What came by XMPP was told as it came.
+        "m.reaction" if content.get(KEEPSAKE).is_some() => None,
+        "m.reaction" => {
+            let relation = &content["m.relates_to"];
+            let target = <&EventId>::try_from(relation["event_id"].as_str()?).ok()?;
+            let keys = reactions_of(room, event.sender(), target).ok()?.into_iter().map(|(key, _)| key);
+            words(message.with_children(message::reactions(target.as_str(), keys)), false)
+        }
+        "m.room.redaction" => {
+            let target = room.event(&event.redacts(room.rules())?).ok().flatten()?;
+            if !matches!(target.event.kind(), "m.room.message" | "m.room.encrypted" | "m.sticker" | message::PLAIN_KEEPSAKE) {
+                return None;
+            }
+            let id = target.event.event_id().as_str();
+            if target.event.sender() == event.sender() {
+                return words(message.with_children(message::retraction(id)), false);
+            }
+            // [XEP-0425 §usecase-success] The room says that a moderator did it.
+            let address = name::address(core, room).ok()?;
+            let by = format!("{address}/{}", nick_in(room, placed));
+            let occupant = Element::new("occupant-id", ns::OCCUPANT_ID)
+                .with_attr("id", super::hall::occupant_id(core, room.id(), event.sender()));
+            let moderated = Element::new("moderated", ns::MODERATE).with_attr("by", by).with_child(occupant);
+            let mut retract = Element::new("retract", ns::RETRACT).with_attr("id", id).with_child(moderated);
+            if let Some(reason) = content["reason"].as_str() {
+                retract.push(Element::text_of("reason", ns::RETRACT, reason));
+            }
+            message.push(retract);
+            Some(Words { message, nick: None, from_room: true, is_history: false })
+        }
+        kind => {
+            let mut children = message::write(kind, &content, &names)?;
+            // Answers name the event, whoever gave it another name: in rooms that is the name all agree on. [XEP-0461]
+            if content[KEEPSAKE].get("payload").is_none()
+                && let Some(answered) = content["m.relates_to"]["m.in_reply_to"]["event_id"].as_str()
+                && let Some(reply) = children.iter_mut().find(|child| child.is("reply", ns::REPLY))
+            {
+                reply.set_attr("id", Some(answered));
+            }
+            words(message.with_children(children), true)
+        }
+    }
+}
+
+/// The reactions of somebody to an event: each with the event that it is.
+fn reactions_of(room: &Room, user: &UserId, target: &EventId) -> Result<Vec<(String, OwnedEventId)>, ReadError> {
+    let mut viewer = Viewer::new(room, user)?;
+    let query = RelationQuery {
+        parent: target,
+        rel_type: Some("m.annotation"),
+        kind: Some("m.reaction"),
+        from: None,
+        to: None,
+        direction: Direction::Forward,
+        limit: LOOKED_MAX,
+        recurse: false,
+    };
+    let mut found = Vec::new();
+    for placed in room.relations(&mut viewer, &query)?.events {
+        if placed.event.sender() != user {
+            continue;
+        }
+        let relation = placed.event.content_field::<Value>("m.relates_to").unwrap_or_default();
+        if let Some(key) = relation["key"].as_str() {
+            found.push((key.to_owned(), placed.event.event_id().to_owned()));
+        }
+    }
+    Ok(found)
+}
+
+/// What a message to a room is meant to do there.
+pub(super) fn of_stanza(core: &Core, room: &Arc<Room>, stanza: &Element, user: &UserId, nick: &str) -> Result<Meant, StanzaError> {
+    let names = InRoom { core, room, speaker: user };
+    if let Some(marker) = stanza.child("displayed", ns::CHAT_MARKERS)
+        && let Some(event) = marker.id().and_then(|id| names.event_of(id))
+    {
+        return Ok(Meant::Commands { commands: vec![Command::Read { event }], passes_on: true });
+    }
+    if !message::lasts(stanza) {
+        return Ok(Meant::Passing);
+    }
+    let gone = |what: &str| StanzaError::new(Condition::ItemNotFound, format!("the room has no message that {what} could be for"));
+    let stays = |commands| Ok(Meant::Commands { commands, passes_on: false });
+    match message::read(stanza, &names) {
+        Act::Send { kind, mut content } => {
+            content[KEEPSAKE]["nick"] = json!(nick);
+            stays(vec![Command::Send { kind: kind.to_owned(), content: raw(&content) }])
+        }
+        Act::Retract { target } => stays(vec![Command::Redact { event: target, reason: None }]),
+        Act::React { target, keys } => {
+            let had = reactions_of(room, user, &target).map_err(|error| super::unreadable(&error))?;
+            let mut commands = Vec::new();
+            for (key, event) in &had {
+                if !keys.contains(key) {
+                    commands.push(Command::Redact { event: event.clone(), reason: None });
+                }
+            }
+            for key in keys.iter().filter(|key| !had.iter().any(|(there, _)| there == *key)) {
+                let relation = json!({ "rel_type": "m.annotation", "event_id": target, "key": key });
+                let content = json!({ "m.relates_to": relation, KEEPSAKE: { "nick": nick } });
+                commands.push(Command::Send { kind: "m.reaction".into(), content: raw(&content) });
+            }
+            Ok(Meant::Commands { commands, passes_on: true })
+        }
+        Act::Nothing => Err(gone("this")),
+    }
+}
+
+fn raw(content: &Value) -> Box<RawValue> {
+    serde_json::value::to_raw_value(content).expect("what was made as JSON is JSON")
 }
