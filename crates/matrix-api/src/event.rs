@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use koine_account::IgnoredUsers;
+use koine_account::{IgnoredUsers, InviteRule, InviteRules};
 use koine_graph::ClientForm;
 use koine_room::{Bundle, Order, Placed, Receipt, Room, Viewer};
 use ruma_common::{MilliSecondsSinceUnixEpoch, UserId};
@@ -26,19 +26,25 @@ pub(crate) struct Shown<'a> {
     pub(crate) ignored: &'a Ignored,
 }
 
-/// People that a reader does not want to hear of. [CS-API §ignoring-users]
+/// People that a reader does not want to hear of [CS-API §ignoring-users], or to be invited by
+/// [CS-API §invite-permission].
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Ignored(Arc<IgnoredUsers>);
+pub(crate) struct Ignored(Arc<IgnoredUsers>, InviteRules);
 
 impl Ignored {
     /// Those whom `who` ignores.
     pub(crate) fn of(api: &Api, who: &User) -> Result<Self> {
-        Ok(Self(api.accounts.ignored_users(&who.user_id)?))
+        Ok(Self(api.accounts.ignored_users(&who.user_id)?, api.accounts.invite_rules(&who.user_id)?))
     }
 
     /// Whether `user` is one of them.
     pub(crate) fn contains(&self, user: &str) -> bool {
         !self.0.is_empty() && <&UserId>::try_from(user).is_ok_and(|user| self.0.contains(user))
+    }
+
+    /// Whether the reader is not to be told of an invitation by `sender`.
+    pub(crate) fn hides_invitation_by(&self, sender: &UserId) -> bool {
+        self.0.contains(sender) || self.1.rule_for(sender) != InviteRule::Allow
     }
 
     /// Whether an event is not to be shown: what the ignored say, but not what they do to the room's state.
@@ -128,6 +134,8 @@ impl Shown<'_> {
             if let Some(replaced) = self.room.event(replaced)? {
                 out.extend_from_slice(b",\"prev_content\":");
                 out.extend_from_slice(replaced.event.content().get().as_bytes());
+                // COMPAT(clients that show who invited somebody): not specified, and told by Synapse.
+                write_field(out, "prev_sender", replaced.event.sender());
             }
         }
         if let Some(redaction) = &placed.redacted_by

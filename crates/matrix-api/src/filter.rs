@@ -8,7 +8,7 @@ use ruma_client_api::{
     sync::sync_events::v3,
 };
 use ruma_common::{OwnedRoomId, OwnedUserId, RoomId, UserId};
-use serde::de::IgnoredAny;
+use serde::{Deserialize, de::IgnoredAny};
 
 use crate::{Api, Error, Result, User};
 
@@ -61,8 +61,18 @@ pub struct RoomEventFilter {
     not_rooms: Vec<OwnedRoomId>,
     url: Option<UrlFilter>,
     lazy_load: LazyLoadOptions,
+    relations: Relations,
     /// Count what is unread in each thread by itself.
     pub unread_thread_notifications: bool,
+}
+
+/// How events refer to others. [MSC3874]
+#[derive(Clone, Debug, Default, Deserialize)]
+struct Relations {
+    #[serde(default, rename = "org.matrix.msc3874.rel_types", alias = "rel_types")]
+    wanted: Option<Vec<String>>,
+    #[serde(default, rename = "org.matrix.msc3874.not_rel_types", alias = "not_rel_types")]
+    unwanted: Option<Vec<String>>,
 }
 
 impl SyncFilter {
@@ -119,9 +129,10 @@ impl EventFilter {
 impl RoomEventFilter {
     /// The filter in a query parameter. [CS-API §get_matrixclientv3roomsroomidmessages]
     pub fn parse(json: &str) -> Result<Self> {
-        let filter: ruma::RoomEventFilter =
-            serde_json::from_str(json).map_err(|error| Error::invalid_param(format!("`filter`: {error}")))?;
-        Ok(filter.into())
+        let refuse = |error| Error::invalid_param(format!("`filter`: {error}"));
+        let filter: ruma::RoomEventFilter = serde_json::from_str(json).map_err(refuse)?;
+        let relations = serde_json::from_str(json).map_err(refuse)?;
+        Ok(Self { relations, ..filter.into() })
     }
 
     /// Whether the event is wanted.
@@ -131,6 +142,7 @@ impl RoomEventFilter {
             && self.events.allows_sender(event.sender())
             && allows_room(self.rooms.as_deref(), &self.not_rooms, room)
             && self.allows_url(placed)
+            && self.relations.allow(placed)
     }
 
     /// Whether events of this type are wanted.
@@ -159,6 +171,22 @@ impl RoomEventFilter {
         // Looking for the bytes first: most content has no such key.
         let has = content.get().contains("\"url\"") && placed.event.content_field::<IgnoredAny>("url").is_some();
         has == (wanted == UrlFilter::EventsWithUrl)
+    }
+}
+
+impl Relations {
+    fn allow(&self, placed: &Placed) -> bool {
+        if self.wanted.is_none() && self.unwanted.is_none() {
+            return true;
+        }
+        #[derive(Deserialize)]
+        struct Relation {
+            rel_type: Option<String>,
+        }
+        let relation: Option<Relation> = placed.event.content_field("m.relates_to");
+        let rel_type = relation.and_then(|relation| relation.rel_type);
+        let is_in = |types: &Vec<String>| rel_type.as_ref().is_some_and(|rel_type| types.contains(rel_type));
+        self.wanted.as_ref().is_none_or(is_in) && !self.unwanted.as_ref().is_some_and(is_in)
     }
 }
 
@@ -230,6 +258,7 @@ impl From<ruma::RoomEventFilter> for RoomEventFilter {
             not_rooms: filter.not_rooms,
             url: filter.url_filter,
             lazy_load: filter.lazy_load_options,
+            relations: Relations::default(),
             unread_thread_notifications: filter.unread_thread_notifications,
         }
     }

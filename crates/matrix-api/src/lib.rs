@@ -42,6 +42,8 @@ mod token;
 mod account;
 mod account_data;
 mod admin;
+mod dehydrated_device;
+mod delayed_events;
 mod device;
 mod discovery;
 mod key_backup;
@@ -68,6 +70,17 @@ pub use error::Error;
 pub use request::{Call, Checked, Loose, LooseBody, Peer, Proof, User, UserEvenLocked};
 pub use voip::TurnConfig;
 
+/// Puts around an endpoint of another protocol what those of this one have: a span, a stopwatch, and a net that catches
+/// panics. `name` is that of the operation in metrics and traces.
+pub fn watched<S: Clone + Send + Sync + 'static>(
+    name: &'static str,
+    observer: std::sync::Arc<dyn Observer>,
+    endpoint: axum::routing::MethodRouter<S>,
+) -> axum::routing::MethodRouter<S> {
+    let watched = std::sync::Arc::new(front::Watched { name, observer });
+    endpoint.layer(axum::middleware::from_fn_with_state(watched, front::watch))
+}
+
 /// Every endpoint, behind the checks and headers that all of them share. Serve it with
 /// `into_make_service_with_connect_info::<SocketAddr>()`, so that addresses of callers are known. Needs a tokio runtime.
 pub fn router(api: Api) -> axum::Router {
@@ -80,11 +93,13 @@ pub fn router(api: Api) -> axum::Router {
     profile::endpoints(&mut endpoints);
     account_data::endpoints(&mut endpoints);
     rooms::endpoints(&mut endpoints);
+    delayed_events::endpoints(&mut endpoints);
     media::endpoints(&mut endpoints);
     push_rules::endpoints(&mut endpoints);
     sync::endpoints(&mut endpoints);
     sliding_sync::endpoints(&mut endpoints);
     keys::endpoints(&mut endpoints);
+    dehydrated_device::endpoints(&mut endpoints);
     key_backup::endpoints(&mut endpoints);
     to_device::endpoints(&mut endpoints);
     admin::endpoints(&mut endpoints);

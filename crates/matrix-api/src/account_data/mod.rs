@@ -1,6 +1,7 @@
 //! What clients keep here for themselves: account data, tags, filters.
 
 mod create_filter;
+mod delete_account_data;
 mod get_account_data;
 mod get_filter;
 mod set_account_data;
@@ -28,6 +29,7 @@ pub(crate) fn endpoints(endpoints: &mut Endpoints) {
         "matrix.account_data.set_in_room",
         set_account_data::set_in_room,
     );
+    delete_account_data::endpoints(endpoints);
     endpoints.add::<tag::get_tags::v3::Request, _, _>("matrix.account_data.get_tags", tags::get_tags);
     endpoints.add::<tag::create_tag::v3::Request, _, _>("matrix.account_data.create_tag", tags::create_tag);
     endpoints.add::<tag::delete_tag::v3::Request, _, _>("matrix.account_data.delete_tag", tags::delete_tag);

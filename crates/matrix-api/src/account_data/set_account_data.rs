@@ -13,7 +13,7 @@ use super::is_own;
 use crate::{Api, Checked, Empty, Error, Loose, Result, User, body};
 
 /// Types that have endpoints of their own. [CS-API §server-behaviour-3]
-const OURS: [&str; 2] = ["m.fully_read", "m.push_rules"];
+pub(super) const OURS: [&str; 2] = ["m.fully_read", "m.push_rules"];
 
 pub async fn set_global(
     State(api): State<Api>,

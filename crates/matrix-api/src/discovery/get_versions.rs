@@ -15,7 +15,7 @@ const VERSIONS: [&str; 17] = [
 ];
 
 /// Features of later versions and of proposals that clients ask for by name.
-const FEATURES: [&str; 6] = [
+const FEATURES: [&str; 12] = [
     // Cross-signing.
     "org.matrix.e2e_cross_signing",
     // Authenticated media.
@@ -25,6 +25,17 @@ const FEATURES: [&str; 6] = [
     "uk.tcpip.msc4133.stable",
     // `state_after` in /sync.
     "org.matrix.msc4222",
+    // Deleting account data. [MSC3391]
+    "org.matrix.msc3391",
+    // Dehydrated devices. [MSC3814]
+    "org.matrix.msc3814",
+    // Delayed events. [MSC4140]
+    "org.matrix.msc4140",
+    // Whose invitations somebody wants. [MSC4155]
+    "org.matrix.msc4155",
+    // Followed threads. [MSC4306] [MSC4308]
+    "org.matrix.msc4306",
+    "org.matrix.msc4308",
     // Simplified sliding sync. [MSC4186]
     "org.matrix.simplified_msc3575",
 ];

@@ -4,6 +4,7 @@ use http::StatusCode;
 use koine_account::{
     AuthenticateError, Busy, ChangeError, CreateError, InvitationRefused, LimitExceeded, LoginError, NameRefused,
     PasswordRefused, ProfileError, RenameError, SetAccountDataError, StartSessionError, StoreUnavailable,
+    SubscribeError,
 };
 
 use crate::Error;
@@ -145,6 +146,20 @@ impl From<ProfileError> for Error {
                 Self::new(StatusCode::BAD_REQUEST, "M_PROFILE_TOO_LARGE", sentence(&error))
             }
             ProfileError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<SubscribeError> for Error {
+    /// [MSC4306]
+    fn from(error: SubscribeError) -> Self {
+        match error {
+            SubscribeError::UnknownUser => Self::forbidden(sentence(&error)),
+            SubscribeError::LeftSince => {
+                Self::new(StatusCode::CONFLICT, "IO.ELEMENT.MSC4306.M_CONFLICTING_UNSUBSCRIPTION", sentence(&error))
+            }
+            SubscribeError::TooMany => Self::new(StatusCode::BAD_REQUEST, "M_UNKNOWN", sentence(&error)),
+            SubscribeError::Store(error) => error.into(),
         }
     }
 }

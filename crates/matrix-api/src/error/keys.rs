@@ -1,7 +1,7 @@
 //! What the keys of `koine-account` refuse, in Matrix's words.
 
 use http::StatusCode;
-use koine_account::{BackupError, SendToDeviceError, UploadCrossSigningError, UploadKeysError};
+use koine_account::{BackupError, DehydrateError, SendToDeviceError, UploadCrossSigningError, UploadKeysError};
 
 use super::{Error, account::sentence};
 
@@ -29,6 +29,20 @@ impl From<UploadCrossSigningError> for Error {
             Refused::InvalidSignature(_) => Self::new(StatusCode::BAD_REQUEST, "M_INVALID_SIGNATURE", sentence(&error)),
             Refused::KeyIdInUse(_) | Refused::ProofNeeded | Refused::UnknownUser => Self::forbidden(sentence(&error)),
             Refused::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<DehydrateError> for Error {
+    /// [MSC3814]
+    fn from(error: DehydrateError) -> Self {
+        match error {
+            DehydrateError::UnknownUser => Self::forbidden(sentence(&error)),
+            DehydrateError::BadDeviceId => Self::invalid_param(sentence(&error)),
+            DehydrateError::TooLarge(_) => Self::too_large(sentence(&error)),
+            DehydrateError::NoKeys => Self::missing_param(sentence(&error)),
+            DehydrateError::Keys(error) => error.into(),
+            DehydrateError::Store(error) => error.into(),
         }
     }
 }

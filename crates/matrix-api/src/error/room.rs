@@ -2,7 +2,7 @@
 
 use http::StatusCode;
 use koine_graph::auth::Refusal;
-use koine_room::{CommandError, ReadError};
+use koine_room::{CommandError, DELAYED_PER_USER_MAX, DelayError, ReadError};
 
 use crate::Error;
 
@@ -22,6 +22,8 @@ impl From<CommandError> for Error {
             CommandError::TooLarge { .. } => Self::too_large(message),
             CommandError::BadContent(_) => Self::bad_json(message),
             CommandError::InvalidParam(_) => Self::invalid_param(message),
+            CommandError::UnableToAuthorise => bad("M_UNABLE_TO_AUTHORISE_JOIN", message),
+            CommandError::UnableToGrant => bad("M_UNABLE_TO_GRANT_JOIN", message),
             CommandError::UnsupportedVersion(_) => bad("M_UNSUPPORTED_ROOM_VERSION", message),
             CommandError::AliasTaken(_) => bad("M_ROOM_IN_USE", message),
             CommandError::BadAlias(_) => bad("M_BAD_ALIAS", message),
@@ -30,6 +32,22 @@ impl From<CommandError> for Error {
             CommandError::ThreadOnChild => bad("M_UNKNOWN", message),
             CommandError::Commit(error) => error.into(),
             other => Self::internal(other),
+        }
+    }
+}
+
+impl From<DelayError> for Error {
+    /// [MSC4140]
+    fn from(error: DelayError) -> Self {
+        let message = error.to_string();
+        match error {
+            DelayError::TooLong => Self::invalid_param(message),
+            DelayError::TooMany => Self::new(StatusCode::BAD_REQUEST, "M_UNKNOWN", message)
+                .with("org.matrix.msc4140.errcode", "M_MAX_DELAYED_EVENTS_EXCEEDED")
+                .with("org.matrix.msc4140.max_delayed_events", DELAYED_PER_USER_MAX),
+            DelayError::Unknown => Self::not_found(message),
+            DelayError::Finished => Self::new(StatusCode::CONFLICT, "M_UNKNOWN", message),
+            DelayError::Command(error) => error.into(),
         }
     }
 }

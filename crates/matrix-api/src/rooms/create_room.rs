@@ -10,7 +10,7 @@ use ruma_common::{OwnedRoomAliasId, OwnedUserId, RoomVersionId};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{permit, profile};
+use super::{invite_user::check_invite_rules, permit, profile};
 use crate::{Api, Error, Json, Loose, Result};
 
 /// Most people invited at once.
@@ -92,6 +92,7 @@ pub async fn create_room(State(api): State<Api>, call: Loose<v3::Request, Body>)
     let alias = body.room_alias_name.map(|name| alias(&api, &name)).transpose()?;
     let mut invite = Vec::with_capacity(body.invite.len());
     for user in body.invite {
+        check_invite_rules(&api, &who.user_id, &user)?;
         let profile = profile(&api, &user)?;
         if !invite.iter().any(|(other, _)| *other == user) {
             invite.push((user, profile));

@@ -4,8 +4,9 @@
 
 use axum::extract::State;
 use http::StatusCode;
+use koine_account::InviteRule;
 use ruma_client_api::membership::invite_user::v3;
-use ruma_common::{OwnedRoomId, OwnedUserId};
+use ruma_common::{OwnedRoomId, OwnedUserId, UserId};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -36,8 +37,21 @@ pub async fn invite_user(State(api): State<Api>, call: Loose<v3::Request, Body>)
     };
     call.who.not_suspended()?;
     permit(&api, &call.who)?;
+    check_invite_rules(&api, &call.who.user_id, &target)?;
     let profile = profile(&api, &target)?;
     let reason = call.body.reason.as_deref();
     api.rooms.invite(&call.who.user_id, &room, (&target, &profile), reason, Map::new()).await?;
     Ok(Empty)
+}
+
+/// Refuses to ask somebody of ours who does not want to be asked. Others' servers say so themselves.
+/// [CS-API §invite-permission]
+pub(super) fn check_invite_rules(api: &Api, sender: &UserId, target: &UserId) -> Result<()> {
+    match api.accounts.invite_rules(target)?.rule_for(sender) {
+        // What is ignored arrives, and is not shown.
+        InviteRule::Allow | InviteRule::Ignore => Ok(()),
+        InviteRule::Block => {
+            Err(Error::new(StatusCode::FORBIDDEN, "M_INVITE_BLOCKED", format!("{target} does not want to be invited")))
+        }
+    }
 }

@@ -37,8 +37,11 @@ mod set_receipt;
 mod set_state_event;
 mod set_typing;
 mod set_visibility;
+mod thread_subscription;
 mod unban_user;
 mod upgrade_room;
+
+pub(crate) use thread_subscription::{before, listed};
 
 use std::sync::Arc;
 
@@ -101,6 +104,7 @@ pub(crate) fn endpoints(endpoints: &mut Endpoints) {
     endpoints.add::<ByRelType, _, _>("matrix.rooms.get_relations", get_relations::get_relations::<ByRelType>);
     endpoints.add::<ByEventType, _, _>("matrix.rooms.get_relations", get_relations::get_relations::<ByEventType>);
     endpoints.add::<threads::get_threads::v1::Request, _, _>("matrix.rooms.get_threads", get_threads::get_threads);
+    thread_subscription::endpoints(endpoints);
     endpoints.add::<room::get_event_by_timestamp::v1::Request, _, _>(
         "matrix.rooms.get_event_by_timestamp",
         get_event_by_timestamp::get_event_by_timestamp,
@@ -153,7 +157,7 @@ fn sender(who: &User) -> Sender<'_> {
 }
 
 /// One more event of this user: refused when there were too many lately.
-fn permit(api: &Api, who: &User) -> Result<()> {
+pub(crate) fn permit(api: &Api, who: &User) -> Result<()> {
     api.permit(Class::Message, LimitKey::User(&who.user_id))
 }
 
@@ -167,7 +171,7 @@ fn profile(api: &Api, user: &UserId) -> Result<Profile> {
 }
 
 /// The variable part of a path at `index`, as an identifier.
-fn path<'p, T>(path: &'p [String], index: usize) -> Result<T>
+pub(crate) fn path<'p, T>(path: &'p [String], index: usize) -> Result<T>
 where
     T: TryFrom<&'p str, Error: std::fmt::Display>,
 {
@@ -223,7 +227,7 @@ fn query<T: DeserializeOwned>(query: &str) -> Result<T> {
 }
 
 /// A checked body that is to become the content of an event: a JSON object, taken as it is.
-fn content(body: &[u8]) -> Result<&RawValue> {
+pub(crate) fn content(body: &[u8]) -> Result<&RawValue> {
     let content: &RawValue = serde_json::from_slice(body).map_err(|error| crate::body::refuse_json(body, &error))?;
     match content.get().starts_with('{') {
         true => Ok(content),

@@ -9,13 +9,19 @@ use ruma_common::RoomId;
 use serde_json::{Value, json};
 
 use super::{content, path, permit, sender};
-use crate::{Api, Checked, Json, Loose, Result};
+use crate::{
+    Api, Checked, Json, Loose, Result,
+    delayed_events::{delay_of, schedule},
+};
 
 pub async fn send_event(State(api): State<Api>, call: Loose<v3::Request, Checked>) -> Result<Json<Value>> {
     let room: &RoomId = path(&call.path, 0)?;
     let (kind, txn) = (call.path[1].as_str(), call.path[2].as_str());
     call.who.not_suspended()?;
     permit(&api, &call.who)?;
+    if let Some(delay) = delay_of(&call.query)? {
+        return schedule(&api, &call.who, room, (kind, None), (&call.body.0, delay), Some(txn)).await;
+    }
     let content = content(&call.body.0)?;
     let event_id = api.rooms.send(sender(&call.who), room, kind, content, Some(txn)).await?;
     api.accounts.presences().act(&call.who.user_id, &call.who.device_id);

@@ -4,18 +4,27 @@
 
 use axum::extract::State;
 use ruma_client_api::state::send_state_event::v3;
-use ruma_common::RoomId;
-use serde_json::{Value, json};
+use ruma_common::{RoomId, UserId};
+use serde_json::{Value, json, value::RawValue};
 
-use super::{content, path, permit, sender, upgrade_room::take_along};
-use crate::{Api, Checked, Json, Loose, Result};
+use super::{content, invite_user::check_invite_rules, path, permit, sender, upgrade_room::take_along};
+use crate::{
+    Api, Checked, Json, Loose, Result, User,
+    delayed_events::{delay_of, schedule},
+};
 
 pub async fn set_state_event(State(api): State<Api>, call: Loose<v3::Request, Checked>) -> Result<Json<Value>> {
     let room: &RoomId = path(&call.path, 0)?;
     let (kind, state_key) = (call.path[1].as_str(), call.path[2].as_str());
     call.who.not_suspended()?;
     permit(&api, &call.who)?;
+    if let Some(delay) = delay_of(&call.query)? {
+        return schedule(&api, &call.who, room, (kind, Some(state_key)), (&call.body.0, delay), None).await;
+    }
     let content = content(&call.body.0)?;
+    if kind == "m.room.member" {
+        may_invite(&api, &call.who, state_key, content)?;
+    }
     let event_id = api.rooms.set_state(sender(&call.who), room, kind, state_key, content).await?;
     if kind == "m.room.tombstone" {
         let fields: Value = serde_json::from_str(content.get()).unwrap_or_default();
@@ -24,4 +33,13 @@ pub async fn set_state_event(State(api): State<Api>, call: Loose<v3::Request, Ch
         }
     }
     Ok(Json(json!({ "event_id": event_id })))
+}
+
+/// An invitation by way of the state is one like others. [CS-API §invite-permission]
+fn may_invite(api: &Api, who: &User, target: &str, content: &RawValue) -> Result<()> {
+    let fields: Value = serde_json::from_str(content.get()).unwrap_or_default();
+    match <&UserId>::try_from(target) {
+        Ok(target) if fields["membership"] == "invite" => check_invite_rules(api, &who.user_id, target),
+        _ => Ok(()),
+    }
 }

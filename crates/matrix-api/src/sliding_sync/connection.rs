@@ -75,6 +75,8 @@ pub(super) struct Mark {
     pub(super) token: Option<SyncToken>,
     /// Account data that belongs to no room are known up to here.
     pub(super) account_data: Option<Position>,
+    /// Threads that are followed are known up to here.
+    pub(super) threads: Option<Position>,
 }
 
 /// What a client knows of a room.
@@ -107,6 +109,7 @@ pub(super) struct Told {
     pub(super) fell_behind: Vec<RoomNo>,
     pub(super) token: SyncToken,
     pub(super) account_data: Option<Position>,
+    pub(super) threads: Option<Position>,
 }
 
 impl Connections {
@@ -239,7 +242,7 @@ impl State {
         self.told = told.rooms;
         self.fell_behind = told.fell_behind;
         let no = self.newest.no + 1;
-        self.newest = Mark { no, token: Some(told.token), account_data: told.account_data };
+        self.newest = Mark { no, token: Some(told.token), account_data: told.account_data, threads: told.threads };
         no
     }
 

@@ -1,6 +1,7 @@
-//! What is told beside rooms: messages to the device, keys, account data, receipts, typing.
+//! What is told beside rooms: messages to the device, keys, account data, receipts, typing,
+//! followed threads.
 //!
-//! [MSC4186] [MSC3885] [MSC3884] [MSC3959] [MSC3960] [MSC3961]
+//! [MSC4186] [MSC3885] [MSC3884] [MSC3959] [MSC3960] [MSC3961] [MSC4308]
 
 use std::collections::BTreeMap;
 
@@ -18,6 +19,7 @@ use super::{
 use crate::{
     Error, Result, event,
     keys::{DeviceLists, one_time_key_counts},
+    rooms::{before, listed},
     sync::Out,
     token::SyncToken,
 };
@@ -28,6 +30,8 @@ const RECEIPTS: u8 = 2;
 const TYPING: u8 = 4;
 /// Most messages to the device in one answer. [CS-API §send-to-device-messaging]
 const MESSAGES_MAX: usize = 100;
+/// Most threads in one answer; older ones are asked for.
+const THREADS_MAX: usize = 100;
 
 /// Which extensions tell of which rooms.
 pub(super) struct Reach {
@@ -156,6 +160,7 @@ impl Look<'_> {
         let mut has_news = self.to_device(out)?;
         has_news |= self.encryption(changes, out)?;
         has_news |= self.account_data(changes, told, candidates, out)?;
+        has_news |= self.thread_subscriptions(changes, out)?;
         for (name, events) in [("receipts", &told.receipts), ("typing", &told.typing)] {
             if !events.is_empty() {
                 has_news = true;
@@ -281,6 +286,33 @@ impl Look<'_> {
             false => out.undo(start),
         }
         Ok(has_news)
+    }
+
+    /// [MSC4308]
+    fn thread_subscriptions(&self, changes: Option<&Changes>, out: &mut Out) -> Result<bool> {
+        let wish = &self.body.extensions.thread_subscriptions;
+        let after = self.base.threads;
+        let may_have_news = after.is_none() || changes.is_none_or(|changes| changes.account);
+        if wish.enabled != Some(true) || !may_have_news {
+            return Ok(false);
+        }
+        let limit = wish.limit.unwrap_or(THREADS_MAX).clamp(1, THREADS_MAX);
+        let (mut found, has_more) =
+            self.api.accounts.thread_subscriptions(&self.who.user_id, after, self.now.position, limit)?;
+        let oldest = found.last().map(before);
+        if after.is_none() {
+            // Who begins knows of none that ended.
+            found.retain(|thread| thread.is_subscribed);
+        }
+        if found.is_empty() && !has_more {
+            return Ok(false);
+        }
+        let mut told = listed(&found);
+        if let (true, Some(oldest)) = (has_more, oldest) {
+            told["prev_batch"] = json!(oldest);
+        }
+        out.field("io.element.msc4308.thread_subscriptions", &told);
+        Ok(true)
     }
 
     fn global_account_data(&self, after: Option<Position>) -> Result<Vec<Vec<u8>>> {

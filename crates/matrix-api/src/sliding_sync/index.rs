@@ -142,7 +142,7 @@ fn entry(api: &Api, user: &UserId, ignored: &Ignored, no: RoomNo, record: &Membe
 /// [CS-API §ignoring-users]
 pub(super) fn is_from_ignored(room: &koine_room::Room, record: &MembershipRecord, ignored: &Ignored) -> Result<bool> {
     let invitation = room.event_at(record.order)?;
-    Ok(invitation.is_some_and(|invitation| ignored.contains(invitation.event.sender().as_str())))
+    Ok(invitation.is_some_and(|invitation| ignored.hides_invitation_by(invitation.event.sender())))
 }
 
 #[derive(Deserialize)]

@@ -111,7 +111,11 @@ impl Look<'_> {
             true => Some(self.now.position),
             false => self.base.account_data,
         };
-        let no = state.answered(Told { rooms: told, fell_behind, token: self.now, account_data });
+        let threads = match self.body.extensions.thread_subscriptions.enabled {
+            Some(true) => Some(self.now.position),
+            _ => self.base.threads,
+        };
+        let no = state.answered(Told { rooms: told, fell_behind, token: self.now, account_data, threads });
         out.field("pos", &connection.print(no));
         out.close(b'}');
         Ok(Some(out.into_bytes()))

@@ -7,7 +7,7 @@
 //!
 //! Served is the form that clients send today, `unstable/org.matrix.simplified_msc3575/sync`. The stable path is not
 //! served, and answers as any unknown endpoint does. Not built: the filters by space, tag and name, which are
-//! refused, and extensions other than the five of `extensions.rs`, which stay unanswered as unknown ones must.
+//! refused, and extensions other than the six of `extensions.rs`, which stay unanswered as unknown ones must.
 
 mod connection;
 mod extensions;

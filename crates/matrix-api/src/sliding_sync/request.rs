@@ -85,6 +85,16 @@ pub(super) struct Extensions {
     pub(super) receipts: Scope,
     #[serde(default)]
     pub(super) typing: Scope,
+    #[serde(default, rename = "io.element.msc4308.thread_subscriptions", alias = "thread_subscriptions")]
+    pub(super) thread_subscriptions: ThreadSubscriptions,
+}
+
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct ThreadSubscriptions {
+    #[serde(default)]
+    pub(super) enabled: Option<bool>,
+    /// Most threads of one answer.
+    pub(super) limit: Option<usize>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -83,8 +83,7 @@ impl Look<'_> {
                 let data = changed.room_account_data.get(no).map(Vec::as_slice).unwrap_or_default();
                 match part {
                     Part::Join | Part::Leave => self.timeline_room(&room, record, data, out)?,
-                    // [CS-API §ignoring-users]
-                    Part::Invite if self.is_invited_by_ignored(&room, record)? => {}
+                    Part::Invite if self.is_unwanted(&room, record)? => {}
                     Part::Invite => self.stripped_room(&room, record, "invite_state", out)?,
                     Part::Knock => self.stripped_room(&room, record, "knock_state", out)?,
                 }
@@ -103,9 +102,10 @@ impl Look<'_> {
         Ok(())
     }
 
-    fn is_invited_by_ignored(&self, room: &Room, record: &MembershipRecord) -> Result<bool> {
+    /// [CS-API §ignoring-users] [CS-API §invite-permission]
+    fn is_unwanted(&self, room: &Room, record: &MembershipRecord) -> Result<bool> {
         let invitation = room.event_at(record.order)?;
-        Ok(invitation.is_some_and(|invitation| self.ignored.contains(invitation.event.sender().as_str())))
+        Ok(invitation.is_some_and(|invitation| self.ignored.hides_invitation_by(invitation.event.sender())))
     }
 
     /// Whether there may be anything to tell of a room in this part.
@@ -119,7 +119,7 @@ impl Look<'_> {
                 // Told at the leaving, also where it was forgotten since: another device may not know of either.
                 Some(since) => record.order > since,
                 // Else on demand.
-                None => self.filter.room.include_leave && record.left_at.is_some() && !record.forgotten,
+                None => self.filter.room.include_leave && !record.forgotten,
             },
         }
     }

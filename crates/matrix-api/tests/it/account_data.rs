@@ -33,6 +33,48 @@ async fn account_data_is_its_owners() {
     assert!(rules["global"]["override"].is_array());
 }
 
+/// [MSC3391]
+#[tokio::test]
+async fn what_is_deleted_is_told_once_and_to_nobody_who_begins() {
+    let world = World::new();
+    let alice = world.person("alice").await;
+    let path = format!("/v3/user/{}/account_data/test.key", alice.user_id);
+    let delete = format!("/unstable/org.matrix.msc3391/user/{}/account_data/test.key", alice.user_id);
+    let told = |answer: &Value| {
+        let events = answer["account_data"]["events"].as_array().cloned().unwrap_or_default();
+        events.into_iter().find(|event| event["type"] == "test.key").map(|event| event["content"].clone())
+    };
+    for way in [Method::DELETE, Method::PUT] {
+        alice.put(&world, &path, json!({ "value": 1 })).await.ok();
+        let before = alice.get(&world, "/v3/sync").await.ok();
+        assert_eq!(told(&before), Some(json!({ "value": 1 })));
+        match way {
+            Method::PUT => alice.put(&world, &path, json!({})).await.ok(),
+            _ => alice.call(&world, way, &delete, Value::Null).await.ok(),
+        };
+        let since = before["next_batch"].as_str().expect("a token");
+        let after = alice.get(&world, &format!("/v3/sync?since={since}")).await.ok();
+        assert_eq!(told(&after), Some(json!({})));
+        assert_eq!(told(&alice.get(&world, "/v3/sync").await.ok()), None);
+        assert_eq!(alice.get(&world, &path).await.error(), (404, "M_NOT_FOUND"));
+    }
+    let rules = format!("/unstable/org.matrix.msc3391/user/{}/account_data/m.push_rules", alice.user_id);
+    assert_eq!(alice.call(&world, Method::DELETE, &rules, Value::Null).await.status, 405);
+}
+
+/// [MSC3890]
+#[tokio::test]
+async fn settings_of_a_device_go_with_it() {
+    let world = World::new();
+    let alice = world.person("alice").await;
+    let other = world.log_in("alice").await;
+    let kind = format!("m.local_notification_settings.{}", other.device_id);
+    let path = format!("/v3/user/{}/account_data/{kind}", alice.user_id);
+    alice.put(&world, &path, json!({ "is_silenced": true })).await.ok();
+    other.post(&world, "/v3/logout", json!({})).await.ok();
+    assert_eq!(alice.get(&world, &path).await.error(), (404, "M_NOT_FOUND"));
+}
+
 #[tokio::test]
 async fn tags_sort_rooms() {
     let world = World::new();
