@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use ruma_common::UserId;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// The master switch: the one server-default rule that stands above the rules of the user.
 pub const MASTER: &str = ".m.rule.master";
@@ -95,10 +95,21 @@ pub struct Ruleset {
 }
 
 impl Ruleset {
-    /// What everybody starts with. [CS-API §predefined-rules]
+    /// What everybody starts with: what is specified [CS-API §predefined-rules], and after it the rules of polls, which
+    /// are a proposal still [MSC3930].
     pub fn server_default(user: &UserId) -> Self {
         let rules = serde_json::to_value(ruma_common::push::Ruleset::server_default(user));
-        rules.and_then(serde_json::from_value).expect("the predefined rules have the shape of rules")
+        let mut rules: Self =
+            rules.and_then(serde_json::from_value).expect("the predefined rules have the shape of rules");
+        rules.override_.push(poll_rule("poll_response", "response", false, &[]));
+        let sound = json!({ "set_tweak": "sound", "value": "default" });
+        // In conversations of two they ring; so these come first.
+        for step in ["start", "end"] {
+            let ringing = [json!("notify"), sound.clone()];
+            rules.underride.push(poll_rule(&format!("poll_{step}_one_to_one"), step, true, &ringing));
+            rules.underride.push(poll_rule(&format!("poll_{step}"), step, false, &[json!("notify")]));
+        }
+        rules
     }
 
     /// The rules of one kind, most important first.
@@ -162,16 +173,34 @@ impl Ruleset {
     }
 }
 
+/// A rule about the events of polls.
+fn poll_rule(name: &str, step: &str, is_one_to_one: bool, actions: &[Value]) -> Rule {
+    let event_type = format!("org.matrix.msc3381.poll.{step}");
+    let pair = is_one_to_one.then(|| json!({ "kind": "room_member_count", "is": "2" }));
+    let conditions = pair.into_iter().chain([json!({ "kind": "event_match", "key": "type", "pattern": event_type })]);
+    Rule {
+        rule_id: format!(".org.matrix.msc3930.rule.{name}"),
+        default: true,
+        enabled: true,
+        actions: actions.to_vec(),
+        conditions: Some(conditions.collect()),
+        pattern: None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use ruma_common::user_id;
-    use serde_json::json;
 
     use super::*;
 
     #[expect(clippy::needless_pass_by_value, reason = "the table below reads better without references")]
     fn rule(id: &str, enabled: bool, conditions: Value, actions: Value) -> Value {
         json!({ "rule_id": id, "default": true, "enabled": enabled, "conditions": conditions, "actions": actions })
+    }
+
+    fn poll(step: &str, conditions: Value, actions: Value) -> Value {
+        rule(&format!(".org.matrix.msc3930.rule.poll_{step}"), true, conditions, actions)
     }
 
     fn matches(key: &str, pattern: &str) -> Value {
@@ -210,6 +239,9 @@ mod tests {
                 rule(".m.rule.suppress_edits", true, json!([
                     { "kind": "event_property_is", "key": r"content.m\.relates_to.rel_type", "value": "m.replace" },
                 ]), json!([])),
+                rule(".org.matrix.msc3930.rule.poll_response", true, json!([
+                    matches("type", "org.matrix.msc3381.poll.response"),
+                ]), json!([])),
             ],
             "content": [], "room": [], "sender": [],
             "underride": [
@@ -221,6 +253,12 @@ mod tests {
                     json!(["notify", sound])),
                 rule(".m.rule.message", true, json!([matches("type", "m.room.message")]), json!(["notify"])),
                 rule(".m.rule.encrypted", true, json!([matches("type", "m.room.encrypted")]), json!(["notify"])),
+                poll("start_one_to_one", json!([pair, matches("type", "org.matrix.msc3381.poll.start")]),
+                    json!(["notify", sound])),
+                poll("start", json!([matches("type", "org.matrix.msc3381.poll.start")]), json!(["notify"])),
+                poll("end_one_to_one", json!([pair, matches("type", "org.matrix.msc3381.poll.end")]),
+                    json!(["notify", sound])),
+                poll("end", json!([matches("type", "org.matrix.msc3381.poll.end")]), json!(["notify"])),
             ],
         });
         let rules = Ruleset::server_default(user_id!("@alice:example.org"));
