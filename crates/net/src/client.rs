@@ -34,6 +34,7 @@ use crate::{
     pool::{Connection, Peer, Pool},
     search::Route,
     tls::{Tls, TlsSetupError},
+    web::{Web, WebRequest},
 };
 
 /// Where `.well-known` is served.
@@ -84,6 +85,7 @@ struct Inner {
     finder: Finder,
     pool: Pool,
     health: Arc<Health>,
+    web: Web,
     user_agent: HeaderValue,
     counts: Counts,
 }
@@ -141,6 +143,7 @@ impl Client {
             finder,
             pool: Pool::new(config.connections_max, config.requests_per_server_max, idle),
             health: Arc::new(Health::new(policy, clock)),
+            web: Web::new(),
             user_agent,
             counts: Counts::default(),
         });
@@ -188,6 +191,12 @@ impl Client {
         let late = |_| Error::Timeout { stage: Stage::Headers, limit: limits.headers };
         let answer = timeout(limits.headers, self.0.finder.fetch(url, headers)).await.map_err(late)??;
         judge(answer, limits, deadline, Box::new(|_| {})).await
+    }
+
+    /// Sends a request to an address of the web that is not a Matrix server's. An answer other than 200 to 299 is an
+    /// error; redirects are not followed.
+    pub async fn web(&self, request: WebRequest) -> Result<Response, Error> {
+        self.0.web.send(&self.0.finder.connector, &self.0.user_agent, request).await
     }
 
     /// When a server may be tried: `None` if at once.
@@ -363,6 +372,7 @@ impl Inner {
         self.pool.sweep();
         self.finder.sweep();
         self.health.sweep();
+        self.web.sweep();
     }
 }
 
@@ -372,7 +382,7 @@ fn may_repeat(unanswered: &Unanswered, method: &Method) -> bool {
 }
 
 /// Success or not.
-async fn judge(
+pub(crate) async fn judge(
     answer: http::Response<hyper::body::Incoming>,
     limits: Limits,
     deadline: Deadline,

@@ -65,6 +65,18 @@ impl Connector {
         Err(last)
     }
 
+    /// The same without TLS, for addresses that say so.
+    pub async fn connect_plain(&self, aim: &Aim<'_>) -> Result<TcpStream, Error> {
+        let target = aim.targets.first().ok_or_else(|| Error::NotFound(aim.name.to_owned()))?;
+        let addresses = self.addresses(aim, target).await?;
+        let late = |_| Error::Timeout { stage: Stage::Connecting, limit: self.limit };
+        let dialled = timeout(self.limit, dial(&addresses)).await.map_err(late)?;
+        let (_, stream) =
+            dialled.map_err(|reason| Error::Unreachable { name: aim.name.to_owned(), reason: Arc::new(reason) })?;
+        let _ = stream.set_nodelay(true);
+        Ok(stream)
+    }
+
     async fn connect_to(
         &self,
         aim: &Aim<'_>,

@@ -8,7 +8,11 @@ use hyper::{
     client::conn::{http1, http2},
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::{net::TcpStream, sync::OwnedSemaphorePermit};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    sync::OwnedSemaphorePermit,
+};
 use tokio_rustls::client::TlsStream;
 use tracing::debug;
 
@@ -53,20 +57,30 @@ pub struct Unanswered {
 impl Sender {
     /// Makes HTTP out of a fresh connection. `place` is held for as long as the connection lives.
     pub async fn new(stream: TlsStream<TcpStream>, place: Option<OwnedSemaphorePermit>) -> Result<Self, Error> {
-        let two = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-        let stream = TokioIo::new(stream);
-        let broken = |error: hyper::Error| Error::Broken(error.to_string());
-        if two {
-            let (sender, connection) = two_builder().handshake(stream).await.map_err(broken)?;
-            tokio::spawn(run(connection, place));
-            Ok(Self::Two(sender))
-        } else {
-            let mut builder = http1::Builder::new();
-            builder.max_headers(HEADERS_COUNT_MAX).max_buf_size(HEAD_BYTES_MAX);
-            let (sender, connection) = builder.handshake(stream).await.map_err(broken)?;
-            tokio::spawn(run(connection, place));
-            Ok(Self::One(sender))
+        if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
+            return Self::one(stream, place).await;
         }
+        let broken = |error: hyper::Error| Error::Broken(error.to_string());
+        let (sender, connection) = two_builder().handshake(TokioIo::new(stream)).await.map_err(broken)?;
+        tokio::spawn(run(connection, place));
+        Ok(Self::Two(sender))
+    }
+
+    /// The same for a connection without TLS.
+    pub async fn plain(stream: TcpStream) -> Result<Self, Error> {
+        Self::one(stream, None).await
+    }
+
+    async fn one<S>(stream: S, place: Option<OwnedSemaphorePermit>) -> Result<Self, Error>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let mut builder = http1::Builder::new();
+        builder.max_headers(HEADERS_COUNT_MAX).max_buf_size(HEAD_BYTES_MAX);
+        let handshake = builder.handshake(TokioIo::new(stream)).await;
+        let (sender, connection) = handshake.map_err(|error| Error::Broken(error.to_string()))?;
+        tokio::spawn(run(connection, place));
+        Ok(Self::One(sender))
     }
 
     /// Whether the connection is known to be gone.

@@ -5,10 +5,11 @@
 //!   ├──── discover ── search            [SS-API §resolving-server-names]; the steps themselves are pure
 //!   │        └──── well_known           what it says, how long to believe it; pure
 //!   ├──── connect ── guard, tls, dns    addresses, which of them are refused, whose certificates are believed
-//!   └──── health ── backoff             who is left alone, and until when; the book is pure
+//!   ├──── health ── backoff             who is left alone, and until when; the book is pure
+//!   └──── web                           addresses that are no Matrix server's: push gateways, pages, services
 //! ```
 //!
-//! Invariants: nothing is sent but over TLS with a certificate for whom we meant; every address connected to has passed
+//! Invariants: nothing is sent to a server but over TLS with a certificate for whom we meant; every address connected to has passed
 //! the guard, unless the operator named the place; every wait, body, queue and cache has a bound; what one task learns of
 //! a server that is away, all know.
 //!
@@ -43,6 +44,7 @@ pub mod name;
 mod pool;
 pub mod search;
 mod tls;
+mod web;
 pub mod well_known;
 
 pub use self::{
@@ -55,5 +57,6 @@ pub use self::{
     message::{Body, Limits, Request, Response, ToSign},
     search::Route,
     tls::TlsSetupError,
+    web::WebRequest,
 };
 pub use {bytes, http, url};
