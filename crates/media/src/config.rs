@@ -26,6 +26,22 @@ pub struct Config {
     /// Largest picture that is scaled down, in pixels (width times height). Default: 33554432 (32 million). A picture
     /// takes four bytes of memory for each pixel while it is scaled, however small its file is. Needs a restart.
     pub thumbnail_pixels_max: u32,
+
+    /// Largest file of another server that is fetched for somebody of ours, in bytes. Default: 104857600 (100 MiB). Needs
+    /// a restart.
+    pub remote_bytes_max: u64,
+
+    /// How many bytes the files of other servers may take, all together. Default: 10737418240 (10 GiB). Beyond it those
+    /// go that nobody asked for longest; they are fetched again when somebody does. Needs a restart.
+    pub remote_cache_bytes_max: u64,
+
+    /// How many days a file of another server is kept after somebody asked for it. Default: 30. Needs a restart.
+    pub remote_days: u32,
+
+    /// Whether pages that messages point to are fetched for a preview. Default: true. The server then connects to
+    /// whatever address somebody with an account names, but never to one that is not part of the internet. Needs a
+    /// restart.
+    pub previews: bool,
 }
 
 impl Default for Config {
@@ -35,6 +51,10 @@ impl Default for Config {
             account_bytes_max: 10 * GIBIBYTE,
             unauthenticated_download: true,
             thumbnail_pixels_max: 32 * 1024 * 1024,
+            remote_bytes_max: 100 * MEBIBYTE,
+            remote_cache_bytes_max: 10 * GIBIBYTE,
+            remote_days: 30,
+            previews: true,
         }
     }
 }

@@ -2,12 +2,13 @@
 
 use std::io;
 
-use koine_store::{CommitError, StoreError};
+use koine_store::{CommitError, StoreError, Txn};
 use thiserror::Error;
 
 use crate::{
     Media,
-    ids::MediaId,
+    ids::{ContentHash, MediaId},
+    receive,
     tables::{BLOBS, MEDIA, USAGE},
 };
 
@@ -35,16 +36,8 @@ impl Media {
     async fn delete_to_the_end(&self, id: &MediaId) -> Result<bool, DeleteError> {
         let domain = self.domain();
         let Some(record) = self.shard().get(&MEDIA, domain, id.as_str())? else { return Ok(false) };
-        let hash = record.hash();
-        let _lock = self.blob_lock(hash).lock_owned().await;
-
-        let folder = self.folder().clone();
-        let marked = tokio::task::spawn_blocking(move || folder.mark(hash)).await;
-        marked.expect("marking a blob does not panic").map_err(DeleteError::Disk)?;
-
-        let key = id.as_str().to_owned();
-        self.shard().ready().await;
-        let commit = self.shard().submit(move |txn| {
+        let (hash, key) = (record.hash(), id.as_str().to_owned());
+        let forget = move |txn: &mut Txn| {
             // Somebody else may have deleted the same id since it was read above.
             let Some(record) = txn.get(&MEDIA, domain, key.as_str())? else { return Ok(()) };
             txn.delete(&MEDIA, domain, key.as_str());
@@ -53,19 +46,28 @@ impl Media {
                 usage.files = usage.files.saturating_sub(1);
                 txn.put(&USAGE, domain, record.owner.as_str(), &usage);
             }
-            if let Some(mut blob) = txn.get(&BLOBS, domain, &hash.0)? {
-                blob.references = blob.references.saturating_sub(1);
-                if blob.references == 0 {
-                    txn.delete(&BLOBS, domain, &hash.0);
-                } else {
-                    txn.put(&BLOBS, domain, &hash.0, &blob);
-                }
-            }
-            Ok(())
-        });
-        commit.await?;
+            receive::release(txn, domain, hash)
+        };
+        self.let_go(hash, forget).await?;
+        Ok(true)
+    }
 
-        let is_last = self.shard().get(&BLOBS, domain, &hash.0)?.is_none();
+    /// Has `forget` take references from a blob, and removes the bytes if nothing refers to them any more. To be run to
+    /// its end.
+    pub(crate) async fn let_go(
+        &self,
+        hash: ContentHash,
+        forget: impl FnOnce(&mut Txn) -> Result<(), StoreError> + Send + 'static,
+    ) -> Result<(), DeleteError> {
+        let _lock = self.blob_lock(hash).lock_owned().await;
+        let folder = self.folder().clone();
+        let marked = tokio::task::spawn_blocking(move || folder.mark(hash)).await;
+        marked.expect("marking a blob does not panic").map_err(DeleteError::Disk)?;
+
+        self.shard().ready().await;
+        self.shard().submit(forget).await?;
+
+        let is_last = self.shard().get(&BLOBS, self.domain(), &hash.0)?.is_none();
         let folder = self.folder().clone();
         let removed = tokio::task::spawn_blocking(move || {
             if is_last {
@@ -74,7 +76,6 @@ impl Media {
             folder.settle(hash);
             Ok(())
         });
-        removed.await.expect("removing a file does not panic").map_err(DeleteError::Disk)?;
-        Ok(true)
+        removed.await.expect("removing a file does not panic").map_err(DeleteError::Disk)
     }
 }

@@ -15,10 +15,10 @@ use crate::{
 /// What is known about a piece of media.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Item {
-    /// Its id on this server.
+    /// Its id, on this server or the one it is from.
     pub id: MediaId,
-    /// Who uploaded it.
-    pub owner: OwnedUserId,
+    /// Who uploaded it; nobody of ours, if it is another server's.
+    pub owner: Option<OwnedUserId>,
     /// What the uploader said it is. Not checked: see the headers it is served with.
     pub content_type: Option<String>,
     /// What the uploader called it.
@@ -68,8 +68,10 @@ impl Media {
             return Ok(None);
         }
         let Some(id) = MediaId::parse(media_id) else { return Ok(None) };
-        let Some(record) = self.shard().get(&MEDIA, self.domain(), id.as_str())? else { return Ok(None) };
-        Ok(record.into_item(id))
+        match self.shard().get(&MEDIA, self.domain(), id.as_str())? {
+            Some(record) => Ok(record.into_item(id)),
+            None => Ok(self.picture_of_preview(id)?),
+        }
     }
 
     /// Opens the content of an item.

@@ -3,25 +3,36 @@
 //! Specified in [CS-API §content-repository]; neutral about the protocol, so that an XMPP upload and a Matrix one are the
 //! same. A file is a blob named by its SHA-256; ids point to blobs, and the same bytes uploaded twice are one blob.
 //!
-//! **Is:** receiving, keeping, finding, scaling and deleting the files of one domain.
-//! **Is not:** HTTP (headers and what is safe to show inline belong to the protocol crates), other servers' media,
-//! previews of web pages.
+//! **Is:** receiving, keeping, finding, scaling and deleting the files of one domain; a cache of other servers' files,
+//! which an [`Origin`] fetches; previews of web pages.
+//! **Is not:** HTTP as it is served (headers and what is safe to show inline belong to the protocol crates), and how other
+//! servers are asked.
 //!
 //! Limits: a file has at most [`Config::upload_bytes_max`] bytes, an account [`Config::account_bytes_max`]; memory in use
 //! is a buffer for each transfer and at most [`Config::thumbnail_pixels_max`] decoded pixels for all thumbnails together.
 
-use std::{collections::HashMap, io, path::PathBuf, sync::Arc};
+use std::{
+    collections::HashMap,
+    io,
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+};
 
 use koine_store::{DomainId, Shard, StoreError};
 use ruma_common::{OwnedServerName, OwnedUserId, ServerName};
 use thiserror::Error;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 
 mod config;
 mod delete;
 mod download;
 mod folder;
 mod ids;
+mod preview;
+mod promise;
+mod queue;
+mod receive;
+mod remote;
 mod tables;
 mod thumbnail;
 mod upload;
@@ -30,6 +41,11 @@ pub use config::Config;
 pub use delete::DeleteError;
 pub use download::{Content, Item, ReadError};
 pub use ids::{ContentHash, MEDIA_ID_LENGTH_MAX, MediaId};
+pub use preview::{PreviewError, Previews};
+pub use promise::{Found, PROMISE_LIFETIME, PROMISES_MAX, Promise};
+pub use queue::WAITING_MAX;
+pub use receive::Receiving;
+pub use remote::{FETCHES_AT_ONCE_MAX, FetchError, Fetching, Origin};
 pub use tables::ALL as TABLES;
 pub use thumbnail::{
     Method, Spec, THUMBNAIL_SOURCE_BYTES_MAX, THUMBNAILS_KEPT_MAX, THUMBNAILS_WAITING_MAX, Thumbnail, ThumbnailBody,
@@ -40,6 +56,7 @@ pub use upload::{
 };
 
 use folder::Folder;
+use queue::Queue;
 use tables::BLOBS;
 use thumbnail::Workshop;
 
@@ -61,6 +78,11 @@ struct Inner {
     workshop: Workshop,
     /// How many files each account is sending just now. Accounts that send none are not in it.
     receiving: parking_lot::Mutex<HashMap<OwnedUserId, usize>>,
+    /// Moves on whenever a file has arrived.
+    arrivals: watch::Sender<u64>,
+    /// Who reaches other servers, and what is being fetched.
+    origin: OnceLock<Arc<dyn Origin>>,
+    fetches: Queue,
     /// Held from looking whether a blob is known until disk and metadata agree about it.
     blob_locks: Vec<Arc<Mutex<()>>>,
     /// Held while a thumbnail of the blob is made, so that it is made once. Taken before a blob lock, never after.
@@ -113,8 +135,20 @@ impl Media {
         let workshop = Workshop::new(config.thumbnail_pixels_max);
         let (blob_locks, thumbnail_locks) = (locks(), locks());
         let receiving = parking_lot::Mutex::default();
-        let inner =
-            Inner { shard, domain, server_name, folder, config, workshop, receiving, blob_locks, thumbnail_locks };
+        let inner = Inner {
+            shard,
+            domain,
+            server_name,
+            folder,
+            config,
+            workshop,
+            receiving,
+            arrivals: watch::Sender::new(0),
+            origin: OnceLock::new(),
+            fetches: Queue::new(FETCHES_AT_ONCE_MAX),
+            blob_locks,
+            thumbnail_locks,
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -146,6 +180,22 @@ impl Media {
 
     fn receiving(&self) -> &parking_lot::Mutex<HashMap<OwnedUserId, usize>> {
         &self.inner.receiving
+    }
+
+    fn arrived(&self) {
+        self.inner.arrivals.send_modify(|arrivals| *arrivals += 1);
+    }
+
+    fn arrivals(&self) -> watch::Receiver<u64> {
+        self.inner.arrivals.subscribe()
+    }
+
+    fn origin(&self) -> &OnceLock<Arc<dyn Origin>> {
+        &self.inner.origin
+    }
+
+    fn fetches(&self) -> &Queue {
+        &self.inner.fetches
     }
 
     fn blob_lock(&self, hash: ContentHash) -> Arc<Mutex<()>> {

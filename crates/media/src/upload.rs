@@ -1,21 +1,17 @@
-//! Receiving a file: to disk as it arrives, hashed on the way, named by its hash, then made known.
-//!
-//! The order at the end matters. The bytes are synced, moved to their place and the folders synced; only then is the
-//! metadata committed, and only after that is the uploader told the address. See [`crate::folder`] for what a crash
-//! leaves at each step.
+//! Receiving a file of an account: who may send how much, and the address that it gets.
 
-use std::{io, path::PathBuf};
+use std::io;
 
 use koine_store::{CommitError, StoreError};
 use ruma_common::{MilliSecondsSinceUnixEpoch, OwnedMxcUri, OwnedUserId, UserId};
-use sha2::{Digest, Sha256};
 use thiserror::Error;
-use tokio::{fs::File, io::AsyncWriteExt};
 
 use crate::{
     Media,
-    ids::{ContentHash, MediaId},
-    tables::{BLOBS, BlobRecord, MEDIA, MediaRecord, USAGE},
+    ids::MediaId,
+    promise,
+    receive::Receiving,
+    tables::{MEDIA, MediaRecord, USAGE},
 };
 
 /// Longest file name that is kept, in bytes; longer ones are cut.
@@ -57,6 +53,18 @@ pub enum UploadError {
     /// The account is sending [`UPLOADS_AT_ONCE_MAX`] other files.
     #[error("you are sending {UPLOADS_AT_ONCE_MAX} files already; wait until one of them is through")]
     TooManyAtOnce,
+    /// The address was promised to nobody, or not in time.
+    #[error("no file is awaited at this address, or no longer")]
+    NotPromised,
+    /// The address was promised to somebody else.
+    #[error("this address was promised to somebody else")]
+    PromisedToOthers,
+    /// There is content at the address already.
+    #[error("there is a file at this address already")]
+    AlreadyThere,
+    /// The account has [`crate::PROMISES_MAX`] addresses that wait for their content.
+    #[error("{} of your addresses wait for their content already", crate::PROMISES_MAX)]
+    TooManyPromises,
     /// Our disk; also when it is full.
     #[error("the file cannot be written to the media folder: {0}")]
     Disk(#[source] io::Error),
@@ -68,26 +76,13 @@ pub enum UploadError {
     Commit(#[from] CommitError),
 }
 
-/// A file that is being received. Dropped before [`Upload::finish`], it leaves nothing behind.
+/// A file that an account is sending. Dropped before [`Upload::finish`], it leaves nothing behind.
 #[derive(Debug)]
 pub struct Upload {
-    media: Media,
     turn: Turn,
-    file: File,
-    received: Received,
-    hasher: Sha256,
-    size: u64,
-}
-
-/// The file in `incoming/`; removed when nobody needs it any more.
-#[derive(Debug)]
-struct Received(PathBuf);
-
-impl Drop for Received {
-    fn drop(&mut self) {
-        // Once the file is in its place there is nothing here; a file that stays is removed at the next start.
-        let _ = std::fs::remove_file(&self.0);
-    }
+    receiving: Receiving,
+    /// The address that was promised to it.
+    promised: Option<MediaId>,
 }
 
 /// One of the files that an account is sending.
@@ -125,29 +120,29 @@ impl Media {
     /// Begins to receive a file of this account. `announced` is the length the uploader named, so that a file that is too
     /// large is refused before it is sent.
     pub async fn begin_upload(&self, owner: &UserId, announced: Option<u64>) -> Result<Upload, UploadError> {
+        self.begin(owner, announced, None).await
+    }
+
+    pub(crate) async fn begin(
+        &self,
+        owner: &UserId,
+        announced: Option<u64>,
+        promised: Option<MediaId>,
+    ) -> Result<Upload, UploadError> {
         let max = self.config().upload_bytes_max;
         if announced.is_some_and(|length| length > max) {
             return Err(UploadError::TooLarge { max });
         }
         self.check_space(owner, announced.unwrap_or(0))?;
         let turn = Turn::take(self, owner)?;
-        let name = MediaId::random(&mut rand::rng());
-        let received = Received(self.folder().incoming(name.as_str()));
-        let file = File::create_new(&received.0).await.map_err(UploadError::Disk)?;
-        Ok(Upload { media: self.clone(), turn, file, received, hasher: Sha256::new(), size: 0 })
+        Ok(Upload { turn, receiving: self.receive(max).await?, promised })
     }
 }
 
 impl Upload {
     /// Takes the next piece. Memory in use is the piece and a small buffer. After an error the upload is over.
     pub async fn write(&mut self, piece: &[u8]) -> Result<(), UploadError> {
-        let max = self.media.config().upload_bytes_max;
-        self.size = self.size.saturating_add(piece.len() as u64);
-        if self.size > max {
-            return Err(UploadError::TooLarge { max });
-        }
-        self.hasher.update(piece);
-        self.file.write_all(piece).await.map_err(UploadError::Disk)
+        self.receiving.write(piece).await
     }
 
     /// Makes the file durable and known. The address is valid, and stays so after a crash, once this returns.
@@ -162,35 +157,42 @@ impl Upload {
     }
 
     async fn settle(
-        mut self,
+        self,
         description: Description,
         now: MilliSecondsSinceUnixEpoch,
     ) -> Result<OwnedMxcUri, UploadError> {
-        let hash = ContentHash(std::mem::take(&mut self.hasher).finalize().into());
-        let Self { media, turn, mut file, received, size, .. } = self;
-        file.flush().await.map_err(UploadError::Disk)?;
-        media.check_space(&turn.owner, size)?;
-
-        let _lock = media.blob_lock(hash).lock_owned().await;
-        if media.shard().get(&BLOBS, media.domain(), &hash.0)?.is_none() {
-            file.sync_all().await.map_err(UploadError::Disk)?;
-            let folder = media.folder().clone();
-            let placed = tokio::task::spawn_blocking(move || folder.place(&received.0, hash)).await;
-            placed.expect("placing a file does not panic").map_err(UploadError::Disk)?;
-        }
-        let recorded = media.record(turn.owner.clone(), description, hash, size, now).await;
-        if recorded.is_err() && media.shard().get(&BLOBS, media.domain(), &hash.0)?.is_none() {
-            // The store refused, most likely for want of space: the bytes go again.
-            media.folder().remove(hash).map_err(UploadError::Disk)?;
-        }
-        media.folder().settle(hash);
-        let id = recorded?;
-        let uri = format!("mxc://{}/{id}", media.server_name());
-        Ok(OwnedMxcUri::from(uri))
+        let Self { turn, receiving, promised } = self;
+        let media = turn.media.clone();
+        media.check_space(&turn.owner, receiving.size())?;
+        let id = promised.clone().unwrap_or_else(|| MediaId::random(&mut rand::rng()));
+        let uri = media.address(&id);
+        let Description { content_type, file_name } = description.bounded();
+        let (domain, owner, created_ms) = (media.domain(), turn.owner.to_string(), now.get().into());
+        let is_promised = promised.is_some();
+        let kept = receiving.keep(move |txn, hash, size| {
+            if is_promised && let Err(refusal) = promise::redeem(txn, domain, &id, &owner, created_ms)? {
+                return Ok(Err(refusal));
+            }
+            let mut usage = txn.get(&USAGE, domain, owner.as_str())?.unwrap_or_default();
+            usage.bytes = usage.bytes.saturating_add(size);
+            usage.files += 1;
+            txn.put(&USAGE, domain, owner.as_str(), &usage);
+            let record = MediaRecord { owner, content_type, file_name, created_ms, size, hash: hash.0 };
+            txn.put(&MEDIA, domain, id.as_str(), &record);
+            Ok(Ok(()))
+        });
+        kept.await?;
+        media.arrived();
+        Ok(uri)
     }
 }
 
 impl Media {
+    /// `mxc://` and so on.
+    pub(crate) fn address(&self, id: &MediaId) -> OwnedMxcUri {
+        OwnedMxcUri::from(format!("mxc://{}/{id}", self.server_name()))
+    }
+
     fn check_space(&self, owner: &UserId, size: u64) -> Result<(), UploadError> {
         let max = self.config().account_bytes_max;
         let used = self.shard().get(&USAGE, self.domain(), owner.as_str())?.unwrap_or_default();
@@ -199,62 +201,5 @@ impl Media {
             return Err(UploadError::AccountFull { would_be, max });
         }
         Ok(())
-    }
-
-    /// Commits the metadata of a blob that is on disk: the id, one more reference, the owner's account.
-    async fn record(
-        &self,
-        owner: OwnedUserId,
-        description: Description,
-        hash: ContentHash,
-        size: u64,
-        now: MilliSecondsSinceUnixEpoch,
-    ) -> Result<MediaId, UploadError> {
-        let id = MediaId::random(&mut rand::rng());
-        let Description { content_type, file_name } = description;
-        let record = MediaRecord {
-            owner: owner.to_string(),
-            content_type: content_type.filter(|text| text.len() <= CONTENT_TYPE_LENGTH_MAX),
-            file_name: file_name.map(cut_name).filter(|name| !name.is_empty()),
-            created_ms: now.get().into(),
-            size,
-            hash: hash.0,
-        };
-        let (domain, key) = (self.domain(), id.as_str().to_owned());
-        self.shard().ready().await;
-        let commit = self.shard().submit(move |txn| {
-            let mut blob = txn.get(&BLOBS, domain, &hash.0)?.unwrap_or(BlobRecord { size, references: 0 });
-            blob.references += 1;
-            let mut usage = txn.get(&USAGE, domain, owner.as_str())?.unwrap_or_default();
-            usage.bytes = usage.bytes.saturating_add(size);
-            usage.files += 1;
-            txn.put(&MEDIA, domain, key.as_str(), &record);
-            txn.put(&BLOBS, domain, &hash.0, &blob);
-            txn.put(&USAGE, domain, owner.as_str(), &usage);
-            Ok(())
-        });
-        commit.await?;
-        Ok(id)
-    }
-}
-
-/// Cuts a name to its longest allowed length, between characters.
-fn cut_name(mut name: String) -> String {
-    let end = (0..=FILE_NAME_LENGTH_MAX.min(name.len())).rev().find(|&end| name.is_char_boundary(end));
-    name.truncate(end.unwrap_or(0));
-    name
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_long_name_is_cut_between_characters() {
-        assert_eq!(cut_name("short".to_owned()), "short");
-        assert_eq!(cut_name("x".repeat(300)).len(), FILE_NAME_LENGTH_MAX);
-        let cut = cut_name("ä".repeat(200));
-        assert_eq!(cut.len(), FILE_NAME_LENGTH_MAX - 1);
-        assert!(cut.chars().all(|character| character == 'ä'));
     }
 }
