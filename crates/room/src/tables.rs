@@ -55,6 +55,10 @@ pub(crate) const RECEIPT: Table<(RoomNo, String, String, String), ReceiptRecord>
 pub(crate) const RECEIPT_AT: Table<(RoomNo, u64), ReceiptKey> = Table::new("room.receipt_at", Space::Ephemeral, 0x1e);
 /// event id → an event that is known, but stands in no timeline.
 pub(crate) const ASIDE: Table<String, AsideRecord> = Table::new("room.aside", Space::Events, 0x20);
+/// room → how we came into it, while its state lacks members; see `partial.rs`.
+pub(crate) const PARTIAL: Table<RoomNo, PartialRecord> = Table::new("room.partial", Space::Index, 0x27);
+/// room → when its state became whole, for rooms that were partial.
+pub(crate) const WHOLE: Table<RoomNo, Order> = Table::new("room.whole", Space::Index, 0x28);
 /// (number of a bulk, number in it) → an event that waits to be judged. Cleared at each start.
 pub(crate) const SPOOL: Table<(u64, u32), koine_store::bytes::Bytes> = Table::new("room.spool", Space::Ephemeral, 0x25);
 /// (room, server) → how many of its people are joined.
@@ -83,7 +87,7 @@ pub(crate) const DELAYED: Table<String, DelayedRecord> = Table::new("room.delaye
 /// (when, id) → nothing: what is to be sent next, and what is to be forgotten.
 pub(crate) const DELAYED_DUE: Table<(u64, String), ()> = Table::new("room.delayed_due", Space::Index, 0x2c);
 /// (account, is done, id) → nothing: the delayed events of an account.
-pub(crate) const DELAYED_OF: Table<(String, bool, String), ()> = Table::new("room.delayed_of", Space::Index, 0x2d);
+pub(crate) const DELAYED_OF: Table<(String, bool, String), ()> = Table::new("room.delayed_of", Space::Index, 0xcf);
 
 /// Where an event stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -260,6 +264,15 @@ pub struct AsideRecord {
     pub json: koine_store::bytes::Bytes,
 }
 
+/// How we came into a room whose state lacks members.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PartialRecord {
+    /// The event by which we came in.
+    pub join: String,
+    /// The servers in the room, as we were told.
+    pub servers: Vec<String>,
+}
+
 /// Why an event stands aside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Aside {
@@ -375,6 +388,7 @@ koine_store::stored!(
     Place,
     ReceiptKey,
     AsideRecord,
+    PartialRecord,
 );
 
 mod bytes_as_slice {
