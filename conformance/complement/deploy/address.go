@@ -65,7 +65,7 @@ func localpartOf(userID string) (string, error) {
 	return localpart, nil
 }
 
-// roundTripper sends requests for hs1, or for a server's name, to that server's federation port.
+// roundTripper sends requests for a server of the deployment to that server's federation port.
 type roundTripper struct {
 	d     *deployment
 	inner *http.Transport
@@ -78,14 +78,11 @@ func newRoundTripper(d *deployment) http.RoundTripper {
 }
 
 func (r *roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
-	for hs, srv := range r.d.servers {
-		if req.URL.Host == hs || req.URL.Host == srv.place.Name {
-			req = req.Clone(req.Context())
-			req.Host = srv.place.Name
-			req.URL.Scheme = "https"
-			req.URL.Host = fmt.Sprintf("127.0.0.1:%d", srv.place.Ports.Federation)
-			break
-		}
+	if srv, ours := r.d.servers[req.URL.Host]; ours {
+		req = req.Clone(req.Context())
+		req.Host = srv.place.Name
+		req.URL.Scheme = "https"
+		req.URL.Host = fmt.Sprintf("127.0.0.1:%d", srv.place.Ports.Federation)
 	}
 	return r.inner.RoundTrip(req)
 }

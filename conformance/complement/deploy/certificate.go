@@ -18,13 +18,13 @@ import (
 
 // Certificate is what a server shows to others, and whom it believes. All files are PEM.
 type Certificate struct {
-	Chain     string // of the server itself, for localhost and 127.0.0.1
+	Chain     string // of the server itself, for its name, localhost and 127.0.0.1
 	Key       string // its private key
 	Authority string // the suite's own authority: the servers of its tests show certificates of it, too
 }
 
-// certify makes a certificate by the suite's authority and puts it into dir.
-func certify(cfg *config.Complement, dir string) (Certificate, error) {
+// certify makes a certificate for a server by the suite's authority and puts it into dir.
+func certify(cfg *config.Complement, dir, name string) (Certificate, error) {
 	files := Certificate{
 		Chain:     filepath.Join(dir, "server.crt"),
 		Key:       filepath.Join(dir, "server.key"),
@@ -47,8 +47,8 @@ func certify(cfg *config.Complement, dir string) (Certificate, error) {
 	}
 	template := x509.Certificate{
 		SerialNumber: serial,
-		Subject:      pkix.Name{CommonName: "localhost"},
-		DNSNames:     []string{"localhost", "hs1"},
+		Subject:      pkix.Name{CommonName: name},
+		DNSNames:     []string{"localhost", name},
 		IPAddresses:  []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
 		NotBefore:    time.Now().Add(-time.Hour),
 		NotAfter:     time.Now().Add(24 * time.Hour),

@@ -92,15 +92,23 @@ func (d *Deployer) start(t ct.TestLike, numServers int, cfg *config.Complement) 
 		if err != nil {
 			ct.Fatalf(t, "Deploy: %s", err)
 		}
-		name := serverName(i, numServers, ports)
-		certificate, err := certify(cfg, dir)
+		// Tests spell these names out, also in lists of servers that a room shuts out, where no port may stand.
+		name := fmt.Sprintf("hs%d", i)
+		certificate, err := certify(cfg, dir, name)
 		if err != nil {
 			ct.Fatalf(t, "Deploy: no certificate: %s", err)
 		}
-		dep.servers[fmt.Sprintf("hs%d", i)] = &server{
+		dep.servers[name] = &server{
 			program: d.program,
 			place:   Place{Name: name, Dir: dir, Ports: ports, Log: filepath.Join(dir, "server.log"), Certificate: certificate},
 			timeout: cfg.SpawnHSTimeout,
+		}
+	}
+	for name, srv := range dep.servers {
+		for other, there := range dep.servers {
+			if other != name {
+				srv.place.Others = append(srv.place.Others, there.place.destination())
+			}
 		}
 	}
 	for hs, srv := range dep.servers {
@@ -112,15 +120,6 @@ func (d *Deployer) start(t ct.TestLike, numServers int, cfg *config.Complement) 
 	}
 	t.Logf("Deploy: %d server(s) up in %v", numServers, time.Since(began))
 	return dep
-}
-
-// serverName is hs1 for a server that stands alone: dozens of tests spell it out. Servers that must find each
-// other get a name that resolves.
-func serverName(_, numServers int, ports Ports) string {
-	if numServers == 1 {
-		return "hs1"
-	}
-	return fmt.Sprintf("localhost:%d", ports.Federation)
 }
 
 // deployment is a set of running servers.

@@ -31,7 +31,11 @@ type Place struct {
 	Log   string // where standard output and error go
 	// What it shows to other servers, and whom it believes.
 	Certificate Certificate
+	// Where the other servers of the deployment are, each as NAME=ADDRESS: their names are in no DNS.
+	Others []string
 }
+
+func (p Place) destination() string { return fmt.Sprintf("%s=127.0.0.1:%d", p.Name, p.Ports.Federation) }
 
 func (p Place) clientURL() string { return fmt.Sprintf("http://127.0.0.1:%d", p.Ports.Client) }
 

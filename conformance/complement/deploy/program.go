@@ -44,7 +44,7 @@ type koine struct{ bin string }
 func (koine) Prepare(Place) error { return nil }
 
 func (k koine) Command(p Place) *exec.Cmd {
-	return exec.Command(k.bin, "local",
+	args := []string{"local",
 		"--no-demo",
 		"--data-dir", filepath.Join(p.Dir, "data"),
 		"--server-name", p.Name,
@@ -53,5 +53,9 @@ func (k koine) Command(p Place) *exec.Cmd {
 		"--tls-cert", p.Certificate.Chain,
 		"--tls-key", p.Certificate.Key,
 		"--federation-ca", p.Certificate.Authority,
-	)
+	}
+	for _, other := range p.Others {
+		args = append(args, "--server-at", other)
+	}
+	return exec.Command(k.bin, args...)
 }

@@ -48,6 +48,9 @@ pub struct Local {
     /// File with the certificates of authorities (PEM) that other servers of this machine are believed by
     #[arg(long, value_name = "FILE")]
     federation_ca: Option<PathBuf>,
+    /// Where another server of this machine is, as hs2=127.0.0.1:8449, so that its name need not be in DNS
+    #[arg(long, value_name = "NAME=ADDRESS", value_parser = server_at)]
+    server_at: Vec<(String, String)>,
     /// Let programs that know this secret make accounts at /_synapse/admin/v1/register. For tests
     #[arg(long, value_name = "SECRET")]
     registration_shared_secret: Option<String>,
@@ -128,8 +131,15 @@ impl Local {
         config.tls.key = self.tls_key;
         config.federation.network = config.federation.network.with_loopback();
         config.federation.network.extra_authorities = self.federation_ca;
+        config.federation.network.static_destinations.extend(self.server_at);
         config
     }
+}
+
+/// What it names is checked when the client of other servers is made.
+fn server_at(text: &str) -> Result<(String, String), String> {
+    let (name, address) = text.split_once('=').ok_or("it is written NAME=ADDRESS")?;
+    Ok((name.to_owned(), address.to_owned()))
 }
 
 /// Where the data is.
