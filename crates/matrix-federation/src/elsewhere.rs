@@ -7,12 +7,16 @@ mod invite;
 mod join;
 mod keys;
 mod leave;
+pub(crate) mod whole;
+mod moment;
+pub(crate) mod space;
+mod media;
 
 use std::{sync::Arc, time::Duration};
 
 use http::Method;
-use koine_room::{Answer, CommandError, Elsewhere, Order, Room, Wish};
-use ruma_common::{OwnedRoomId, OwnedServerName, RoomAliasId, RoomVersionId, ServerName, UserId};
+use koine_room::{Answer, CommandError, Direction, Elsewhere, Order, Room, ToldSpace, Wish};
+use ruma_common::{MilliSecondsSinceUnixEpoch, OwnedEventId, RoomId, OwnedRoomId, OwnedServerName, RoomAliasId, RoomVersionId, ServerName, UserId};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -59,6 +63,24 @@ impl Elsewhere for Federation {
 
     fn directory<'a>(&'a self, server: &'a ServerName, question: &'a Value) -> Answer<'a, Value> {
         Box::pin(async move { self.public_rooms(server, question).await.map_err(|error| refused(&error)) })
+    }
+
+    fn space<'a>(
+        &'a self,
+        room: &'a RoomId,
+        via: &'a [OwnedServerName],
+        suggested_only: bool,
+    ) -> Answer<'a, Arc<ToldSpace>> {
+        Box::pin(self.ask_for_space(room, via, suggested_only))
+    }
+
+    fn event_near<'a>(
+        &'a self,
+        room: &'a Arc<Room>,
+        moment: MilliSecondsSinceUnixEpoch,
+        direction: Direction,
+    ) -> Answer<'a, Option<(OwnedEventId, MilliSecondsSinceUnixEpoch)>> {
+        Box::pin(self.find_near(room, moment, direction))
     }
 
     fn typing(&self, user: &UserId, room: &Arc<Room>, typing: bool) {

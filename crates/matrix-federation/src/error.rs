@@ -79,6 +79,12 @@ impl Error {
         Self::new(StatusCode::BAD_REQUEST, "M_INVALID_PARAM", message)
     }
 
+    /// 404 `M_UNABLE_DUE_TO_PARTIAL_STATE`: another server knows better.
+    pub fn partial() -> Self {
+        let message = "This server has come into the room just now and does not know all of its members yet";
+        Self::new(StatusCode::NOT_FOUND, "M_UNABLE_DUE_TO_PARTIAL_STATE", message)
+    }
+
     /// 413 `M_TOO_LARGE`
     pub fn too_large(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "M_TOO_LARGE", message)
@@ -157,6 +163,12 @@ impl From<CommandError> for Error {
             CommandError::Refused(_) | CommandError::Forbidden(_) | CommandError::NotJoined | CommandError::Banned => {
                 Self::forbidden(message)
             }
+            CommandError::UnableToAuthorise => {
+                Self::new(StatusCode::BAD_REQUEST, "M_UNABLE_TO_AUTHORISE_JOIN", message)
+            }
+            CommandError::UnableToGrant => Self::new(StatusCode::BAD_REQUEST, "M_UNABLE_TO_GRANT_JOIN", message),
+            // [SS-API §get_matrixfederationv1make_joinroomiduserid]
+            CommandError::Partial => Self::partial(),
             CommandError::TooLarge { .. } => Self::too_large(message),
             CommandError::BadContent(_) => Self::bad_json(message),
             CommandError::InvalidParam(_) => Self::invalid_param(message),

@@ -8,8 +8,9 @@ use koine_media::Media;
 use koine_room::Rooms;
 use koine_store::{DomainId, Shard};
 use ruma_common::{MilliSecondsSinceUnixEpoch, OwnedServerName, ServerName};
+use tokio::sync::Semaphore;
 
-use crate::{keys::Ring, peers::Peers, receive::Gates, receive::Resyncs, receive::Transactions, send::Outbox};
+use crate::{elsewhere::space::Spaces, keys::Ring, peers::Peers, receive::Gates, receive::Resyncs, receive::Transactions, send::Outbox};
 
 /// Settings of federation.
 #[derive(Clone, Debug, Default)]
@@ -18,6 +19,8 @@ pub struct FederationConfig {
     pub reached_at: Option<OwnedServerName>,
     /// Servers whose word about other servers' keys is believed when those do not answer.
     pub notaries: Vec<OwnedServerName>,
+    /// Rooms are joined without waiting for their members, which are fetched in the background.
+    pub partial_joins: bool,
     /// Keys that signed for this server once, as (id, public key in base64, when it ended).
     pub old_keys: Vec<(String, String, MilliSecondsSinceUnixEpoch)>,
 }
@@ -52,6 +55,9 @@ struct Inner {
     gates: Gates,
     transactions: Transactions,
     outbox: Outbox,
+    /// Held by whoever fetches the rest of a room.
+    completing: Arc<Semaphore>,
+    spaces: Spaces,
     resyncs: Resyncs,
 }
 
@@ -59,17 +65,23 @@ impl Federation {
     /// Ready to serve. Nothing is sent before [`start`](Self::start).
     pub fn new(cores: Cores) -> Self {
         let keys = Ring::new(cores.rooms.shard().clone(), cores.domain);
-        let (gates, transactions, outbox) = (Gates::default(), Transactions::new(), Outbox::default());
+        let (gates, transactions) = (Gates::default(), Transactions::new());
+        let (outbox, spaces) = (Outbox::default(), Spaces::default());
         let resyncs = Resyncs::default();
-        Self(Arc::new(Inner { cores, keys, gates, transactions, outbox, resyncs }))
+        let completing = Arc::new(Semaphore::new(crate::elsewhere::whole::AT_ONCE));
+        Self(Arc::new(Inner { cores, keys, gates, transactions, outbox, completing, spaces, resyncs }))
     }
 
     /// Tells the rooms and the accounts who reaches other servers, and starts to send what happens. Needs a tokio
     /// runtime; the task ends when the shard does, or the last owner lets go.
     pub fn start(&self) {
         self.rooms().set_elsewhere(Arc::new(self.clone()));
+        if let Some(media) = self.media() {
+            media.set_origin(Arc::new(self.clone()));
+        }
         self.accounts().set_other_servers(Arc::new(self.clone()));
         crate::send::start(self);
+        self.complete_rooms();
     }
 
     pub(crate) fn downgrade(&self) -> WeakFederation {
@@ -127,12 +139,20 @@ impl Federation {
         &self.0.transactions
     }
 
+    pub(crate) fn completing(&self) -> &Arc<Semaphore> {
+        &self.0.completing
+    }
+
     pub(crate) fn outbox(&self) -> &Outbox {
         &self.0.outbox
     }
 
     pub(crate) fn resyncs(&self) -> &Resyncs {
         &self.0.resyncs
+    }
+
+    pub(crate) fn spaces(&self) -> &Spaces {
+        &self.0.spaces
     }
 
     pub(crate) fn now(&self) -> MilliSecondsSinceUnixEpoch {

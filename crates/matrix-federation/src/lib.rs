@@ -19,6 +19,7 @@ mod error;
 mod federation;
 mod internet;
 pub mod keys;
+mod multipart;
 pub mod pdu;
 mod peers;
 mod pieces;
@@ -34,8 +35,17 @@ pub use error::Error;
 pub use federation::{Cores, Federation, FederationConfig};
 pub use peers::{Bounds, Future, Incoming, PeerError, Peers, RESPONSE_BYTES_MAX, RESPONSE_TIME_MAX};
 pub use request::Signed;
+pub use serve::Endpoint;
 
 /// Every endpoint. It has no fallback, so that it can be merged into another router.
 pub fn router(federation: Federation) -> axum::Router {
-    serve::router(federation)
+    watched_router(federation, |_, endpoint| endpoint)
+}
+
+/// The same; `watch` puts around each endpoint, told the name of its operation, what all requests of the program pass.
+pub fn watched_router(
+    federation: Federation,
+    watch: impl Fn(&'static str, Endpoint) -> Endpoint,
+) -> axum::Router {
+    serve::router(federation, watch)
 }

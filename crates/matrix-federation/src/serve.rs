@@ -6,6 +6,7 @@ mod history;
 mod invite;
 mod joining;
 mod query;
+mod space;
 mod well_known;
 
 pub(crate) use invite::stripped;
@@ -15,7 +16,7 @@ use std::sync::Arc;
 
 use axum::{
     Router,
-    routing::{get, post, put},
+    routing::{MethodRouter, get, post, put},
 };
 use koine_graph::Event;
 use koine_room::{Placed, Room};
@@ -23,7 +24,10 @@ use ruma_common::{RoomId, ServerName};
 
 use crate::{Error, Federation, acl, answer::Result, keys, receive};
 
-pub(crate) fn router(federation: Federation) -> Router {
+/// All methods of one path.
+pub type Endpoint = MethodRouter<Federation>;
+
+pub(crate) fn router(federation: Federation, watch: impl Fn(&'static str, Endpoint) -> Endpoint) -> Router {
     const V1: &str = "/_matrix/federation/v1";
     const V2: &str = "/_matrix/federation/v2";
     const KEY: &str = "/_matrix/key/v2";
@@ -31,39 +35,40 @@ pub(crate) fn router(federation: Federation) -> Router {
     let v2 = |path: &str| format!("{V2}{path}");
     let key = |path: &str| format!("{KEY}{path}");
     Router::new()
-        .route(&key("/server"), get(keys::get_server_keys))
-        .route(&key("/server/{key_id}"), get(keys::get_server_keys))
-        .route(&key("/query"), post(keys::post_query))
-        .route(&key("/query/{server_name}"), get(keys::get_query))
-        .route(&v1("/version"), get(query::version))
-        .route(&v1("/send/{txn_id}"), put(receive::put_transaction))
-        .route(&v1("/event/{event_id}"), get(history::event))
-        .route(&v1("/state/{room_id}"), get(history::state))
-        .route(&v1("/state_ids/{room_id}"), get(history::state_ids))
-        .route(&v1("/event_auth/{room_id}/{event_id}"), get(history::event_auth))
-        .route(&v1("/backfill/{room_id}"), get(history::backfill))
-        .route(&v1("/get_missing_events/{room_id}"), post(history::missing_events))
-        .route(&v1("/timestamp_to_event/{room_id}"), get(history::timestamp_to_event))
-        .route(&v1("/make_join/{room_id}/{user_id}"), get(joining::make_join))
-        .route(&v1("/make_leave/{room_id}/{user_id}"), get(joining::make_leave))
-        .route(&v1("/make_knock/{room_id}/{user_id}"), get(joining::make_knock))
-        .route(&v1("/send_join/{room_id}/{event_id}"), put(joining::send_join_v1))
-        .route(&v2("/send_join/{room_id}/{event_id}"), put(joining::send_join))
-        .route(&v1("/send_leave/{room_id}/{event_id}"), put(joining::send_leave_v1))
-        .route(&v2("/send_leave/{room_id}/{event_id}"), put(joining::send_leave))
-        .route(&v1("/send_knock/{room_id}/{event_id}"), put(joining::send_knock))
-        .route(&v1("/invite/{room_id}/{event_id}"), put(invite::invite_v1))
-        .route(&v2("/invite/{room_id}/{event_id}"), put(invite::invite))
-        .route(&v1("/query/directory"), get(query::directory))
-        .route(&v1("/query/profile"), get(query::profile))
-        .route(&v1("/publicRooms"), get(query::public_rooms).post(query::search_public_rooms))
-        .route(&v1("/user/devices/{user_id}"), get(devices::devices))
-        .route(&v1("/user/keys/query"), post(devices::query))
-        .route(&v1("/user/keys/claim"), post(devices::claim))
-        .route(&v1("/openid/userinfo"), get(query::openid_userinfo))
-        .route(&v1("/media/download/{media_id}"), get(content::download))
-        .route(&v1("/media/thumbnail/{media_id}"), get(content::thumbnail))
-        .route("/.well-known/matrix/server", get(well_known::well_known))
+        .route(&key("/server"), watch("matrix.federation.get_server_keys", get(keys::get_server_keys)))
+        .route(&key("/server/{key_id}"), watch("matrix.federation.get_server_keys", get(keys::get_server_keys)))
+        .route(&key("/query"), watch("matrix.federation.post_query", post(keys::post_query)))
+        .route(&key("/query/{server_name}"), watch("matrix.federation.get_query", get(keys::get_query)))
+        .route(&v1("/version"), watch("matrix.federation.version", get(query::version)))
+        .route(&v1("/send/{txn_id}"), watch("matrix.federation.put_transaction", put(receive::put_transaction)))
+        .route(&v1("/event/{event_id}"), watch("matrix.federation.event", get(history::event)))
+        .route(&v1("/state/{room_id}"), watch("matrix.federation.state", get(history::state)))
+        .route(&v1("/state_ids/{room_id}"), watch("matrix.federation.state_ids", get(history::state_ids)))
+        .route(&v1("/event_auth/{room_id}/{event_id}"), watch("matrix.federation.event_auth", get(history::event_auth)))
+        .route(&v1("/backfill/{room_id}"), watch("matrix.federation.backfill", get(history::backfill)))
+        .route(&v1("/get_missing_events/{room_id}"), watch("matrix.federation.missing_events", post(history::missing_events)))
+        .route(&v1("/timestamp_to_event/{room_id}"), watch("matrix.federation.timestamp_to_event", get(history::timestamp_to_event)))
+        .route(&v1("/hierarchy/{room_id}"), watch("matrix.federation.hierarchy", get(space::hierarchy)))
+        .route(&v1("/make_join/{room_id}/{user_id}"), watch("matrix.federation.make_join", get(joining::make_join)))
+        .route(&v1("/make_leave/{room_id}/{user_id}"), watch("matrix.federation.make_leave", get(joining::make_leave)))
+        .route(&v1("/make_knock/{room_id}/{user_id}"), watch("matrix.federation.make_knock", get(joining::make_knock)))
+        .route(&v1("/send_join/{room_id}/{event_id}"), watch("matrix.federation.send_join_v1", put(joining::send_join_v1)))
+        .route(&v2("/send_join/{room_id}/{event_id}"), watch("matrix.federation.send_join", put(joining::send_join)))
+        .route(&v1("/send_leave/{room_id}/{event_id}"), watch("matrix.federation.send_leave_v1", put(joining::send_leave_v1)))
+        .route(&v2("/send_leave/{room_id}/{event_id}"), watch("matrix.federation.send_leave", put(joining::send_leave)))
+        .route(&v1("/send_knock/{room_id}/{event_id}"), watch("matrix.federation.send_knock", put(joining::send_knock)))
+        .route(&v1("/invite/{room_id}/{event_id}"), watch("matrix.federation.invite_v1", put(invite::invite_v1)))
+        .route(&v2("/invite/{room_id}/{event_id}"), watch("matrix.federation.invite", put(invite::invite)))
+        .route(&v1("/query/directory"), watch("matrix.federation.directory", get(query::directory)))
+        .route(&v1("/query/profile"), watch("matrix.federation.profile", get(query::profile)))
+        .route(&v1("/publicRooms"), watch("matrix.federation.public_rooms", get(query::public_rooms).post(query::search_public_rooms)))
+        .route(&v1("/user/devices/{user_id}"), watch("matrix.federation.devices", get(devices::devices)))
+        .route(&v1("/user/keys/query"), watch("matrix.federation.query", post(devices::query)))
+        .route(&v1("/user/keys/claim"), watch("matrix.federation.claim", post(devices::claim)))
+        .route(&v1("/openid/userinfo"), watch("matrix.federation.openid_userinfo", get(query::openid_userinfo)))
+        .route(&v1("/media/download/{media_id}"), watch("matrix.federation.download", get(content::download)))
+        .route(&v1("/media/thumbnail/{media_id}"), watch("matrix.federation.thumbnail", get(content::thumbnail)))
+        .route("/.well-known/matrix/server", watch("matrix.federation.well_known", get(well_known::well_known)))
         .method_not_allowed_fallback(wrong_method)
         .with_state(federation)
 }

@@ -3,10 +3,13 @@
 
 use std::{future::Future, pin::Pin, sync::Arc};
 
-use ruma_common::{OwnedRoomId, OwnedServerName, RoomAliasId, RoomId, ServerName, UserId};
+use koine_store::Direction;
+use ruma_common::{
+    MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedRoomId, OwnedServerName, RoomAliasId, RoomId, ServerName, UserId,
+};
 use serde_json::{Map, Value};
 
-use crate::{error::CommandError, membership::Profile, registry::Rooms, room::Room, tables::Order};
+use crate::{error::CommandError, membership::Profile, registry::Rooms, room::Room, space::ToldSpace, tables::Order};
 
 /// The answer of another server, some time.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, CommandError>> + Send + 'a>>;
@@ -56,6 +59,22 @@ pub trait Elsewhere: Send + Sync + 'static {
 
     /// A page of another server's list of public rooms; question and answer in the words of Matrix.
     fn directory<'a>(&'a self, server: &'a ServerName, question: &'a Value) -> Answer<'a, Value>;
+
+    /// What one of `via` tells of a room and its children, of late. [SS-API §get_matrixfederationv1hierarchyroomid]
+    fn space<'a>(
+        &'a self,
+        room: &'a RoomId,
+        via: &'a [OwnedServerName],
+        suggested_only: bool,
+    ) -> Answer<'a, Arc<ToldSpace>>;
+
+    /// The event nearest to a moment that servers in a room know, and its own moment. `None`: there is none on that side.
+    fn event_near<'a>(
+        &'a self,
+        room: &'a Arc<Room>,
+        moment: MilliSecondsSinceUnixEpoch,
+        direction: Direction,
+    ) -> Answer<'a, Option<(OwnedEventId, MilliSecondsSinceUnixEpoch)>>;
 
     /// Somebody of ours began to type, or stopped. Told, not waited for.
     fn typing(&self, user: &UserId, room: &Arc<Room>, typing: bool);

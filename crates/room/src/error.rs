@@ -60,6 +60,15 @@ pub enum CommandError {
     /// The member is shut out.
     #[error("you are banned from this room")]
     Banned,
+    /// Whether the member meets a condition of a restricted room cannot be told here. [SS-API §restricted-rooms]
+    #[error("this server cannot tell whether you are in a room whose members may join")]
+    UnableToAuthorise,
+    /// The member may join, but nobody of this server may let them in. [SS-API §restricted-rooms]
+    #[error("nobody of this server may let you into this room")]
+    UnableToGrant,
+    /// The members of the room are not known yet. [SS-API §get_matrixfederationv1make_joinroomiduserid]
+    #[error("this server has come into the room just now and does not know all of its members yet")]
+    Partial,
     /// Reached only through a server that we do not talk to.
     #[error("no server was found that could help with this room")]
     NotReachable,

@@ -104,7 +104,7 @@ impl Room {
     /// Checks 4 and 5 for an event of history; `None` for one that is refused, and kept as such.
     fn judge_old(self: &Arc<Self>, event: Event, told: Root) -> Result<Option<Old>, ReceiveError> {
         let auth_events = self.auth_events_of(&event)?;
-        let (before, mut nodes) = match self.state_before(&event) {
+        let (before, mut nodes) = match self.state_before(&event, &[]) {
             Ok(known) => known,
             Err(ReceiveError::Missing { .. }) => (told, NewNodes::default()),
             Err(error) => return Err(error),

@@ -32,6 +32,7 @@ mod membership;
 mod mutual;
 mod near;
 mod pair;
+mod partial;
 mod preview;
 mod receipts;
 mod receive;
@@ -42,6 +43,7 @@ mod restricted;
 mod room;
 mod send;
 mod serve;
+mod space;
 mod state;
 mod stripped;
 mod summary;
@@ -87,6 +89,7 @@ pub use self::{
     room::{Placed, Published, RECENT_EVENTS_MAX, Room},
     send::Sender,
     serve::{AUTH_CHAIN_MAX, InRoom, StateWalk, Template, WALK_EVENTS_MAX},
+    space::*,
     state::Root,
     summary::HEROES_MAX,
     tables::{Membership, MembershipRecord, Order, ReceiptRecord, RelationRecord, ReportRecord, RoomNo},

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use koine_graph::PowerLevels;
 use koine_store::{Commit, LogEntry, bytes::Bytes};
-use ruma_common::{OwnedServerName, OwnedUserId, RoomId, UserId};
+use ruma_common::{OwnedServerName, RoomId, UserId};
 use serde_json::{Map, Value, json, value::to_raw_value};
 
 use crate::{
@@ -74,32 +74,37 @@ impl Rooms {
             return self.elsewhere()?.join(wish).await;
         }
         let room = self.room(room)?;
-        let commit = {
-            let mut head = room.head.lock();
-            match room.head_membership(&head, user)? {
-                Some(Membership::Join) => None,
-                Some(Membership::Ban) => return Err(CommandError::Banned),
-                present => {
-                    let mut content = profile.content("join");
-                    content.as_object_mut().expect("made as an object").extend(extra);
-                    if let Some(reason) = reason {
-                        content["reason"] = json!(reason);
-                    }
-                    if present != Some(Membership::Invite)
-                        && let Some(voucher) = self.voucher(&room, &head, user)?
-                    {
-                        content["join_authorised_via_users_server"] = json!(voucher);
-                    }
-                    Some(room.change_member(&mut head, user, user, &content)?)
+        let mut content = profile.content("join");
+        content.as_object_mut().expect("made as an object").extend(extra.clone());
+        match self.join_here(user, &room, with_reason(content, reason)) {
+            Ok(Some(commit)) => drop(commit.await?),
+            // The join may still be on its way to the disk.
+            Ok(None) => drop(self.core.shard.submit(|_| {}).await?),
+            Err(error @ (CommandError::UnableToAuthorise | CommandError::UnableToGrant)) => {
+                let servers = room.servers_to_vouch(via)?;
+                let Some(elsewhere) = self.elsewhere.get().filter(|_| !servers.is_empty()) else { return Err(error) };
+                let wish = Wish { user, room: room.id(), via: &servers, profile, reason, extra: &extra };
+                return elsewhere.join(wish).await;
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// Joins a room that we can speak for. `None` for who is in it.
+    fn join_here(&self, user: &UserId, room: &Arc<Room>, mut content: Value) -> Result<Option<Commit>, CommandError> {
+        let mut head = room.head.lock();
+        match room.head_membership(&head, user)? {
+            Some(Membership::Join) => return Ok(None),
+            Some(Membership::Ban) => return Err(CommandError::Banned),
+            Some(Membership::Invite) => {}
+            _ => {
+                if let Some(voucher) = self.voucher(room, &head, user)? {
+                    content["join_authorised_via_users_server"] = json!(voucher);
                 }
             }
-        };
-        match commit {
-            Some(commit) => commit.await?,
-            // The join may still be on its way to the disk.
-            None => self.core.shard.submit(|_| {}).await?,
-        };
-        Ok(())
+        }
+        room.change_member(&mut head, user, user, &content).map(Some)
     }
 
     /// Asks `target` into a room.
@@ -278,10 +283,13 @@ impl Rooms {
             Ok(room) => room,
             Err(ReadError::NoSuchRoom) => {
                 // Without a server to ask, or anybody who could, the room is as good as none.
-                let asked: Vec<_> = via.iter().filter(|server| *server != self.server_name()).cloned().collect();
+                let mut asked: Vec<_> = via.iter().filter(|server| *server != self.server_name()).cloned().collect();
                 let reachable = self.elsewhere.get().is_some();
-                let named = id.server_name().filter(|server| *server != self.server_name()).map(ToOwned::to_owned);
-                let asked: Vec<_> = asked.into_iter().chain(named).collect();
+                if via.is_empty() {
+                    // Nobody said whom to ask: where the room was made, somebody may be left.
+                    let named = id.server_name().filter(|server| *server != self.server_name());
+                    asked.extend(named.map(ToOwned::to_owned));
+                }
                 return match asked.is_empty() || !reachable {
                     true => Err(CommandError::NoSuchRoom),
                     false => Ok(Some(asked)),
@@ -383,28 +391,6 @@ impl Rooms {
         };
         commit.await?;
         Ok(())
-    }
-
-    /// Who of us may let `user` into a restricted room that they meet a condition of. `None`: the room is not
-    /// restricted, or nobody here may invite.
-    pub(crate) fn voucher(&self, room: &Room, head: &Head, user: &UserId) -> Result<Option<OwnedUserId>, CommandError> {
-        let Some(rules) = room.head_state(head, "m.room.join_rules", "")? else { return Ok(None) };
-        let content: Value = serde_json::from_str(rules.content().get()).unwrap_or_default();
-        if !matches!(content["join_rule"].as_str(), Some("restricted" | "knock_restricted")) {
-            return Ok(None);
-        }
-        let conditions = content["allow"].as_array().into_iter().flatten();
-        let meets = conditions
-            .filter(|condition| condition["type"] == "m.room_membership")
-            .filter_map(|condition| <&RoomId>::try_from(condition["room_id"].as_str()?).ok())
-            .any(|id| self.room(id).is_ok_and(|room| room.is_joined(user)));
-        if !meets {
-            return Err(CommandError::Forbidden(format!("{user} is in none of the rooms whose members may join")));
-        }
-        let levels = room.power_levels(head)?;
-        let may_invite =
-            room.local_joined().into_iter().find(|member| levels.user_level(member).reaches(levels.invite()));
-        Ok(may_invite)
     }
 }
 

@@ -6,10 +6,11 @@
 use std::sync::Arc;
 
 use koine_store::Direction;
-use ruma_common::MilliSecondsSinceUnixEpoch;
+use ruma_common::{MilliSecondsSinceUnixEpoch, UserId};
 
 use crate::{
-    error::ReadError,
+    error::{CommandError, ReadError},
+    registry::Rooms,
     room::{Placed, Room},
     tables::Order,
     timeline::Span,
@@ -20,6 +21,43 @@ use crate::{
 const STRAY_LOOK_MAX: usize = 100;
 /// Events of the right side among which the nearest is chosen.
 const NEAR_LOOK_MAX: usize = 100;
+
+impl Rooms {
+    /// The event nearest to a moment, in one direction of time, that `user` may see. Where our history of the room may
+    /// end too early to have it, other servers in the room are asked.
+    ///
+    /// # Errors
+    /// `NotJoined` for who may not read the room.
+    pub async fn event_near(
+        &self,
+        room: &Arc<Room>,
+        user: &UserId,
+        moment: MilliSecondsSinceUnixEpoch,
+        direction: Direction,
+    ) -> Result<Option<Arc<Placed>>, CommandError> {
+        let here = room.event_near_for(&mut Viewer::new(room, user)?, moment, direction)?;
+        // There is something on the earlier side of the moment: what is near it is here.
+        let reaches = match direction {
+            Direction::Backward => here.is_some(),
+            Direction::Forward => {
+                room.event_near_for(&mut Viewer::new(room, user)?, moment, Direction::Backward)?.is_some()
+            }
+        };
+        let Some(elsewhere) = self.elsewhere.get().filter(|_| !reaches) else { return Ok(here) };
+        if !room.is_attended() || room.history_edge()?.is_empty() {
+            return Ok(here);
+        }
+        let Some((id, at)) = elsewhere.event_near(room, moment, direction).await? else { return Ok(here) };
+        let is_nearer = here.as_ref().is_none_or(|here| match direction {
+            Direction::Forward => at < here.event.origin_server_ts(),
+            Direction::Backward => at > here.event.origin_server_ts(),
+        });
+        match room.event(&id)?.filter(|_| is_nearer) {
+            Some(there) if Viewer::new(room, user)?.may_see(&there)? => Ok(Some(there)),
+            _ => Ok(here),
+        }
+    }
+}
 
 impl Room {
     /// The event nearest to a moment, in one direction of time, that the viewer may see. Of several at the same moment

@@ -17,6 +17,7 @@ use serde_json::value::RawValue;
 
 use crate::{
     error::{CommandError, ReadError},
+    partial::Provisional,
     registry::Rooms,
     room::{Head, Pending, Room},
     state::{NewNodes, Root, root_bytes},
@@ -220,7 +221,9 @@ impl Room {
                 Ok((Some(commit), Received::SoftFailed(refusal)))
             }
             Verdict::Reject(refusal) => {
-                let commit = self.put_aside(event, Aside::Rejected, Some(before), nodes);
+                // A state that lacks members is not one to build upon once it is whole.
+                let after = (!self.is_partial()).then_some(before);
+                let commit = self.put_aside(event, Aside::Rejected, after, nodes);
                 Ok((Some(commit), Received::Rejected(refusal)))
             }
         }
@@ -238,11 +241,14 @@ impl Room {
             return Ok(Verdict::Reject(refusal));
         }
         // 5. Passes authorization rules based on the state before the event, otherwise it is rejected.
-        if let Some(refusal) = refusal(auth::check(rules, event, &RoomAt { room: self, state: before }))? {
+        let given = Given { room: self, events: auth_events };
+        let state = Provisional { at: RoomAt { room: self, state: before }, given };
+        if let Some(refusal) = refusal(auth::check(rules, event, &state))? {
             return Ok(Verdict::Reject(refusal));
         }
         // 6. Passes authorization rules based on the current state of the room, otherwise it is "soft failed".
         if head.state != before
+            && !self.is_partial()
             && let Some(refusal) = refusal(auth::check(rules, event, &RoomAt { room: self, state: head.state }))?
         {
             return Ok(Verdict::SoftFail(refusal));

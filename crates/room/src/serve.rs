@@ -135,17 +135,22 @@ impl Room {
     pub fn servers(&self) -> Result<Vec<OwnedServerName>, ReadError> {
         let view = self.core.shard.view();
         let rows = view.prefix(&SERVER, self.core.domain(), &(self.no(),), Direction::Forward);
-        rows.map(|row| {
+        let servers = rows.map(|row| {
             let ((_, server), _) = row?;
             OwnedServerName::try_from(server).map_err(|_| ReadError::Damaged("a server's name is none".into()))
-        })
-        .collect()
+        });
+        let mut servers = servers.collect::<Result<Vec<_>, ReadError>>()?;
+        if let Some(partial) = self.partial() {
+            let known: HashSet<OwnedServerName> = servers.iter().cloned().collect();
+            servers.extend(partial.servers.iter().filter(|server| !known.contains(*server)).cloned());
+        }
+        Ok(servers)
     }
 
     /// Whether people of `server` are joined.
     pub fn has_server(&self, server: &ServerName) -> Result<bool, ReadError> {
         let key = (self.no(), server.as_str());
-        Ok(self.core.shard.get(&SERVER, self.core.domain(), &key)?.is_some())
+        Ok(self.core.shard.get(&SERVER, self.core.domain(), &key)?.is_some() || self.has_partial_server(server))
     }
 
     /// Events that nothing refers to yet, durable ones only.

@@ -50,6 +50,6 @@ impl Room {
             shown.extend(self.state_event(own.state_after, "m.room.member", own.event.sender().as_str())?);
         }
         shown.push(own);
-        Ok(shown.iter().map(|placed| placed.event.stripped_json()).collect())
+        Ok(shown.iter().map(|placed| placed.event.shown_json(self.rules())).collect())
     }
 }

@@ -14,13 +14,14 @@ use serde_json::value::RawValue;
 
 use crate::{
     error::{CommandError, ReadError},
+    keep::Member,
     log::{self, Kind},
     relations,
     room::{Head, Pending, Placed, Published, Room},
     state::{NewNodes, Root, root_bytes},
     tables::{
-        ASIDE, Aside, EVENT, HEAD, HeadRecord, MEMBER, MEMBERSHIP, MemberRecord, Membership, MembershipRecord, Order,
-        PARENT, Place, REDACTION, RELATION, REMOTE_ROOM, SERVER, STATE_NODE, TIMELINE, TXN,
+        ASIDE, Aside, EVENT, HEAD, HeadRecord, MEMBER, MEMBERSHIP, MemberRecord, Membership, MembershipRecord,
+        OUTLIER, Order, PARENT, Place, REDACTION, RELATION, REMOTE_ROOM, SERVER, STATE_NODE, TIMELINE, TXN,
     },
 };
 
@@ -103,6 +104,10 @@ impl Room {
         if self.is_broken() {
             return Err(CommandError::Unsettled);
         }
+        // Whether somebody else may be let in, or put out, the members say.
+        if self.is_partial() && new.kind == "m.room.member" && new.state_key != Some(new.sender.as_str()) {
+            return Err(CommandError::Partial);
+        }
         let rules = self.rules();
         let newest = head.extremities.len().saturating_sub(PREV_EVENTS_MAX);
         let (state, mut nodes) = self.state_over(head, newest)?;
@@ -118,7 +123,10 @@ impl Room {
         if new.kind == "m.room.redaction"
             && let Some(target) = &new.redacts
         {
-            staged.redacted = self.redact_target(&staged.event, target)?;
+            match self.event(target)?.filter(|target| !target.is_outlier()) {
+                Some(_) => staged.redacted = self.redact_target(&staged.event, target)?,
+                None => staged.redacts_later = Some(target.clone()),
+            }
         }
         Ok(staged)
     }
@@ -446,16 +454,34 @@ impl Room {
                 0 => txn.delete(&SERVER, domain, &key),
                 joined => txn.put(&SERVER, domain, &key, &joined),
             }
-        }
-        if is_local {
-            let record = self.write_membership(txn, user, change.membership, order, &change.event_id);
             match (is_local, is) {
                 (true, _) => {}
                 (false, true) => txn.put(&REMOTE_ROOM, domain, &(user.to_string(), no), &()),
                 (false, false) => txn.delete(&REMOTE_ROOM, domain, &(user.to_string(), no)),
             }
+        }
+        if is_local {
+            let record = self.write_membership(txn, user, change.membership, order, &change.event_id);
             locals.push((user.clone(), record));
         }
+    }
+
+    /// Writes a member as a state tells of them, in place of whatever is written; a local one's own record, if it is one.
+    pub(crate) fn write_member_of_state(
+        &self,
+        txn: &mut Txn,
+        (user, membership, event_id): Member,
+    ) -> Option<(OwnedUserId, MembershipRecord)> {
+        let is_remote = user.server_name() != self.core.config.server_name;
+        let key = (self.no(), is_remote, user.to_string());
+        let before = txn.get(&MEMBER, self.core.domain(), &key).ok().flatten().map(|record| record.membership);
+        let order = match is_remote {
+            true => OUTLIER,
+            false => Order::try_from(txn.position().0).expect("positions stay far below 2^63"),
+        };
+        let mut locals = Vec::new();
+        self.write_member(txn, &MemberChange { user, before, membership, event_id }, order, &mut locals);
+        locals.pop()
     }
 
     pub(crate) fn write_membership(

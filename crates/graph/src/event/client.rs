@@ -72,6 +72,17 @@ impl Event {
         raw(out)
     }
 
+    /// The same, but for the create event of a room whose id is that event's hash: it comes with everything that is
+    /// hashed and signed, so that whoever is shown it can tell whether it is the room's. [MSC4311]
+    pub fn shown_json(&self, rules: &RoomVersionRules) -> Box<RawValue> {
+        let proves = self.is("m.room.create", "") && rules.authorization.room_create_event_id_as_room_id;
+        // What a redaction leaves of it is what is hashed, and nothing else that its sender may have put there.
+        match proves.then(|| crate::redact(rules, self)) {
+            Some(Ok(kept)) => raw(kept.json().to_vec()),
+            _ => self.stripped_json(),
+        }
+    }
+
     fn write_sender_and_type(&self, out: &mut Vec<u8>) {
         write_field("sender", self.sender().as_str(), out);
         if let Some(state_key) = self.state_key() {

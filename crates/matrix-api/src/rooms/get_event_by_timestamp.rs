@@ -3,7 +3,7 @@
 //! [CS-API §get_matrixclientv1roomsroomidtimestamp_to_event]
 
 use axum::extract::State;
-use koine_room::{Direction, Viewer};
+use koine_room::Direction;
 use ruma_client_api::room::get_event_by_timestamp::v1;
 use ruma_common::api;
 
@@ -17,8 +17,7 @@ pub async fn get_event_by_timestamp(State(api): State<Api>, call: Call<v1::Reque
         api::Direction::Backward => Direction::Backward,
     };
     let room = room(&api, &room_id)?;
-    let mut viewer = Viewer::new(&room, &call.who.user_id)?;
-    let found = room.event_near_for(&mut viewer, ts, direction)?;
+    let found = api.rooms.event_near(&room, &call.who.user_id, ts, direction).await?;
     let found = found.ok_or_else(|| Error::not_found("There is no event on that side of the moment"))?;
     Ok(Ruma(v1::Response::new(found.event.event_id().to_owned(), found.event.origin_server_ts())))
 }

@@ -1,13 +1,13 @@
 //! `GET /rooms/{roomId}/hierarchy`: the rooms of a space, and those of the spaces in it.
 //!
-//! [CS-API §get_matrixclientv1roomsroomidhierarchy] Rooms that this server knows; others are not asked.
+//! [CS-API §get_matrixclientv1roomsroomidhierarchy] Other servers are asked for rooms that this one does not know.
 //!
 //! A token says how many rooms were told and what was asked for, so that nothing is kept between two pages.
 
 use axum::extract::State;
-use koine_room::{HIERARCHY_DEPTH_MAX, HierarchyQuery, Placed, Preview};
+use koine_room::{HIERARCHY_DEPTH_MAX, HierarchyQuery, SpaceChild, SpaceRoom};
 use ruma_client_api::space::get_hierarchy::v1;
-use ruma_common::RoomId;
+use ruma_common::{OwnedRoomId, RoomId};
 use serde::{Deserialize, Serialize, de::IgnoredAny};
 use serde_json::value::RawValue;
 
@@ -47,23 +47,29 @@ struct Room {
 #[derive(Debug, Serialize)]
 struct Child {
     #[serde(rename = "type")]
-    kind: String,
-    state_key: String,
+    kind: &'static str,
+    state_key: OwnedRoomId,
     sender: String,
     origin_server_ts: u64,
     content: Box<RawValue>,
 }
 
-impl From<&Placed> for Child {
-    fn from(placed: &Placed) -> Self {
-        let event = &placed.event;
+impl From<SpaceChild> for Child {
+    fn from(child: SpaceChild) -> Self {
         Self {
-            kind: event.kind().to_owned(),
-            state_key: event.state_key().unwrap_or_default().to_owned(),
-            sender: event.sender().to_string(),
-            origin_server_ts: event.origin_server_ts().get().into(),
-            content: event.content().to_owned(),
+            kind: "m.space.child",
+            state_key: child.room_id,
+            sender: child.sender,
+            origin_server_ts: child.origin_server_ts,
+            content: child.content,
         }
+    }
+}
+
+impl From<SpaceRoom> for Room {
+    fn from(room: SpaceRoom) -> Self {
+        let children_state = room.children.into_iter().map(Child::from).collect();
+        Self { summary: room.preview.into(), children_state }
     }
 }
 
@@ -75,16 +81,10 @@ pub async fn get_hierarchy(State(api): State<Api>, call: Loose<v1::Request, Igno
     let skip = query.from.as_deref().map(|token| parse_token(token, asked)).transpose()?.unwrap_or(0);
     let limit = query.limit.unwrap_or(LIMIT_DEFAULT).clamp(1, LIMIT_MAX);
     let wanted = HierarchyQuery { max_depth, suggested_only: query.suggested_only, skip, limit };
-    let page = api.rooms.hierarchy(&call.who.user_id, id, wanted)?;
+    let page = api.rooms.hierarchy(&call.who.user_id, id, wanted).await?;
     let next_batch = page.more.then(|| print_token(skip + page.rooms.len(), asked));
-    let rooms = page.rooms.into_iter().map(|(room, children)| {
-        let preview: Preview = room.preview()?;
-        let children_state = children.iter().map(|child| Child::from(&**child)).collect();
-        Ok(Room { summary: preview.into(), children_state })
-    });
-    Ok(Json(Page { rooms: rooms.collect::<Result<_>>()?, next_batch }))
+    Ok(Json(Page { rooms: page.rooms.into_iter().map(Room::from).collect(), next_batch }))
 }
-
 fn print_token(told: usize, (max_depth, suggested_only): (usize, bool)) -> String {
     format!("h{told}_{max_depth}_{}", u8::from(suggested_only))
 }

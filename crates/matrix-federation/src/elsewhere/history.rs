@@ -49,6 +49,35 @@ impl Federation {
         }
     }
 
+    /// Fetches one event of before our time, and keeps it in front of what we have. `false`: it could not be had.
+    pub(super) async fn keep_old_event(
+        &self,
+        server: &OwnedServerName,
+        room: &Arc<Room>,
+        id: &OwnedEventId,
+    ) -> Result<bool, CommandError> {
+        let is_here = || Ok::<_, CommandError>(room.event(id)?.is_some_and(|placed| !placed.is_outlier()));
+        if is_here()? {
+            return Ok(true);
+        }
+        let raw = self.fetch_events(server, std::slice::from_ref(id)).await;
+        let (events, _) = self.check_many(room.rules(), raw).await;
+        let Some(event) = events.into_iter().find(|event| event.event_id() == id && event.room_id() == room.id()) else {
+            return Ok(false);
+        };
+        let gate = self.gates().pass(room.id()).await;
+        let kept = match self.fetch_state(server, room, id).await {
+            Ok(state) => self.rooms().keep_history(room.id(), vec![event], &state).await,
+            Err(error) => {
+                tracing::debug!(peer = %server, room_id = %room.id(), reason = %error, "no state before an old event");
+                return Ok(false);
+            }
+        };
+        drop(gate);
+        kept.map_err(|error| CommandError::Damaged(error.to_string()))?;
+        is_here()
+    }
+
     async fn fetch_history_from(
         &self,
         server: &OwnedServerName,

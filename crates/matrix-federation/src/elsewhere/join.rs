@@ -48,9 +48,10 @@ impl Federation {
         let rules = supported(&version)?;
         let event = self.fill(&rules, &template, wish, "join")?;
         let path = format!(
-            "/_matrix/federation/v2/send_join/{}/{}?omit_members=false",
+            "/_matrix/federation/v2/send_join/{}/{}?omit_members={}",
             segment(wish.room.as_str()),
-            segment(event.event_id().as_str())
+            segment(event.event_id().as_str()),
+            self.config().partial_joins
         );
         let mut keeping = self.rooms().entering(wish.room, &version).map_err(entered)?;
         let answer = self.ask_stream(server, (Method::PUT, &path), Some(event.json()), ROOM_BOUNDS).await;
@@ -60,7 +61,8 @@ impl Federation {
         tracing::debug!(
             peer = %server, room_id = %wish.room, told = told.count, refused = told.refused, "the state of a room"
         );
-        if told.field::<bool>("members_omitted").unwrap_or(false) {
+        let is_partial = told.field::<bool>("members_omitted").unwrap_or(false);
+        if is_partial && !self.config().partial_joins {
             return Err(unusable("it left members out, which nobody asked for"));
         }
         check_room(&told.creates, &version)?;
@@ -73,7 +75,12 @@ impl Federation {
             None => event,
         };
         self.told_elsewhere(&event).await.map_err(|error| CommandError::Damaged(error.to_string()))?;
-        self.rooms().enter(keeping, event).await.map_err(entered)
+        let left_out = is_partial.then_some(told.servers);
+        self.rooms().enter(keeping, event, left_out).await.map_err(entered)?;
+        if is_partial {
+            self.complete_room(self.rooms().room(wish.room)?, Some(server.clone()));
+        }
+        Ok(())
     }
 
     pub(super) async fn knock_through(&self, wish: Wish<'_>) -> Result<(), CommandError> {

@@ -24,6 +24,11 @@ impl Federation {
             // [SS-API §soft-failure] Its sender did nothing wrong.
             Ok(Received::Known | Received::Accepted | Received::SoftFailed(_)) => Ok(()),
             Ok(Received::Rejected(refusal)) => Err(refusal.to_string()),
+            // What is told of an event is what is wrong with it, not what we lack to judge it.
+            Err(error @ ReceiveError::Missing { .. }) => {
+                tracing::debug!(peer = %origin, room_id = %room.id(), reason = %error, "an event waits for what is before it");
+                Ok(())
+            }
             Err(error) => Err(error.to_string()),
         }
     }
@@ -42,14 +47,23 @@ impl Federation {
     }
 
     /// A change of the membership of somebody of ours, in a room that nobody of ours is in: an invitation taken back, a
-    /// knock refused. Nothing proves that the room allows it, so whoever is the one to say so must have sent it.
+    /// knock refused. Nothing proves that the room allows it. So an invitation is taken back by who invited; a knock is
+    /// refused by whoever says so, who must have sent it themselves.
     async fn take_outside(&self, origin: &ServerName, room: &Arc<Room>, event: Event) -> Result<(), String> {
         let nobody = || Err("nobody of this server is in the room".to_owned());
         let Some(target) = event.state_key().filter(|_| event.kind() == "m.room.member") else { return nobody() };
         let Ok(target) = <&UserId>::try_from(target) else { return nobody() };
         let ends = matches!(event.membership(), Some(koine_graph::Membership::Leave | koine_graph::Membership::Ban));
-        let waits = matches!(room.local_membership(target), Some(Membership::Invite | Membership::Knock));
-        if !ends || !waits || event.sender().server_name() != origin {
+        let Some(record) = room.local_record(target).filter(|_| ends) else { return nobody() };
+        let may_end = match record.membership {
+            Membership::Invite => {
+                let invitation = room.event_at(record.order).map_err(|error| error.to_string())?;
+                invitation.is_some_and(|invitation| invitation.event.sender() == event.sender())
+            }
+            Membership::Knock => event.sender().server_name() == origin,
+            _ => false,
+        };
+        if !may_end {
             return nobody();
         }
         self.rooms().changed_outside(room.version(), event).await.map_err(|error| error.to_string())

@@ -163,7 +163,7 @@ impl Federation {
     }
 
     /// The ids of the state after an event that we do not have.
-    async fn fetch_state_after(
+    pub(crate) async fn fetch_state_after(
         &self,
         origin: &ServerName,
         room: &Arc<Room>,
@@ -216,7 +216,7 @@ impl Federation {
     }
 
     /// [SS-API §get_matrixfederationv1eventeventid]
-    async fn fetch_events(&self, origin: &ServerName, ids: &[OwnedEventId]) -> Vec<Box<RawValue>> {
+    pub(crate) async fn fetch_events(&self, origin: &ServerName, ids: &[OwnedEventId]) -> Vec<Box<RawValue>> {
         let mut fetching = tokio::task::JoinSet::new();
         for id in ids {
             let (federation, origin) = (self.clone(), origin.to_owned());

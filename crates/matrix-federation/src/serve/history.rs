@@ -175,6 +175,9 @@ impl Federation {
     async fn state_before(&self, signed: &Signed) -> Result<StateWalk> {
         let room = self.shared(&signed.path.room(0)?, &signed.origin)?;
         let id = event_id(signed.query.needed("event_id")?)?;
+        if room.is_partial() {
+            return Err(Error::forbidden("This server does not know all of the state yet"));
+        }
         // A state can be large: not on a thread that others wait for.
         let read = move || -> Result<StateWalk> {
             let state = room.state_before_event(&id)?;

@@ -2,6 +2,7 @@
 
 use axum::extract::State;
 use http::StatusCode;
+use koine_account::InviteRule;
 use koine_graph::{Event, RoomVersionRules};
 use ruma_common::{RoomId, RoomVersionId, UserId};
 use serde::Deserialize;
@@ -81,6 +82,11 @@ impl Federation {
         if !self.accounts().is_active(target)? {
             return Err(Error::not_found(format!("There is no user {target} here")));
         }
+        // [CS-API §invite-permission] What is ignored arrives, and is not shown.
+        if self.accounts().invite_rules(target)?.rule_for(event.sender()) == InviteRule::Block {
+            let message = format!("{target} does not want to be invited");
+            return Err(Error::new(StatusCode::FORBIDDEN, "M_INVITE_BLOCKED", message));
+        }
         let room = self.known_room(&id)?;
         if let Some(room) = &room {
             acl::check(room, &signed.origin)?;
@@ -93,12 +99,42 @@ impl Federation {
         let event = self.countersign(&rules, &event).map_err(|error| Error::invalid_param(error.to_string()))?;
         // Where somebody of ours is in the room, the event comes as every other one.
         if !room.is_some_and(|room| room.is_attended()) {
-            let shown = stripped(&rules, &id, &invitation.invite_room_state);
+            let shown = self.shown_by(&rules, &id, &invitation.invite_room_state).await?;
             let gate = self.gates().pass(&id).await;
             self.rooms().invited(&version, event.clone(), shown).await?;
             drop(gate);
         }
         Ok(event)
+    }
+}
+
+impl Federation {
+    /// What the inviting server shows of the room, checked where the version demands it: the create event, whose hash
+    /// names the room, and nothing that is of another room or badly signed.
+    /// [SS-API §put_matrixfederationv2inviteroomideventid]
+    async fn shown_by(
+        &self,
+        rules: &RoomVersionRules,
+        room: &RoomId,
+        told: &[Box<RawValue>],
+    ) -> Result<Vec<Box<RawValue>>> {
+        if !rules.authorization.room_create_event_id_as_room_id {
+            return Ok(stripped(rules, room, told));
+        }
+        let invalid = |what: String| Error::invalid_param(what);
+        let mut events = Vec::with_capacity(told.len().min(SHOWN_MAX));
+        for raw in told.iter().take(SHOWN_MAX) {
+            let event = self.check(rules, raw).await;
+            let event = event.map_err(|error| invalid(format!("What is shown of the room is not in order: {error}")))?;
+            if event.room_id() != room {
+                return Err(invalid(format!("What is shown is of the room {}", event.room_id())));
+            }
+            events.push(event);
+        }
+        if !events.iter().any(|event| event.is("m.room.create", "")) {
+            return Err(invalid("The create event of the room is not shown".into()));
+        }
+        Ok(events.iter().filter(|event| event.is_state()).map(|event| event.shown_json(rules)).collect())
     }
 }
 
@@ -108,7 +144,7 @@ pub(crate) fn stripped(rules: &RoomVersionRules, room: &RoomId, told: &[Box<RawV
     for raw in told.iter().take(SHOWN_MAX) {
         if let Ok(event) = Event::parse(rules, raw.get().as_bytes()) {
             if event.room_id() == room && event.is_state() {
-                shown.push(event.stripped_json());
+                shown.push(event.shown_json(rules));
             }
             continue;
         }

@@ -76,6 +76,7 @@ impl Federation {
         }
         let room = self.attended(&id, &signed.origin)?;
         if membership != Membership::Leave {
+            whole(&room)?;
             check_version(&room, signed)?;
         }
         let template = self.rooms().template(&room, &user, membership).map_err(|error| refuse(error, membership))?;
@@ -120,6 +121,9 @@ impl Federation {
     async fn take_membership(&self, signed: &Signed, wanted: Membership) -> Result<(Arc<Room>, Event)> {
         let (id, event_id) = (signed.path.room(0)?, signed.path.event(1)?);
         let room = self.attended(&id, &signed.origin)?;
+        if wanted != Membership::Leave {
+            whole(&room)?;
+        }
         let raw: &RawValue =
             serde_json::from_slice(&signed.body).map_err(|error| Error::not_json(error.to_string()))?;
         let invalid = |what: &str| Err(Error::invalid_param(what.to_owned()));
@@ -164,6 +168,11 @@ impl Federation {
         let voucher: Option<String> = join.content_field("join_authorised_via_users_server");
         voucher.is_some_and(|voucher| is_of(&voucher, self.server_name()))
     }
+}
+
+/// Who may come in is not ours to say while we do not know who is in.
+fn whole(room: &Room) -> Result<()> {
+    if room.is_partial() { Err(Error::partial()) } else { Ok(()) }
 }
 
 fn is_of(user: &str, server: &ServerName) -> bool {

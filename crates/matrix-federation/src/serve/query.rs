@@ -124,7 +124,7 @@ impl Federation {
 }
 
 /// [CS-API §definition-publishedroomschunk]
-fn chunk(room: &Summary) -> Value {
+pub(super) fn chunk(room: &Summary) -> Value {
     let mut chunk = Map::new();
     chunk.insert("room_id".into(), json!(room.room_id));
     chunk.insert("num_joined_members".into(), json!(room.joined));
