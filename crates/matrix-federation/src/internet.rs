@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::StatusCode;
-use koine_net::{Body, Client, Error, Limits, Request};
+use http::{HeaderMap, StatusCode};
+use koine_net::{Body, Client, Error, Limits, Request, Response, url::Url};
 use ruma_common::ServerName;
 
 use crate::peers::{Bounds, Future, Incoming, PeerError, Peers};
@@ -34,10 +34,22 @@ impl Peers for Client {
     ) -> Future<'a, Result<http::Response<Box<dyn Incoming>>, PeerError>> {
         Box::pin(async move {
             match self.send(server, wanted(request, bounds)).await {
-                Ok(answer) => Ok(with_status(answer.status, Box::new(answer.body) as Box<dyn Incoming>)),
+                Ok(answer) => Ok(arriving(answer)),
                 Err(Error::Status { status, body, .. }) => Ok(with_status(status, Box::new(Some(body)) as _)),
                 Err(error) => Err(failure(self, error)),
             }
+        })
+    }
+
+    fn open_address<'a>(
+        &'a self,
+        address: &'a str,
+        bounds: Bounds,
+    ) -> Future<'a, Result<http::Response<Box<dyn Incoming>>, PeerError>> {
+        Box::pin(async move {
+            let url = Url::parse(address).map_err(|error| PeerError::Unusable(error.to_string()))?;
+            let answer = self.fetch(&url, HeaderMap::new(), limits(bounds)).await;
+            answer.map(arriving).map_err(|error| failure(self, error))
         })
     }
 
@@ -61,6 +73,12 @@ fn wanted(request: http::Request<Bytes>, bounds: Bounds) -> Request {
     wanted.headers = parts.headers;
     wanted.body = (!body.is_empty()).then_some(body);
     wanted
+}
+
+fn arriving(answer: Response) -> http::Response<Box<dyn Incoming>> {
+    let mut arriving = with_status(answer.status, Box::new(answer.body) as Box<dyn Incoming>);
+    *arriving.headers_mut() = answer.headers;
+    arriving
 }
 
 fn with_status<B>(status: StatusCode, body: B) -> http::Response<B> {

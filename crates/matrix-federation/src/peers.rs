@@ -105,6 +105,16 @@ pub trait Peers: Send + Sync + 'static {
         })
     }
 
+    /// `GET` of a public address that is no server's, its body read while it arrives. Bounded alike; nothing is signed.
+    fn open_address<'a>(
+        &'a self,
+        address: &'a str,
+        bounds: Bounds,
+    ) -> Future<'a, Result<http::Response<Box<dyn Incoming>>, PeerError>> {
+        let _ = bounds;
+        Box::pin(async move { Err(PeerError::Unreachable(format!("{address} is not on the way to any server"))) })
+    }
+
     /// The server talks to us: whatever kept us from talking to it may be over.
     fn heard_from(&self, server: &ServerName);
 }
@@ -138,7 +148,7 @@ impl Federation {
         let late = |_| PeerError::Unreachable("it did not answer in time".into());
         let answer = timeout_at(deadline, self.peers().open(server, request, bounds)).await.map_err(late)??;
         let status = answer.status();
-        let mut body = Arriving { body: answer.into_body(), deadline, bytes_left: bounds.bytes, bytes_max: bounds.bytes };
+        let mut body = Arriving::new(answer, deadline, bounds);
         if status.is_success() {
             return Ok(body);
         }
@@ -153,6 +163,14 @@ impl Federation {
         *refusal.status_mut() = status;
         success(refusal)?;
         Err(PeerError::Unusable(format!("it answered {status}")))
+    }
+
+    /// `GET` of a public address that is no server's.
+    pub(crate) async fn open_address(&self, address: &str, bounds: Bounds) -> Result<Arriving, PeerError> {
+        let deadline = Instant::now() + bounds.time;
+        let late = |_| PeerError::Unreachable("it did not answer in time".into());
+        let answer = timeout_at(deadline, self.peers().open_address(address, bounds)).await.map_err(late)??;
+        Ok(Arriving::new(answer, deadline, bounds))
     }
 
     fn signed_request(
@@ -215,6 +233,8 @@ impl Federation {
 
 /// The body of an answer on its way, in bounds whatever implements [`Peers`].
 pub(crate) struct Arriving {
+    /// The headers that it came with.
+    pub(crate) headers: http::HeaderMap,
     body: Box<dyn Incoming>,
     deadline: Instant,
     bytes_left: usize,
@@ -222,6 +242,11 @@ pub(crate) struct Arriving {
 }
 
 impl Arriving {
+    fn new(answer: http::Response<Box<dyn Incoming>>, deadline: Instant, bounds: Bounds) -> Self {
+        let (head, body) = answer.into_parts();
+        Self { headers: head.headers, body, deadline, bytes_left: bounds.bytes, bytes_max: bounds.bytes }
+    }
+
     /// The next part, `None` at the end.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, PeerError> {
         let late = |_| PeerError::Unreachable("its answer does not end".into());
