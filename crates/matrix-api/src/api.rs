@@ -7,7 +7,7 @@ use std::{
 };
 
 use koine_account::{Accounts, Class, LimitKey};
-use koine_media::Media;
+use koine_media::{Media, Previews};
 use koine_push::PushRules;
 use koine_room::{Rooms, UnreadRules};
 use ruma_common::RoomVersionId;
@@ -43,6 +43,8 @@ pub struct Cores {
     pub rooms: Arc<Rooms>,
     /// Uploads and their thumbnails.
     pub media: Media,
+    /// What pages of the web say of themselves, if this server fetches any.
+    pub previews: Option<Previews>,
     /// Who wants to be told of what.
     pub push: Arc<PushRules>,
     /// What counts as unread, and for whom.

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use koine_matrix_federation::{Cores, Federation, FederationConfig as ProtocolConfig};
 use koine_media::Media;
+use koine_net::Client;
 use ruma_common::{MilliSecondsSinceUnixEpoch, OwnedServerName};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -33,16 +34,15 @@ pub struct FederationConfig {
 }
 
 /// Federation of the domain; it sends from now on.
-pub fn open(server: &Server, media: Media, data_dir: &Path) -> Result<Federation, StartError> {
+pub fn open(server: &Server, media: Media, client: &Client, data_dir: &Path) -> Result<Federation, StartError> {
     let config = &server.config.federation;
-    let client = koine_net::Client::new(&config.network)?;
     let federation = Federation::new(Cores {
         domain: DOMAIN,
         rooms: server.rooms.clone(),
         accounts: server.accounts.clone(),
         media: Some(media),
         signing_key: signing_key::open(data_dir, &mut rand::rng())?,
-        peers: std::sync::Arc::new(client),
+        peers: std::sync::Arc::new(client.clone()),
         config: ProtocolConfig {
             reached_at: config.reached_at.clone(),
             notaries: config.notaries.clone(),

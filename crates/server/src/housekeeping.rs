@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use koine_media::{Media, Previews};
 use koine_store::Shard;
+use ruma_common::MilliSecondsSinceUnixEpoch;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{debug, warn};
 
@@ -15,12 +17,15 @@ const EVERY: Duration = Duration::from_secs(60 * 60);
 const LOG_ENTRIES_KEPT: u64 = 100_000;
 
 /// Works until the program is about to end.
-pub async fn run(shard: Shard, shutdown: Shutdown) {
+pub async fn run(shard: Shard, media: Media, previews: Previews, shutdown: Shutdown) {
     let mut ticks = interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            _ = ticks.tick() => trim_log(shard.clone()).await,
+            _ = ticks.tick() => {
+                trim_log(shard.clone()).await;
+                clean_media(&media, &previews).await;
+            }
             () = shutdown.announced() => return,
         }
     }
@@ -33,5 +38,20 @@ async fn trim_log(shard: Shard) {
         Ok(Ok(trimmed)) => debug!(entries = trimmed, "the log was trimmed"),
         Ok(Err(error)) => warn!(reason = %error, "the log could not be trimmed; tried again in an hour"),
         Err(error) => warn!(reason = %error, "trimming the log did not end well; tried again in an hour"),
+    }
+}
+
+/// Removes what was fetched from elsewhere and nobody wants any more, and addresses whose content never came.
+async fn clean_media(media: &Media, previews: &Previews) {
+    let now = MilliSecondsSinceUnixEpoch::now();
+    match media.clean(now).await {
+        Ok(removed) => debug!(files = removed, "files of other servers were removed"),
+        Err(error) => warn!(reason = %error, "files of other servers could not be removed; tried again in an hour"),
+    }
+    if let Err(error) = media.forget_promises(now).await {
+        warn!(reason = %error, "addresses without content could not be forgotten; tried again in an hour");
+    }
+    if let Err(error) = previews.clean(now).await {
+        warn!(reason = %error, "old previews could not be removed; tried again in an hour");
     }
 }

@@ -4,7 +4,8 @@ use std::{fs, io, os::unix::fs::DirBuilderExt as _, path::PathBuf, sync::Arc};
 
 use koine_account::Accounts;
 use koine_matrix_api::{Api, ApiConfig, Cores};
-use koine_media::Media;
+use koine_media::{Media, Previews};
+use koine_net::Client;
 use koine_push::PushRules;
 use koine_room::{Rooms, RoomsConfig};
 use koine_store::{DomainId, Shard};
@@ -111,6 +112,8 @@ pub struct Program {
     admin: Option<Socket>,
     announcer: shutdown::Announcer,
     shutdown: Shutdown,
+    media: Media,
+    previews: Previews,
     /// Closes when the last connection has ended.
     all_ended: mpsc::Receiver<()>,
 }
@@ -128,8 +131,12 @@ impl Program {
         metrics.watch_store(server.shard.clone());
         let (announcer, shutdown) = shutdown::channel();
         let media = open_media(&server)?;
-        let others = federation::open(&server, media.clone(), &data_dir)?;
-        let router = router(&server, media, &metrics, &shutdown).merge(koine_matrix_federation::router(others));
+        let client = Client::new(&config.federation.network)?;
+        let others = federation::open(&server, media.clone(), &client, &data_dir)?;
+        let previews = Previews::new(media.clone(), client);
+        let router = router(&server, media.clone(), previews.clone(), &metrics, &shutdown);
+        let watch = |name, endpoint| koine_matrix_api::watched(name, metrics.clone(), endpoint);
+        let router = router.merge(koine_matrix_federation::watched_router(others, watch));
         let tls_wanted = config.listeners.iter().any(|listener| listener.tls);
         let certificates = match tls_wanted {
             true => Some(Certificates::open(&config.tls, &data_dir, &certificate_names(config))?),
@@ -149,7 +156,7 @@ impl Program {
         }
         let admin = Socket::open(&data_dir)?;
         info!(server_name = %config.server_name, data_dir = %data_dir.display(), open_files_max = files, "open");
-        Ok(Self { server, listeners, certificates, admin, announcer, shutdown, all_ended })
+        Ok(Self { server, listeners, certificates, admin, announcer, shutdown, media, previews, all_ended })
     }
 
     /// What it works with.
@@ -159,13 +166,13 @@ impl Program {
 
     /// Serves until asked to end; requests that run by then are finished.
     pub async fn run(self) -> io::Result<()> {
-        let Self { server, listeners, certificates, admin, announcer, shutdown, mut all_ended } = self;
+        let Self { server, listeners, certificates, admin, announcer, shutdown, media, previews, mut all_ended } = self;
         let listening: Vec<_> = listeners.into_iter().map(|listener| tokio::spawn(listener.run())).collect();
         let admin = admin.map(|socket| tokio::spawn(socket.run(server.clone())));
         if let Some(certificates) = certificates {
             tokio::spawn(reload_at_hangup(certificates, shutdown.clone()));
         }
-        tokio::spawn(housekeeping::run(server.shard.clone(), shutdown.clone()));
+        tokio::spawn(housekeeping::run(server.shard.clone(), media, previews, shutdown.clone()));
         shutdown::asked_to_end().await?;
         info!("ending: no new requests, those that run are finished");
         announcer.announce();
@@ -236,7 +243,13 @@ fn open_media(server: &Server) -> Result<Media, StartError> {
     Ok(Media::open(server.shard.clone(), place, server.config.media.clone())?)
 }
 
-fn router(server: &Arc<Server>, media: Media, metrics: &Arc<Metrics>, shutdown: &Shutdown) -> axum::Router {
+fn router(
+    server: &Arc<Server>,
+    media: Media,
+    previews: Previews,
+    metrics: &Arc<Metrics>,
+    shutdown: &Shutdown,
+) -> axum::Router {
     let config = ApiConfig {
         public_base_url: server.config.public_base_url.clone(),
         support: server.config.support.clone(),
@@ -248,6 +261,7 @@ fn router(server: &Arc<Server>, media: Media, metrics: &Arc<Metrics>, shutdown: 
         accounts: server.accounts.clone(),
         rooms: server.rooms.clone(),
         media,
+        previews: Some(previews),
         push: push.clone(),
         unread_rules: push,
         config,

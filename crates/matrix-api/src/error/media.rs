@@ -3,12 +3,15 @@
 use std::{io, time::Duration};
 
 use http::StatusCode;
-use koine_media::{ReadError, ThumbnailError, UploadError};
+use koine_media::{FetchError, PreviewError, ReadError, ThumbnailError, UploadError};
 
-use crate::Error;
+use crate::{Error, media::download::not_yet_uploaded};
 
 /// When to ask again for a thumbnail that could not be made for lack of a place.
 const THUMBNAIL_RETRY: Duration = Duration::from_secs(1);
+
+/// When to ask for another address if too many wait for their content.
+const PROMISE_RETRY: Duration = Duration::from_secs(60);
 
 /// When to try again if too many other uploads are under way.
 const UPLOAD_RETRY: Duration = Duration::from_secs(5);
@@ -20,12 +23,52 @@ impl From<UploadError> for Error {
             // [CS-API §post_matrixmediav3upload] A quota for uploaded content.
             UploadError::AccountFull { .. } => Self::forbidden(error.to_string()),
             UploadError::TooManyAtOnce => Self::limit_exceeded(UPLOAD_RETRY),
+            // [CS-API §post_matrixmediav1create]
+            UploadError::TooManyPromises => Self::limit_exceeded(PROMISE_RETRY),
+            // [CS-API §put_matrixmediav3uploadservernamemediaid]
+            UploadError::NotPromised => Self::not_found(error.to_string()),
+            UploadError::PromisedToOthers => Self::forbidden(error.to_string()),
+            UploadError::AlreadyThere => {
+                Self::new(StatusCode::CONFLICT, "M_CANNOT_OVERWRITE_MEDIA", error.to_string())
+            }
             UploadError::Disk(error) if error.kind() == io::ErrorKind::StorageFull => {
                 tracing::error!(reason = %error, "the disk with the media folder is full");
                 Self::new(StatusCode::INSUFFICIENT_STORAGE, "M_UNKNOWN", "The server has no space left for files")
             }
             UploadError::Commit(error) => error.into(),
             UploadError::Disk(_) | UploadError::Store(_) => Self::internal(error),
+        }
+    }
+}
+
+impl From<FetchError> for Error {
+    fn from(error: FetchError) -> Self {
+        match error {
+            FetchError::NotFound => Self::not_found("There is no such media on that server"),
+            FetchError::NotYetUploaded => not_yet_uploaded(),
+            // [CS-API §get_matrixclientv1mediadownloadservernamemediaid] too large to be served from there
+            FetchError::Keep(UploadError::TooLarge { .. }) => {
+                Self::new(StatusCode::BAD_GATEWAY, "M_TOO_LARGE", error.to_string())
+            }
+            FetchError::Keep(error) => error.into(),
+            FetchError::Busy => Self::limit_exceeded(UPLOAD_RETRY),
+            FetchError::Unreachable(reason) => {
+                tracing::debug!(reason, "media of another server could not be fetched");
+                Self::new(StatusCode::BAD_GATEWAY, "M_UNKNOWN", "The other server did not hand out its media")
+            }
+        }
+    }
+}
+
+impl From<PreviewError> for Error {
+    fn from(error: PreviewError) -> Self {
+        match error {
+            PreviewError::NotAnAddress => Self::invalid_param(error.to_string()),
+            PreviewError::Off => Self::not_found(error.to_string()),
+            PreviewError::Unreachable => Self::new(StatusCode::BAD_GATEWAY, "M_UNKNOWN", error.to_string()),
+            PreviewError::Busy => Self::limit_exceeded(UPLOAD_RETRY),
+            PreviewError::Commit(error) => error.into(),
+            PreviewError::Store(_) => Self::internal(error),
         }
     }
 }

@@ -5,17 +5,32 @@
 //! [CS-API §get_matrixmediav3downloadservernamemediaid]
 //! [CS-API §get_matrixmediav3downloadservernamemediaidfilename]
 //!
-//! Media of other servers are not fetched yet, so `allow_remote` changes nothing; nothing is pending, so `timeout_ms`
-//! is never waited for; and content is always answered with itself, so `allow_redirect` is not needed.
+//! Media of other servers are fetched for whoever asks and kept for a while. Content is always answered with itself, so
+//! `allow_redirect` is not needed.
+
+use std::time::Duration;
 
 use axum::{extract::State, response::Response};
-use http::HeaderMap;
-use koine_media::Item;
+use http::{HeaderMap, StatusCode};
+use koine_media::{Found, Item};
 use ruma_client_api::{authenticated_media as ruma, media as old};
-use ruma_common::ServerName;
+use ruma_common::{MilliSecondsSinceUnixEpoch, ServerName};
 
 use super::{headers::headers, range, stream};
 use crate::{Api, Call, Error, Result};
+
+/// How long a client may have us wait for content that is not there yet.
+pub(super) const PATIENCE_MAX: Duration = Duration::from_secs(60);
+
+/// Which file, and how much trouble may be taken to get it.
+pub(super) struct Asked<'a> {
+    pub(super) server_name: &'a ServerName,
+    pub(super) media_id: &'a str,
+    /// `timeout_ms`
+    pub(super) patience: Duration,
+    /// `allow_remote`
+    pub(super) allow_remote: bool,
+}
 
 pub async fn download(
     State(api): State<Api>,
@@ -23,7 +38,13 @@ pub async fn download(
     call: Call<ruma::get_content::v1::Request>,
 ) -> Result<Response> {
     let request = call.request;
-    answer(&api, &asked, &request.server_name, &request.media_id, None).await
+    let wanted = Asked {
+        server_name: &request.server_name,
+        media_id: &request.media_id,
+        patience: request.timeout_ms,
+        allow_remote: true,
+    };
+    answer(&api, &asked, wanted, None).await
 }
 
 pub async fn download_as(
@@ -32,7 +53,13 @@ pub async fn download_as(
     call: Call<ruma::get_content_as_filename::v1::Request>,
 ) -> Result<Response> {
     let request = call.request;
-    answer(&api, &asked, &request.server_name, &request.media_id, Some(request.filename)).await
+    let wanted = Asked {
+        server_name: &request.server_name,
+        media_id: &request.media_id,
+        patience: request.timeout_ms,
+        allow_remote: true,
+    };
+    answer(&api, &asked, wanted, Some(request.filename)).await
 }
 
 #[expect(deprecated, reason = "the old address is served for old clients")]
@@ -43,7 +70,13 @@ pub async fn download_old(
 ) -> Result<Response> {
     let request = call.request;
     check_old(&api)?;
-    answer(&api, &asked, &request.server_name, &request.media_id, None).await
+    let wanted = Asked {
+        server_name: &request.server_name,
+        media_id: &request.media_id,
+        patience: request.timeout_ms,
+        allow_remote: request.allow_remote,
+    };
+    answer(&api, &asked, wanted, None).await
 }
 
 #[expect(deprecated, reason = "the old address is served for old clients")]
@@ -54,17 +87,17 @@ pub async fn download_as_old(
 ) -> Result<Response> {
     let request = call.request;
     check_old(&api)?;
-    answer(&api, &asked, &request.server_name, &request.media_id, Some(request.filename)).await
+    let wanted = Asked {
+        server_name: &request.server_name,
+        media_id: &request.media_id,
+        patience: request.timeout_ms,
+        allow_remote: request.allow_remote,
+    };
+    answer(&api, &asked, wanted, Some(request.filename)).await
 }
 
-async fn answer(
-    api: &Api,
-    asked: &HeaderMap,
-    server_name: &ServerName,
-    media_id: &str,
-    name: Option<String>,
-) -> Result<Response> {
-    let item = find(api, server_name, media_id)?;
+async fn answer(api: &Api, asked: &HeaderMap, wanted: Asked<'_>, name: Option<String>) -> Result<Response> {
+    let item = find(api, wanted).await?;
     let content = api.media.content(&item).await?;
     let name = name.or(item.file_name);
     let headers = headers(item.content_type.as_deref(), name.as_deref());
@@ -72,10 +105,29 @@ async fn answer(
     stream::part(headers, content, wanted).await.map_err(Error::internal)
 }
 
-/// The item with this address, or `M_NOT_FOUND`.
-pub(super) fn find(api: &Api, server_name: &ServerName, media_id: &str) -> Result<Item> {
-    let found = api.media.find(server_name, media_id)?;
-    found.ok_or_else(|| Error::not_found("There is no such media on this server"))
+/// The item with this address: `M_NOT_FOUND` if there is none, `M_NOT_YET_UPLOADED` if its content did not come in time.
+pub(super) async fn find(api: &Api, wanted: Asked<'_>) -> Result<Item> {
+    let Asked { server_name, media_id, patience, allow_remote } = wanted;
+    let (now, patience) = (MilliSecondsSinceUnixEpoch::now(), patience.min(PATIENCE_MAX));
+    if server_name == api.media.server_name() {
+        return match api.media.await_content(media_id, now, patience).await? {
+            Found::Item(item) => Ok(item),
+            Found::Promised => Err(not_yet_uploaded()),
+            Found::Nothing => Err(Error::not_found("There is no such media on this server")),
+        };
+    }
+    if let Some(item) = api.media.cached(server_name, media_id, now).map_err(Error::internal)? {
+        return Ok(item);
+    }
+    if !allow_remote {
+        return Err(Error::not_found("The media are of another server and not here"));
+    }
+    Ok(api.media.fetch(server_name, media_id, now, patience).await?)
+}
+
+/// [CS-API §content-repository]
+pub(crate) fn not_yet_uploaded() -> Error {
+    Error::new(StatusCode::GATEWAY_TIMEOUT, "M_NOT_YET_UPLOADED", "The content has not been uploaded yet")
 }
 
 /// [CS-API §content-repo-client-behaviour] Once the operator has frozen them, the addresses that ask for no token answer as

@@ -2,7 +2,10 @@
 //!
 //! [CS-API §get_matrixclientv1mediathumbnailservernamemediaid] [CS-API §get_matrixmediav3thumbnailservernamemediaid]
 //! What cannot be scaled is `M_UNKNOWN`, what is too large to be `M_TOO_LARGE`. Always a still picture, whatever
-//! `animated` says.
+//! `animated` says. Of another server's picture the whole is fetched and scaled here, so that further sizes need not be
+//! asked for.
+
+use std::time::Duration;
 
 use axum::{
     extract::{Query, State},
@@ -15,7 +18,7 @@ use ruma_common::ServerName;
 use serde::Deserialize;
 
 use super::{
-    download::{check_old, find},
+    download::{Asked, check_old, find},
     headers::headers,
     stream,
 };
@@ -27,7 +30,12 @@ struct Wanted {
     width: Option<String>,
     height: Option<String>,
     method: Option<String>,
+    timeout_ms: Option<String>,
+    allow_remote: Option<String>,
 }
+
+/// How long content that is not there yet is waited for when nobody says.
+const PATIENCE_DEFAULT_MS: u64 = 20_000;
 
 pub async fn thumbnail(
     State(api): State<Api>,
@@ -48,8 +56,8 @@ pub async fn thumbnail_old(
 async fn answer(api: &Api, path: &[String], query: &str) -> Result<Response> {
     let [server_name, media_id] = path else { return Err(Error::unrecognized()) };
     let server_name = ServerName::parse(server_name).map_err(|_| Error::invalid_param("Not a valid server name"))?;
-    let spec = wanted(query)?;
-    let item = find(api, &server_name, media_id)?;
+    let Wish { spec, patience, allow_remote } = wanted(query)?;
+    let item = find(api, Asked { server_name: &server_name, media_id, patience, allow_remote }).await?;
     let Thumbnail { content_type, file_name, body } = api.media.thumbnail(&item, spec).await?;
     let headers = headers(Some(content_type), Some(file_name));
     Ok(match body {
@@ -58,11 +66,17 @@ async fn answer(api: &Api, path: &[String], query: &str) -> Result<Response> {
     })
 }
 
-fn wanted(query: &str) -> Result<Spec> {
+struct Wish {
+    spec: Spec,
+    patience: Duration,
+    allow_remote: bool,
+}
+
+fn wanted(query: &str) -> Result<Wish> {
     let nonsense = |message: &'static str| Error::new(StatusCode::BAD_REQUEST, "M_UNKNOWN", message);
     let uri = Uri::builder().path_and_query(format!("/?{query}")).build();
     let wanted = uri.ok().and_then(|uri| Query::<Wanted>::try_from_uri(&uri).ok());
-    let Wanted { width, height, method } = wanted.ok_or_else(|| nonsense("The query cannot be read"))?.0;
+    let Wanted { width, height, method, timeout_ms, allow_remote } = wanted.ok_or_else(|| nonsense("The query cannot be read"))?.0;
     let side = |text: Option<String>, name: &'static str| {
         let text = text.ok_or_else(|| Error::missing_param(format!("The thumbnail's {name} is missing")))?;
         text.parse::<u32>().map_err(|_| nonsense("Width and height are positive whole numbers of pixels"))
@@ -72,8 +86,11 @@ fn wanted(query: &str) -> Result<Spec> {
         Some("crop") => Method::Crop,
         Some(_) => return Err(nonsense("The method is scale or crop")),
     };
-    Spec::new(side(width, "width")?, side(height, "height")?, method)
-        .ok_or_else(|| nonsense("Width and height are positive whole numbers of pixels"))
+    let spec = Spec::new(side(width, "width")?, side(height, "height")?, method)
+        .ok_or_else(|| nonsense("Width and height are positive whole numbers of pixels"))?;
+    let patience = timeout_ms.and_then(|text| text.parse().ok()).unwrap_or(PATIENCE_DEFAULT_MS);
+    let allow_remote = allow_remote.as_deref() != Some("false");
+    Ok(Wish { spec, patience: Duration::from_millis(patience), allow_remote })
 }
 
 #[cfg(test)]
@@ -96,7 +113,7 @@ mod tests {
             ("width=99999999999&height=1", Err("M_UNKNOWN")),
             ("width=1&height=1&method=stretch", Err("M_UNKNOWN")),
         ] {
-            let read = wanted(query);
+            let read = wanted(query).map(|wish| wish.spec);
             assert_eq!(read.as_ref().map_err(Error::errcode).copied(), expected, "{query}");
         }
     }

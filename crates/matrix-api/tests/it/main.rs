@@ -125,6 +125,7 @@ impl World {
             push,
             config,
             observer: Arc::new(()),
+            previews: None,
             closing: closed,
         };
         Self { router: koine_matrix_api::router(Api::new(cores)), accounts, _folder: folder, _closing: closing }

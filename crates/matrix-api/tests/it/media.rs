@@ -196,3 +196,44 @@ async fn a_part_of_a_file_can_be_asked_for() {
     let whole = fetch(&world, Some(&alice), &path).await;
     assert_eq!((whole.status, whole.header("accept-ranges")), (StatusCode::OK, "bytes"));
 }
+
+async fn promised(world: &World, who: &Person) -> String {
+    let request = Request::builder().method(Method::POST).uri("/_matrix/media/v1/create");
+    let request = request.header(header::AUTHORIZATION, format!("Bearer {}", who.token));
+    let answer = world.send(request.body(Body::empty()).expect("a valid request")).await.ok();
+    assert!(answer["unused_expires_at"].is_u64());
+    answer["content_uri"].as_str().and_then(|uri| uri.strip_prefix("mxc://")).expect("an mxc address").to_owned()
+}
+
+async fn upload_promised(world: &World, who: &Person, address: &str) -> Answer {
+    let request = Request::builder().method(Method::PUT).uri(format!("/_matrix/media/v3/upload/{address}?filename=a"));
+    let request = request.header(header::AUTHORIZATION, format!("Bearer {}", who.token));
+    world.send(request.body(Body::from("late")).expect("a valid request")).await
+}
+
+#[tokio::test]
+async fn an_address_may_be_had_before_its_content() {
+    let world = World::new();
+    let (alice, bob) = (world.person("alice").await, world.person("bob").await);
+    let address = promised(&world, &alice).await;
+    let path = format!("client/v1/media/download/{address}");
+    let early = fetch(&world, Some(&bob), &format!("{path}?timeout_ms=1")).await;
+    assert_eq!(early.error(), (504, "M_NOT_YET_UPLOADED".to_owned()));
+    assert_eq!(upload_promised(&world, &bob, &address).await.error(), (403, "M_FORBIDDEN"));
+    assert_eq!(upload_promised(&world, &alice, "example.org/never").await.error(), (404, "M_NOT_FOUND"));
+    assert_eq!(upload_promised(&world, &alice, "other.org/never").await.error(), (404, "M_NOT_FOUND"));
+    assert_eq!(upload_promised(&world, &alice, &address).await.ok(), serde_json::json!({}));
+    assert_eq!(upload_promised(&world, &alice, &address).await.error(), (409, "M_CANNOT_OVERWRITE_MEDIA"));
+    let fetched = fetch(&world, Some(&bob), &path).await;
+    assert_eq!((fetched.status, &*fetched.bytes), (StatusCode::OK, &b"late"[..]));
+}
+
+#[tokio::test]
+async fn media_of_other_servers_are_not_there_where_nobody_reaches_them() {
+    let world = World::new();
+    let alice = world.person("alice").await;
+    let fetched = fetch(&world, Some(&alice), "client/v1/media/download/other.org/abc").await;
+    assert_eq!(fetched.error(), (404, "M_NOT_FOUND".to_owned()));
+    let fetched = fetch(&world, None, "media/v3/thumbnail/other.org/abc?width=9&height=9&allow_remote=false").await;
+    assert_eq!(fetched.error(), (404, "M_NOT_FOUND".to_owned()));
+}
