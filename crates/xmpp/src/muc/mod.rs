@@ -133,7 +133,7 @@ fn unreadable(error: &ReadError) -> StanzaError {
 }
 
 /// What a command that the room refused is answered with.
-fn refused(error: &koine_room::CommandError) -> StanzaError {
+pub(crate) fn refused(error: &koine_room::CommandError) -> StanzaError {
     use koine_room::CommandError as E;
     let condition = match error {
         E::NoSuchRoom | E::NoSuchEvent | E::NoSuchAlias(_) => Condition::ItemNotFound,
@@ -160,3 +160,6 @@ fn user_x(codes: &[u16]) -> Element {
     });
     Element::new("x", koine_stanza::ns::MUC_USER).with_children(codes)
 }
+
+#[cfg(test)]
+mod tests;
