@@ -10,10 +10,15 @@ use quick_cache::sync::Cache;
 use ruma_common::{MilliSecondsSinceUnixEpoch, OwnedServerName, OwnedUserId, ServerName, UserId};
 
 use crate::{
-    AccountConfig, Class, LimitExceeded, LimitKey, Limits, StoreUnavailable, hasher::Hasher, ignored::IgnoredUsers,
+    AccountConfig, Class, LimitExceeded, LimitKey, Limits, StoreUnavailable,
+    hasher::Hasher,
+    ignored::IgnoredUsers,
     interactive::InteractiveSessions,
     keys::{Flights, OtherServers},
-    login_token::LoginTokens, names, people::People, presence::Presences,
+    login_token::LoginTokens,
+    names,
+    people::People,
+    presence::Presences,
     session::SessionCache,
 };
 

@@ -356,7 +356,8 @@ impl Presences {
     /// People of other servers who are there, at most `limit` of them.
     pub fn elsewhere(&self, limit: usize) -> Vec<OwnedUserId> {
         let (board, now) = (self.0.board.lock(), self.now());
-        let said = board.of.iter().filter(|(_, entry)| entry.said.is_some() && entry.state(now) != PresenceState::Offline);
+        let said =
+            board.of.iter().filter(|(_, entry)| entry.said.is_some() && entry.state(now) != PresenceState::Offline);
         said.take(limit).map(|(user, _)| user.clone()).collect()
     }
 

@@ -185,7 +185,7 @@ impl Room {
 
     fn is_join(&self, id: Option<OwnedEventId>) -> Result<bool, ReadError> {
         let Some(id) = id else { return Ok(false) };
-        let placed = self.core.event(&id)?.ok_or_else(|| missing(&id))?;
+        let placed = self.core.holding(&id)?.ok_or_else(|| missing(&id))?;
         Ok(placed.event.membership().map(Membership::from) == Some(Membership::Join))
     }
 }

@@ -150,11 +150,7 @@ impl Accounts {
 
     /// The same as other servers may see it: with the owner's signatures alone.
     /// [SS-API §post_matrixfederationv1userkeysquery]
-    pub fn keys_for_servers(
-        &self,
-        user_id: &UserId,
-        devices: &[String],
-    ) -> Result<Option<UserKeys>, StoreUnavailable> {
+    pub fn keys_for_servers(&self, user_id: &UserId, devices: &[String]) -> Result<Option<UserKeys>, StoreUnavailable> {
         self.published(None, user_id, devices)
     }
 

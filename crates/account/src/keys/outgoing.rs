@@ -185,7 +185,7 @@ impl Accounts {
         });
         let sent = ToDevice { kind, txn_id: message_id.clone(), messages: messages.collect() };
         let (copies, _) = self.copies(&sender, sent)?;
-        if copies.is_empty() {
+        if copies.values().all(Vec::is_empty) {
             return Ok(true);
         }
         let (domain, origin) = (self.domain, origin.to_string());

@@ -196,7 +196,9 @@ impl Accounts {
         let rows: Vec<(String, RemoteDeviceRecord)> = list
             .devices
             .iter()
-            .map(|(id, keys, name)| (id.clone(), RemoteDeviceRecord { keys: signed::canonical(keys), name: name.clone() }))
+            .map(|(id, keys, name)| {
+                (id.clone(), RemoteDeviceRecord { keys: signed::canonical(keys), name: name.clone() })
+            })
             .collect();
         let (stream, master) = (list.stream_id, list.master.as_ref().map(signed::canonical));
         let self_signing = list.self_signing.as_ref().map(signed::canonical);
@@ -251,7 +253,8 @@ impl Accounts {
             let old = txn.get(&REMOTE_DEVICE, domain, &row)?;
             let is_full = old.is_none()
                 && record.is_some()
-                && txn.scan(&REMOTE_DEVICE, domain, KeyRange::prefix(&(user_id.as_str(),)))?.len() >= REMOTE_DEVICES_MAX;
+                && txn.scan(&REMOTE_DEVICE, domain, KeyRange::prefix(&(user_id.as_str(),)))?.len()
+                    >= REMOTE_DEVICES_MAX;
             if !follows || is_full {
                 known.is_stale = true;
                 txn.put(&REMOTE_USER, domain, user_id.as_str(), &known);

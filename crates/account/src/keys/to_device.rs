@@ -245,12 +245,7 @@ impl Accounts {
 }
 
 /// Puts a user's copies into the postboxes of the devices that there are.
-pub(super) fn deliver(
-    txn: &mut Txn,
-    domain: DomainId,
-    user_id: &UserId,
-    copies: Vec<Copy>,
-) -> Result<(), StoreError> {
+pub(super) fn deliver(txn: &mut Txn, domain: DomainId, user_id: &UserId, copies: Vec<Copy>) -> Result<(), StoreError> {
     // A row is at a position, and each device gets one message of a request: its last, if it was named twice.
     let by_device: BTreeMap<String, Bytes> = copies.into_iter().map(|copy| (copy.device_id, copy.json)).collect();
     let mut position = None;

@@ -303,7 +303,9 @@ async fn device_lists_tell_of_those_who_share_a_room() {
     join(&world, &bob, &room).await;
     join(&world, &bob, &other).await;
     let joined = sync(&world, &alice, Some(&first)).await;
-    assert_eq!((listed(&joined, "changed"), listed(&joined, "left")), (vec![bob.user_id.clone()], vec![]));
+    // Whoever comes into a room is told of everybody there, themselves among them.
+    let both = vec![alice.user_id.clone(), bob.user_id.clone()];
+    assert_eq!((listed(&joined, "changed"), listed(&joined, "left")), (both, vec![]));
     assert!(sync(&world, &alice, Some(&joined)).await.get("device_lists").is_none());
 
     // Keys of whom one shares a room with, once, and not those of strangers.
@@ -338,7 +340,7 @@ async fn device_lists_tell_of_those_who_share_a_room() {
     let before = sync(&world, &carol, None).await;
     join(&world, &carol, &room).await;
     let came = sync(&world, &carol, Some(&before)).await;
-    assert_eq!(listed(&came, "changed"), [&*alice.user_id]);
+    assert_eq!(listed(&came, "changed"), [&*alice.user_id, &*carol.user_id]);
     leave(&world, &carol, &room).await;
     let went = sync(&world, &carol, Some(&came)).await;
     assert_eq!(listed(&went, "left"), [&*alice.user_id]);

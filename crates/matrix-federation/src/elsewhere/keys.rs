@@ -14,8 +14,7 @@ use crate::{
 };
 
 /// Bounds of an answer with keys. A server that failed lately is left in peace: clients ask often, and are told.
-const KEY_BOUNDS: Bounds =
-    Bounds { bytes: 32 * 1024 * 1024, time: std::time::Duration::from_secs(60), urgent: false };
+const KEY_BOUNDS: Bounds = Bounds { bytes: 32 * 1024 * 1024, time: std::time::Duration::from_secs(60), urgent: false };
 
 /// [SS-API §get_matrixfederationv1userdevicesuserid]
 #[derive(Deserialize)]
@@ -59,8 +58,8 @@ impl OtherServers for Federation {
                 return Err(NoAnswer(format!("it told of {} instead", answer.user_id)));
             }
             let devices = answer.devices.into_iter();
-            let devices =
-                devices.filter_map(|device| Some((device.device_id, object(device.keys?)?, device.device_display_name)));
+            let devices = devices
+                .filter_map(|device| Some((device.device_id, object(device.keys?)?, device.device_display_name)));
             Ok(RemoteDevices {
                 stream_id: Some(answer.stream_id),
                 devices: devices.collect(),

@@ -3,7 +3,14 @@
 //! Invariants: there is at most one task for each server; the queue is in the order of the log; what is in a transaction
 //! under way stays at the front of the queue until the server has answered for it.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use base64::Engine as _;
 use http::Method;
@@ -47,6 +54,10 @@ pub(super) struct Destination {
     server: OwnedServerName,
     queue: Mutex<Queue>,
     back: Notify,
+    /// When the first transaction was made: tells all of them from those before the last start.
+    begun_ms: OnceLock<u64>,
+    /// How many transactions the server has answered for since then.
+    sent: AtomicU64,
 }
 
 #[derive(Default)]
@@ -75,7 +86,13 @@ struct Parcel {
 
 impl Destination {
     pub(super) fn new(server: &ServerName) -> Self {
-        Self { server: server.to_owned(), queue: Mutex::default(), back: Notify::new() }
+        Self {
+            server: server.to_owned(),
+            queue: Mutex::default(),
+            back: Notify::new(),
+            begun_ms: OnceLock::new(),
+            sent: AtomicU64::new(0),
+        }
     }
 
     pub(super) fn server(&self) -> &ServerName {
@@ -309,8 +326,11 @@ impl Destination {
         if events.is_empty() && units.is_empty() {
             return Ok(());
         }
-        // Told again it has the same name if its content is the same, and another one if not.
+        // Told again it has the same name if its content is the same, and another one if not. What was told is never told
+        // again: the same content, as of somebody who types again, is something new.
         let mut hash = Sha256::new();
+        hash.update(self.begun_ms.get_or_init(|| federation.now_ms()).to_be_bytes());
+        hash.update(self.sent.load(Ordering::Relaxed).to_be_bytes());
         for part in events.iter().map(|event| event.event_id().as_bytes()).chain(units.iter().map(String::as_bytes)) {
             hash.update(part);
             hash.update([0]);
@@ -325,6 +345,7 @@ impl Destination {
             .bytes();
         let path = format!("/_matrix/federation/v1/send/{first}-{hash}");
         let answer = federation.ask_bytes(&self.server, (Method::PUT, &path), Some(&body), SEND_BOUNDS).await?;
+        self.sent.fetch_add(1, Ordering::Relaxed);
         if let Ok(answer) = serde_json::from_slice::<Value>(&answer) {
             for (id, result) in answer["pdus"].as_object().into_iter().flatten() {
                 if let Some(reason) = result["error"].as_str() {

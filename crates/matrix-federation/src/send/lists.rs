@@ -264,7 +264,12 @@ impl Federation {
         }
     }
 
-    fn tell_news(&self, server: &OwnedServerName, only: Option<&Arc<Destination>>, tell: impl FnOnce(&Arc<Destination>)) {
+    fn tell_news(
+        &self,
+        server: &OwnedServerName,
+        only: Option<&Arc<Destination>>,
+        tell: impl FnOnce(&Arc<Destination>),
+    ) {
         match only {
             Some(only) if only.server() != server => {}
             Some(only) => tell(only),
