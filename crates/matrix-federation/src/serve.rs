@@ -20,9 +20,12 @@ use axum::{
 };
 use koine_graph::Event;
 use koine_room::{Placed, Room};
-use ruma_common::{RoomId, ServerName};
+use ruma_common::{OwnedEventId, RoomId, ServerName};
 
 use crate::{Error, Federation, acl, answer::Result, keys, receive};
+
+/// Most events that a server may name which was in the room before them and is not now: each costs a look at the members.
+const EVENTS_OF_FORMER_MAX: usize = 4;
 
 /// All methods of one path.
 pub type Endpoint = MethodRouter<Federation>;
@@ -90,6 +93,24 @@ impl Federation {
     fn shared(&self, id: &RoomId, origin: &ServerName) -> Result<Arc<Room>> {
         let room = self.attended(id, origin)?;
         match room.has_server(origin)? {
+            true => Ok(room),
+            false => Err(Error::forbidden(format!("{origin} is not in the room"))),
+        }
+    }
+
+    /// The same, for who is in the room or was there before each of these events. Who was thrown out while it was away
+    /// could otherwise never learn what came before, nor, therefore, that it was.
+    fn shared_at(&self, id: &RoomId, origin: &ServerName, events: &[OwnedEventId]) -> Result<Arc<Room>> {
+        let room = self.attended(id, origin)?;
+        let mut may = room.has_server(origin)?;
+        if !may && !events.is_empty() && events.len() <= EVENTS_OF_FORMER_MAX {
+            may = true;
+            for id in events {
+                let placed = room.event(id)?.filter(|placed| !placed.is_outlier());
+                may &= placed.map_or(Ok(false), |placed| room.was_server_in(origin, &placed))?;
+            }
+        }
+        match may {
             true => Ok(room),
             false => Err(Error::forbidden(format!("{origin} is not in the room"))),
         }

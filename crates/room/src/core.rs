@@ -151,20 +151,18 @@ impl Core {
     /// An event that came as part of a state: it holds, though it stands in no timeline.
     fn outlier(&self, id: &EventId) -> Result<Option<(RoomNo, Arc<Placed>)>, ReadError> {
         let Some(record) = self.aside(id)?.filter(|record| record.why == Aside::Outlier) else { return Ok(None) };
-        let event = Event::from_stored(record.json, id.to_owned())
-            .map_err(|error| ReadError::Damaged(format!("event {id}: {error}")))?;
-        let placed = Arc::new(Placed {
-            order: OUTLIER,
-            event,
-            state_before: Root::EMPTY,
-            state_after: Root::EMPTY,
-            current: Root::EMPTY,
-            redacted_by: None,
-            replaces: None,
-            txn: None,
-        });
+        let placed = standing_aside(id, record.json)?;
         self.remember(record.room, &placed);
         Ok(Some((record.room, placed)))
+    }
+
+    /// An event that a state names. One that soft-failed can hold in a state nevertheless, once others have built on it.
+    pub(crate) fn holding(&self, id: &EventId) -> Result<Option<Arc<Placed>>, ReadError> {
+        if let Some((_, placed)) = self.event_in(id)? {
+            return Ok(Some(placed));
+        }
+        let soft_failed = self.aside(id)?.filter(|record| record.why == Aside::SoftFailed);
+        soft_failed.map(|record| standing_aside(id, record.json)).transpose()
     }
 
     /// Where an event of a timeline stands.
@@ -233,7 +231,7 @@ impl Core {
         let is_legacy = rules.event_id_format == EventIdFormatVersion::V1;
         let opaque_id = if is_legacy { (self.config.opaque_id)() } else { String::new() };
         let reference_hash = |id: &EventId| {
-            let event = room.pending_or_stored(id).ok().flatten()?;
+            let event = room.known(id).ok().flatten()?;
             Some(event.reference_hash(rules))
         };
         let legacy = Legacy { opaque_id: &opaque_id, reference_hash: &reference_hash };
@@ -251,6 +249,22 @@ impl Core {
 pub fn opaque_id() -> String {
     use rand::{Rng as _, distr::Alphanumeric};
     rand::rng().sample_iter(Alphanumeric).take(18).map(char::from).collect()
+}
+
+/// An event without a place in the timeline.
+fn standing_aside(id: &EventId, json: koine_store::bytes::Bytes) -> Result<Arc<Placed>, ReadError> {
+    let event = Event::from_stored(json, id.to_owned())
+        .map_err(|error| ReadError::Damaged(format!("event {id}: {error}")))?;
+    Ok(Arc::new(Placed {
+        order: OUTLIER,
+        event,
+        state_before: Root::EMPTY,
+        state_after: Root::EMPTY,
+        current: Root::EMPTY,
+        redacted_by: None,
+        replaces: None,
+        txn: None,
+    }))
 }
 
 /// A stored event, parsed.

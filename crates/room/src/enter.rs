@@ -260,7 +260,7 @@ impl Room {
         }
     }
 
-    fn write_locals(&self, txn: &mut koine_store::Txn, members: &[Member]) {
+    fn write_locals(self: &Arc<Self>, txn: &mut koine_store::Txn, members: &[Member]) {
         let (domain, no) = (self.core.domain(), self.no());
         for (user, membership, event_id) in members.iter().filter(|(user, _, _)| self.is_local(user)) {
             let record = MemberRecord { membership: *membership, order: OUTLIER };
@@ -282,7 +282,13 @@ impl Room {
     }
 
     /// What the state told of somebody of ours, if we did not know better.
-    fn keep_membership(&self, txn: &mut koine_store::Txn, user: &UserId, membership: Membership, event_id: &EventId) {
+    fn keep_membership(
+        self: &Arc<Self>,
+        txn: &mut koine_store::Txn,
+        user: &UserId,
+        membership: Membership,
+        event_id: &EventId,
+    ) {
         let (domain, key) = (self.core.domain(), (user.to_string(), self.no()));
         if txn.get(&MEMBERSHIP, domain, &key).ok().flatten().is_some_and(|known| known.membership == membership) {
             return;
@@ -298,6 +304,9 @@ impl Room {
             left_at: None,
         };
         txn.put(&MEMBERSHIP, domain, &key, &record);
+        // Readers learn of it, too: others of ours may come in again through whoever's state this is.
+        let (room, user) = (self.clone(), user.to_owned());
+        txn.on_durable(move |_| room.publish_member(user, record));
     }
 }
 

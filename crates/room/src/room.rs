@@ -115,13 +115,6 @@ pub(crate) struct Pending {
     pub(crate) aside: Option<Aside>,
 }
 
-impl Pending {
-    /// It is, or will be, an event of the room's history or of its state.
-    pub(crate) fn holds(&self) -> bool {
-        matches!(self.aside, None | Some(Aside::Outlier))
-    }
-}
-
 struct Recent {
     /// Everything above this order is in `events`.
     floor: Order,
@@ -229,7 +222,7 @@ impl Room {
     /// The event of the state `state` with this type and state key.
     pub fn state_event(&self, state: Root, kind: &str, state_key: &str) -> Result<Option<Arc<Placed>>, ReadError> {
         match self.core.state_get(state, kind, state_key)? {
-            Some(id) => self.core.event(&id)?.ok_or_else(|| missing(&id)).map(Some),
+            Some(id) => self.core.holding(&id)?.ok_or_else(|| missing(&id)).map(Some),
             None => Ok(None),
         }
     }

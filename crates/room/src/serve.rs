@@ -269,22 +269,25 @@ impl Room {
         let word: Option<String> = visibility.and_then(|event| event.event.content_field("history_visibility"));
         match HistoryVisibility::parse(word.as_deref().unwrap_or("shared")) {
             HistoryVisibility::WorldReadable | HistoryVisibility::Shared => Ok(true),
-            limited => {
-                for member in self.state_events(placed.state_before, Some("m.room.member"))? {
-                    let of_server = member
-                        .event
-                        .state_key()
-                        .is_some_and(|user| <&UserId>::try_from(user).is_ok_and(|user| user.server_name() == server));
-                    let membership = member.event.membership().map(Membership::from);
-                    let counts = membership == Some(Membership::Join)
-                        || (limited == HistoryVisibility::Invited && membership == Some(Membership::Invite));
-                    if of_server && counts {
-                        return Ok(true);
-                    }
-                }
-                Ok(false)
+            HistoryVisibility::Invited => {
+                self.has_in_state(server, placed.state_before, &[Membership::Join, Membership::Invite])
             }
+            HistoryVisibility::Joined => self.has_in_state(server, placed.state_before, &[Membership::Join]),
         }
+    }
+
+    /// Whether somebody of `server` was joined before an event. Costs the members of the room.
+    pub fn was_server_in(&self, server: &ServerName, placed: &Placed) -> Result<bool, ReadError> {
+        self.has_in_state(server, placed.state_before, &[Membership::Join])
+    }
+
+    fn has_in_state(&self, server: &ServerName, state: Root, counts: &[Membership]) -> Result<bool, ReadError> {
+        let members = self.state_events(state, Some("m.room.member"))?;
+        Ok(members.iter().any(|member| {
+            let user = member.event.state_key().and_then(|user| <&UserId>::try_from(user).ok());
+            user.is_some_and(|user| user.server_name() == server)
+                && member.event.membership().is_some_and(|membership| counts.contains(&membership.into()))
+        }))
     }
 
     /// The event nearest to a moment, in one direction of time. [SS-API §get_matrixfederationv1timestamp_to_eventroomid]

@@ -230,7 +230,7 @@ impl Room {
         let changed = differences.into_iter().filter(|difference| wanted(&difference.kind, &difference.state_key));
         changed
             .filter_map(|difference| difference.after)
-            .map(|id| self.core.event(&id)?.ok_or_else(|| missing(&id)))
+            .map(|id| self.core.holding(&id)?.ok_or_else(|| missing(&id)))
             .collect()
     }
 
@@ -261,7 +261,7 @@ impl Room {
         entries
             .map(|entry| {
                 let id = entry?.event_id;
-                self.core.event(&id)?.ok_or_else(|| missing(&id))
+                self.core.holding(&id)?.ok_or_else(|| missing(&id))
             })
             .collect()
     }

@@ -261,7 +261,7 @@ impl<'a> Viewer<'a> {
     }
 
     fn event(&self, id: &ruma_common::EventId) -> Result<Arc<Placed>, ReadError> {
-        self.room.core.event(id)?.ok_or_else(|| crate::room::missing(id))
+        self.room.core.holding(id)?.ok_or_else(|| crate::room::missing(id))
     }
 }
 

@@ -246,7 +246,7 @@ impl Room {
     }
 
     fn membership_of(&self, id: &OwnedEventId) -> Result<Option<Membership>, ReadError> {
-        let event = self.pending_or_stored(id)?;
+        let event = self.known(id)?;
         Ok(event.and_then(|event| event.membership()).map(Membership::from))
     }
 
@@ -262,18 +262,10 @@ impl Room {
         self.pending.lock().insert(staged.event.event_id().to_owned(), pending);
     }
 
-    /// An event of this room, also one whose commit is under way.
-    pub(crate) fn pending_or_stored(&self, id: &ruma_common::EventId) -> Result<Option<Event>, ReadError> {
-        if let Some(pending) = self.pending.lock().get(id).filter(|pending| pending.holds()) {
-            return Ok(Some(pending.event.clone()));
-        }
-        Ok(self.core.event(id)?.map(|placed| placed.event.clone()))
-    }
-
     /// The event of the writer's state with this type and state key.
     pub(crate) fn head_state(&self, head: &Head, kind: &str, state_key: &str) -> Result<Option<Event>, ReadError> {
         match self.core.state_get(head.state, kind, state_key)? {
-            Some(id) => self.pending_or_stored(&id),
+            Some(id) => self.known(&id),
             None => Ok(None),
         }
     }

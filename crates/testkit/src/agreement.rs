@@ -41,6 +41,19 @@ pub fn differences(sides: &[Side]) -> Vec<String> {
     found
 }
 
+/// Servers that believe to be in the room although each of their people was thrown out by an event of the room: it should
+/// have reached them. A resolution can also remove people of whom no event says so, since what let them in came beside
+/// something that forbids it; then nobody has anything to tell their server, and it stays behind.
+pub fn untold(side: &Side, ghosts: &[Side]) -> Vec<String> {
+    let was_thrown_out = |user: &UserId| {
+        let member = side.room.current("m.room.member", user.as_str()).ok().flatten();
+        let membership = member.and_then(|member| member.event.membership()).map(Membership::from);
+        matches!(membership, Some(Membership::Leave | Membership::Ban))
+    };
+    let is_untold = |ghost: &&Side| ghost.room.local_joined().iter().all(|user| was_thrown_out(user));
+    ghosts.iter().filter(is_untold).map(|ghost| format!("{} was not told that it is out", ghost.server)).collect()
+}
+
 /// How many events came to which end.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Count {
@@ -48,6 +61,8 @@ pub struct Count {
     pub accepted: usize,
     /// Allowed by their own branch alone.
     pub soft_failed: usize,
+    /// In the history, but not here: nobody of the server was in the room.
+    pub gaps: usize,
 }
 
 impl Side {
@@ -66,6 +81,11 @@ impl Side {
         Ok(seen)
     }
 
+    /// Events that nothing refers to.
+    fn ends(&self) -> BTreeSet<OwnedEventId> {
+        self.room.extremities().into_iter().collect()
+    }
+
     /// Counts the events of the history by what became of them here.
     pub fn count(&self) -> Result<Count, ReadError> {
         let mut count = Count::default();
@@ -73,7 +93,8 @@ impl Side {
             match self.room.fate(&id)? {
                 Some(Fate::Accepted(_)) => count.accepted += 1,
                 Some(Fate::SoftFailed(_)) => count.soft_failed += 1,
-                _ => {}
+                Some(Fate::Rejected) => {}
+                Some(Fate::Outlier) | None => count.gaps += 1,
             }
         }
         Ok(count)
@@ -131,20 +152,18 @@ impl Side {
     fn compare_histories(&self, other: &Self) -> Result<Vec<String>, ReadError> {
         let (ours, theirs) = (self.history()?, other.history()?);
         let mut wrong = Vec::new();
-        for id in ours.symmetric_difference(&theirs).take(TOLD_MAX) {
-            let (knows, other) = if ours.contains(id) { (self, other) } else { (other, self) };
-            wrong.push(format!(
-                "{} does not lead back to {}, {} does",
-                other.server,
-                knows.describe(Some(id)),
-                knows.server
-            ));
+        let (our_ends, their_ends) = (self.ends(), other.ends());
+        if our_ends != their_ends {
+            wrong.push(format!("{} ends with {our_ends:?}, {} with {their_ends:?}", self.server, other.server));
         }
         for id in ours.intersection(&theirs) {
             let (one, two) = (self.room.fate(id)?, other.room.fate(id)?);
             match (after(one), after(two)) {
                 (Some(one), Some(two)) if one == two => {}
                 (None, None) if one == two && one == Some(Fate::Rejected) => {}
+                // A gap: it came as part of a state, while nobody of the server was in the room.
+                (_, None) if matches!(two, None | Some(Fate::Outlier)) => {}
+                (None, _) if matches!(one, None | Some(Fate::Outlier)) => {}
                 (Some(one), Some(two)) => {
                     wrong.push(format!("{}: the states after it differ", self.describe(Some(id))));
                     wrong.extend(self.compare_roots("after it", other, (one, two))?);

@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    agreement::{Count, Side, differences},
+    agreement::{Count, Side, differences, untold},
     chance, clock,
     deeds::Actor,
     house::House,
@@ -133,11 +133,23 @@ impl World {
         };
         let room = houses[0].rooms().create(wanted).await.expect("the room is made");
         let world = Self { plan, network, houses, room };
+        world.get_acquainted().await;
         for (person, _) in &world.plan.first {
             world.act(0, *person, &Deed::Join(0)).await;
             sleep(Duration::from_secs(1)).await;
         }
         world
+    }
+
+    /// Whoever is asked something learns the keys of who asks. Of a server whose keys nobody could get before it went
+    /// away, no event can be believed, and no two servers need agree about it.
+    async fn get_acquainted(&self) {
+        for house in &self.houses {
+            for other in self.houses.iter().filter(|other| other.name() != house.name()) {
+                let known = house.rooms().profile_elsewhere(&other.user(&name_of(0))).await;
+                assert!(known.is_ok(), "{} does not reach {}", house.name(), other.name());
+            }
+        }
     }
 
     fn house(&self, person: Person) -> &House {
@@ -222,10 +234,13 @@ impl World {
         }
     }
 
-    fn sides(&self) -> Vec<Side> {
+    /// The servers that are in the room, the maker's first. Servers that only believe so are told apart.
+    fn sides(&self) -> (Vec<Side>, Vec<Side>) {
         let room = |house: &House| house.room(&self.room).filter(|room| room.is_attended());
         let side = |house: &House| room(house).map(|room| Side { server: house.name().clone(), room });
-        self.houses.iter().filter_map(side).collect()
+        let all: Vec<Side> = self.houses.iter().filter_map(side).collect();
+        let listed = all.first().and_then(|first| first.room.servers().ok()).unwrap_or_default();
+        all.into_iter().partition(|side| listed.contains(&side.server))
     }
 
     /// Everybody says something, so that all branches meet; then the servers are compared.
@@ -248,18 +263,21 @@ impl World {
             }
         }
         self.quiet(QUIET).await;
-        let sides = self.sides();
+        let (sides, ghosts) = self.sides();
         for side in &sides {
             self.fetch_all(side).await;
         }
         let mut failures = self.network.failures();
         failures.extend(differences(&sides));
+        failures.extend(sides.first().into_iter().flat_map(|first| untold(first, &ghosts)));
         let count = sides.first().map_or(Ok(Count::default()), Side::count).unwrap_or_default();
+        let gaps: usize = sides.iter().filter_map(|side| side.count().ok()).map(|count| count.gaps).sum();
         let what = format!(
-            "version {:<2} {} servers of {} in the room, {} events, {} soft-failed, {} lines",
+            "version {:<2} {} servers of {} in the room, {} ghosts, {} events, {} soft-failed, {gaps} in gaps, {} lines",
             self.plan.version,
             sides.len(),
             self.houses.len(),
+            ghosts.len(),
             count.accepted,
             count.soft_failed,
             self.network.trace().len(),

@@ -199,19 +199,23 @@ impl Federation {
         let lacking: Vec<OwnedEventId> = all.filter(|id| !self.has(room, id)).cloned().collect();
         if !lacking.is_empty() {
             let mut keeping = self.rooms().keep(room.id())?;
-            if lacking.len() <= SINGLE_EVENTS_MAX {
-                let raw = self.fetch_events(origin, &lacking).await;
+            let raw = match lacking.len() <= SINGLE_EVENTS_MAX {
+                true => self.fetch_events(origin, &lacking).await,
+                false => Vec::new(),
+            };
+            if raw.len() == lacking.len() {
                 let (events, _) = self.check_many(room.rules(), raw).await;
                 let ours = events.into_iter().filter(|event| event.room_id() == room.id()).collect();
                 keeping.add(Part::State, ours).await?;
             } else {
+                // Too many, or the network lost some: a state with holes would be a guess.
                 let path = format!("/_matrix/federation/v1/state/{place}");
                 let whole = self.ask_stream(origin, (Method::GET, &path), None, STATE_BOUNDS).await?;
                 self.keep_arriving(whole, room.rules(), &mut keeping, STATE).await?;
             }
             keeping.judge().await?;
         }
-        // What could not be had, or was not what it claimed to be, holds nothing.
+        // What was not what it claimed to be holds nothing.
         Ok(ids.pdu_ids.into_iter().filter(|id| self.has(room, id)).collect())
     }
 

@@ -34,7 +34,7 @@ pub async fn event(State(federation): State<Federation>, signed: Signed) -> Resu
     let id = signed.path.event(0)?;
     let unknown = || Error::not_found(format!("There is no event {id} here"));
     let (room, placed) = federation.rooms().find_event(&id)?.ok_or_else(unknown)?;
-    federation.shared(room.id(), &signed.origin)?;
+    federation.shared_at(room.id(), &signed.origin, std::slice::from_ref(&id))?;
     let event = seen_by(&room, &signed.origin, &placed)?;
     Ok(federation.page([&event]))
 }
@@ -96,8 +96,8 @@ pub(super) fn state_in_parts(start: Vec<u8>, mut walk: StateWalk, after: &'stati
 
 /// [SS-API §get_matrixfederationv1event_authroomideventid]
 pub async fn event_auth(State(federation): State<Federation>, signed: Signed) -> Result<Raw> {
-    let room = federation.shared(&signed.path.room(0)?, &signed.origin)?;
     let id = signed.path.event(1)?;
+    let room = federation.shared_at(&signed.path.room(0)?, &signed.origin, std::slice::from_ref(&id))?;
     let placed = room.event(&id)?.ok_or_else(|| Error::not_found(format!("There is no event {id} in the room")))?;
     let chain = room.auth_chain([&placed.event])?;
     Ok(Writer::new().events("auth_chain", &chain).answer())
@@ -123,8 +123,8 @@ struct Between {
 
 /// [SS-API §post_matrixfederationv1get_missing_eventsroomid]
 pub async fn missing_events(State(federation): State<Federation>, signed: Signed) -> Result<Raw> {
-    let room = federation.shared(&signed.path.room(0)?, &signed.origin)?;
     let between: Between = signed.parse()?;
+    let room = federation.shared_at(&signed.path.room(0)?, &signed.origin, &between.latest_events)?;
     if between.earliest_events.len() > IDS_MAX || between.latest_events.len() > IDS_MAX {
         return Err(Error::invalid_param(format!("At most {IDS_MAX} events may be named")));
     }
@@ -173,8 +173,8 @@ impl Federation {
 
     /// The state before the event that a request names, and what allows it.
     async fn state_before(&self, signed: &Signed) -> Result<StateWalk> {
-        let room = self.shared(&signed.path.room(0)?, &signed.origin)?;
         let id = event_id(signed.query.needed("event_id")?)?;
+        let room = self.shared_at(&signed.path.room(0)?, &signed.origin, std::slice::from_ref(&id))?;
         if room.is_partial() {
             return Err(Error::forbidden("This server does not know all of the state yet"));
         }
