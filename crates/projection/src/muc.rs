@@ -124,7 +124,8 @@ pub fn role(levels: &PowerLevels, user: &UserId) -> Role {
 }
 
 /// Power levels of a room made from XMPP: the ladder of XEP-0045 (visitor, participant, moderator, admin, owner) as levels.
-/// Moderators may give levels below their own, as XEP-0045 lets them give voice.
+/// Moderators may give levels below their own, as XEP-0045 lets them give voice. Nobody takes a level that equals their own
+/// from somebody else: whoever made the room stands one above the owners they appoint, and can dismiss them.
 pub fn levels_of_new_room(creator: Option<&UserId>) -> Map<String, Value> {
     let mut users = Map::new();
     if let Some(creator) = creator {
@@ -142,15 +143,15 @@ pub fn levels_of_new_room(creator: Option<&UserId>) -> Map<String, Value> {
         "events": {
             "m.room.power_levels": 25,
             "m.room.topic": 25,
-            "m.room.name": 100,
-            "m.room.avatar": 100,
-            "m.room.canonical_alias": 100,
-            "m.room.join_rules": 100,
-            "m.room.history_visibility": 100,
-            "m.room.tombstone": 100,
-            "m.room.server_acl": 100,
-            "m.room.encryption": 100,
-            SETTINGS: 100,
+            "m.room.name": 99,
+            "m.room.avatar": 99,
+            "m.room.canonical_alias": 99,
+            "m.room.join_rules": 99,
+            "m.room.history_visibility": 99,
+            "m.room.tombstone": 99,
+            "m.room.server_acl": 99,
+            "m.room.encryption": 99,
+            SETTINGS: 99,
         },
     });
     match levels {

@@ -4,6 +4,7 @@ use std::sync::{Arc, Weak};
 
 use koine_room::{Kind, ReadError, room_of};
 use koine_store::{LogEntry, Position};
+use ruma_common::UserId;
 
 use crate::core::Core;
 
@@ -50,9 +51,19 @@ async fn tell(core: &Arc<Core>, position: Position, entry: &LogEntry) -> Result<
     if entry.domain != core.domain() {
         return Ok(());
     }
-    let (Some(Kind::Event), Some(no)) = (Kind::of(entry.kind), room_of(&entry.subject)) else { return Ok(()) };
+    let Some(no) = room_of(&entry.subject) else { return Ok(()) };
+    match Kind::of(entry.kind) {
+        Some(Kind::Event) => {}
+        Some(Kind::Receipt) => {
+            let reader = std::str::from_utf8(&entry.body).ok().and_then(|reader| <&UserId>::try_from(reader).ok());
+            let Some(reader) = reader else { return Ok(()) };
+            return crate::im::read_up_to(core, no, reader, position).await;
+        }
+        _ => return Ok(()),
+    }
     let room = core.rooms().room_by_no(no)?;
     let order = i64::try_from(position.0).unwrap_or(i64::MAX);
     let Some(placed) = room.event_at(order)? else { return Ok(()) };
+    crate::im::happened(core, &room, &placed).await?;
     crate::muc::happened(core, &room, &placed).await
 }

@@ -34,8 +34,8 @@ impl Core {
         }
         let done = match stanza.name() {
             "iq" => self.route_iq(&stanza, from, to, session).await,
-            "message" => self.route_message(&stanza, from, to, session).await,
-            "presence" => self.route_presence(&stanza, from, to, session).await,
+            "message" => crate::im::message(self, &stanza, &from, &to, session).await,
+            "presence" => Box::pin(crate::im::presence(self, &stanza, &from, &to, session)).await,
             _ => Ok(()),
         };
         if let Err(error) = done {
@@ -58,6 +58,9 @@ impl Core {
             Some("get") => Verb::Get,
             Some("set") => Verb::Set,
             Some("result" | "error") => {
+                if session.is_some_and(|session| crate::xep::pep::answered(self, stanza, session)) {
+                    return Ok(());
+                }
                 // An answer to whoever asked; one that nobody awaits goes nowhere.
                 if place == Place::Elsewhere || to.resource().is_some() {
                     self.deliver(stanza.clone()).await;
@@ -93,32 +96,6 @@ impl Core {
         let payload = iq::answer(self, at, request).await?;
         self.deliver(iq::result(stanza, payload)).await;
         Ok(())
-    }
-
-    async fn route_message(
-        self: &Arc<Self>,
-        stanza: &Element,
-        from: Jid,
-        to: Jid,
-        _session: Option<&Arc<Session>>,
-    ) -> Result<(), StanzaError> {
-        match self.place(&to) {
-            Place::Room => crate::muc::message(self, stanza, &from, &to).await,
-            _ => Err(StanzaError::new(Condition::ServiceUnavailable, "messages are not routed yet")),
-        }
-    }
-
-    async fn route_presence(
-        self: &Arc<Self>,
-        stanza: &Element,
-        from: Jid,
-        to: Jid,
-        session: Option<&Arc<Session>>,
-    ) -> Result<(), StanzaError> {
-        match self.place(&to) {
-            Place::Room => crate::muc::presence(self, stanza, &from, &to, session).await,
-            _ => Ok(()),
-        }
     }
 
     /// Answers a stanza with an error, where errors are answered.

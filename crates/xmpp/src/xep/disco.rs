@@ -4,7 +4,11 @@ use std::sync::Arc;
 
 use koine_stanza::{Condition, Element, StanzaError, ns};
 
+use ruma_common::UserId;
+
+use super::{pep, upload};
 use crate::{
+    address::Place,
     core::Core,
     iq::{self, Answer, At, Extension, Handler, Request, Verb},
 };
@@ -19,52 +23,87 @@ pub(crate) const EXTENSION: Extension = Extension {
         (At::RoomService, ns::DISCO_INFO),
         (At::RoomService, ns::DISCO_ITEMS),
         (At::UploadService, ns::DISCO_INFO),
+        (At::UploadService, ns::DISCO_ITEMS),
     ],
     handlers: &[
         Handler {
-            at: &[At::Host, At::RoomService, At::UploadService, At::MatrixService],
+            at: &[At::Host, At::Account, At::RoomService, At::UploadService, At::MatrixService],
             verbs: &[Verb::Get],
             name: "query",
             ns: ns::DISCO_INFO,
-            run: |core, request| Box::pin(info(core, request)),
+            run: |core, request| Box::pin(async move { info(&core, &request) }),
         },
         Handler {
-            at: &[At::Host],
+            at: &[At::Host, At::Account, At::UploadService],
             verbs: &[Verb::Get],
             name: "query",
             ns: ns::DISCO_ITEMS,
-            run: |core, request| Box::pin(items(core, request)),
+            run: |core, request| Box::pin(async move { items(&core, &request) }),
         },
     ],
 };
 
-async fn info(core: Arc<Core>, request: Request) -> Answer {
-    if request.payload.attr("node").is_some() {
-        return Err(StanzaError::new(Condition::ItemNotFound, "there is no such node"));
-    }
+fn info(core: &Arc<Core>, request: &Request) -> Answer {
     let place = core.place(&request.to);
     let Some(at) = iq::at(&place) else { return Err(Condition::ItemNotFound.into()) };
-    let (category, kind, name) = match at {
-        At::RoomService => ("conference", "text", "Rooms"),
-        At::UploadService => ("store", "file", "Files"),
-        At::MatrixService => ("gateway", "matrix", "Matrix"),
-        At::Host | At::Account | At::Room => ("server", "im", "Koine"),
+    if let Some(account) = &request.account {
+        may_discover(core, account, request)?;
+    }
+    if let Some(node) = request.payload.attr("node").filter(|node| !node.is_empty()) {
+        return match &request.account {
+            Some(account) => pep::node_info(core, account, node, &request.from.to_bare()),
+            None => Err(StanzaError::new(Condition::ItemNotFound, "there is no such node")),
+        };
+    }
+    let identities: &[(&str, &str, &str)] = match at {
+        At::RoomService => &[("conference", "text", "Rooms")],
+        At::UploadService => &[("store", "file", "Files")],
+        At::MatrixService => &[("gateway", "matrix", "Matrix")],
+        At::Account => &[("account", "registered", ""), ("pubsub", "pep", "")],
+        At::Host | At::Room => &[("server", "im", "Koine")],
     };
-    let identity = Element::new("identity", ns::DISCO_INFO)
-        .with_attr("category", category)
-        .with_attr("type", kind)
-        .with_attr("name", name);
-    let features = iq::features(at).map(|feature| Element::new("feature", ns::DISCO_INFO).with_attr("var", feature));
-    Ok(Some(Element::new("query", ns::DISCO_INFO).with_child(identity).with_children(features)))
+    let identities = identities.iter().map(|(category, kind, name)| {
+        Element::new("identity", ns::DISCO_INFO)
+            .with_attr("category", *category)
+            .with_attr("type", *kind)
+            .with_attr_opt("name", Some(*name).filter(|name| !name.is_empty()))
+    });
+    let mut features: Vec<&str> = iq::features(at).collect();
+    features.sort_unstable();
+    features.dedup();
+    let features =
+        features.into_iter().map(|feature| Element::new("feature", ns::DISCO_INFO).with_attr("var", feature));
+    let form = (at == At::UploadService).then(|| upload::about(core).element());
+    Ok(Some(
+        Element::new("query", ns::DISCO_INFO).with_children(identities).with_children(features).with_child_opt(form),
+    ))
 }
 
-async fn items(core: Arc<Core>, request: Request) -> Answer {
-    if request.payload.attr("node").is_some() {
+/// Whether somebody may learn that there is such an account: its owner, and whoever is told of its presence. For others it is
+/// as if there were none. [XEP-0030 §security]
+fn may_discover(core: &Core, account: &UserId, request: &Request) -> Result<(), StanzaError> {
+    let knows = || {
+        let contact = core.accounts().contact(account, &request.from.to_bare().to_string()).ok().flatten();
+        core.is_account(account) && contact.is_some_and(|contact| contact.from)
+    };
+    match request.is_own() || knows() {
+        true => Ok(()),
+        false => Err(StanzaError::new(Condition::ServiceUnavailable, "there is nobody of that name who tells")),
+    }
+}
+
+fn items(core: &Arc<Core>, request: &Request) -> Answer {
+    let node = request.payload.attr("node").filter(|node| !node.is_empty());
+    if let Some(account) = &request.account {
+        may_discover(core, account, request)?;
+        return pep::node_items(core, account, node, &request.from.to_bare());
+    }
+    if node.is_some() {
         return Err(StanzaError::new(Condition::ItemNotFound, "there is no such node"));
     }
     let hosts = &core.hosts;
     let items = [(&hosts.rooms, "Rooms"), (&hosts.upload, "Files"), (&hosts.matrix, "Matrix")];
-    let items = items.map(|(host, name)| {
+    let items = items.into_iter().filter(|_| core.place(&request.to) == Place::Host).map(|(host, name)| {
         Element::new("item", ns::DISCO_ITEMS).with_attr("jid", host.as_str()).with_attr("name", name)
     });
     Ok(Some(Element::new("query", ns::DISCO_ITEMS).with_children(items)))

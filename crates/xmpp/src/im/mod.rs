@@ -1,0 +1,71 @@
+//! Instant messaging between people: conversations, presence, contacts. RFC 6121.
+//!
+//! | file | what |
+//! |---|---|
+//! | `conversation.rs` | the room of two people: found, made, revived |
+//! | `talk.rs` | what the projection asks of that room |
+//! | `message.rs` | messages that somebody sends |
+//! | `happened.rs` | what the log tells of rooms of two, to sessions and other servers |
+//! | `presence.rs` | who is there |
+//! | `subscription.rs` | who may know that |
+//! | `roster.rs` | the list of contacts |
+//! | `away.rs` | what was said while nobody was there |
+
+mod away;
+mod conversation;
+mod happened;
+mod message;
+mod presence;
+mod roster;
+mod subscription;
+mod talk;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{HashMap, HashSet};
+
+use koine_account::Polling;
+use koine_room::RoomNo;
+use koine_stanza::{FullJid, Jid};
+use koine_store::{Space, Table};
+use parking_lot::Mutex;
+use quick_cache::sync::Cache;
+
+pub(crate) use self::{
+    happened::{happened, read_up_to},
+    message::message,
+    presence::{presence, show_to},
+    roster::EXTENSION as ROSTER,
+    talk::Talk,
+};
+
+/// (room, sender, id of a stanza) → the event that it became.
+const MESSAGE_ID: Table<(RoomNo, String, String), String> = Table::new("xmpp.message_id", Space::Index, 0x88);
+
+/// Messages on their way through the log of which it is remembered between which sessions they go.
+const FLIGHTS_MAX: usize = 20_000;
+/// Most addresses outside of its contacts that a session has told that it is there.
+const DIRECTED_MAX: usize = 1_000;
+
+/// What conversations need to remember.
+pub(crate) struct Im {
+    /// By transaction: which session sent a message that the log has not told yet, and where to.
+    flights: Cache<String, (FullJid, Jid)>,
+    /// Held while a room is made, so that two who write to each other at once make one.
+    making: tokio::sync::Mutex<()>,
+    /// Whom sessions have told that they are there, beside their contacts. [RFC6121 §4.6]
+    directed: Mutex<HashMap<FullJid, HashSet<Jid>>>,
+    /// Sessions as Matrix sees them: present.
+    shown: Mutex<HashMap<FullJid, Polling>>,
+}
+
+impl Default for Im {
+    fn default() -> Self {
+        Self {
+            flights: Cache::new(FLIGHTS_MAX),
+            making: tokio::sync::Mutex::default(),
+            directed: Mutex::default(),
+            shown: Mutex::default(),
+        }
+    }
+}

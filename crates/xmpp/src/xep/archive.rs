@@ -1,0 +1,359 @@
+//! XEP-0313: Message Archive Management, for accounts; with preferences [XEP-0441] and pages [XEP-0059].
+//!
+//! The archive of an account is the timelines of its rooms of two, read as one in the order of the log. An event's id is its
+//! id in the archive.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use koine_room::{Order, Placed, ReadError, Room, Span, Viewer};
+use koine_stanza::{
+    BareJid, Condition, Element, Jid, StanzaError,
+    form::{Field, Form},
+    ns,
+    rsm::{PageGiven, PageWish},
+};
+use koine_store::Direction;
+use ruma_common::{EventId, OwnedUserId, UserId};
+
+use crate::{
+    core::Core,
+    im::Talk,
+    iq::{Answer, At, Extension, Handler, Request, Verb},
+    time,
+};
+
+/// Events on a page where none is asked for.
+const PAGE_DEFAULT: usize = 50;
+/// Most events on a page.
+const PAGE_MAX: usize = 250;
+/// Most ids that one question names.
+const IDS_MAX: usize = 100;
+/// Most events that one question looks at in one room.
+const LOOK_MAX: usize = 20_000;
+/// More than the core of the specification. [XEP-0313 §support]
+const EXTENDED: &str = "urn:xmpp:mam:2#extended";
+/// Ids are ours. [XEP-0359 §disco]
+const STABLE_IDS: &str = ns::STANZA_ID;
+
+/// Asked of one's own account.
+pub(crate) const EXTENSION: Extension = Extension {
+    features: &[(At::Account, ns::MAM), (At::Account, EXTENDED), (At::Account, STABLE_IDS), (At::Host, ns::RSM)],
+    handlers: &[
+        Handler {
+            at: &[At::Account],
+            verbs: &[Verb::Get, Verb::Set],
+            name: "query",
+            ns: ns::MAM,
+            run: |core, request| {
+                Box::pin(async move {
+                    match request.verb {
+                        Verb::Get => Ok(Some(Element::new("query", ns::MAM).with_child(form().element()))),
+                        Verb::Set => search(&core, &request),
+                    }
+                })
+            },
+        },
+        Handler {
+            at: &[At::Account],
+            verbs: &[Verb::Get],
+            name: "metadata",
+            ns: ns::MAM,
+            run: |core, request| Box::pin(async move { metadata(&core, &request) }),
+        },
+        Handler {
+            at: &[At::Account],
+            verbs: &[Verb::Get, Verb::Set],
+            name: "prefs",
+            ns: ns::MAM,
+            run: |_, request| Box::pin(async move { preferences(&request) }),
+        },
+    ],
+};
+
+/// The form to ask with. [XEP-0313 §query-form]
+fn form() -> Form {
+    let ids = Field::new("ids", "list-multi", "Only these");
+    Form::new("form", ns::MAM)
+        .with(Field::new("with", "jid-single", "With whom"))
+        .with(Field::new("start", "text-single", "Not before this time"))
+        .with(Field::new("end", "text-single", "Not after this time"))
+        .with(Field::new("before-id", "text-single", "Before this message"))
+        .with(Field::new("after-id", "text-single", "After this message"))
+        .with(ids)
+}
+
+/// What is asked for.
+#[derive(Default)]
+struct Wanted {
+    with: Option<BareJid>,
+    start_ms: Option<u64>,
+    end_ms: Option<u64>,
+    /// Only events above this order.
+    after: Option<Order>,
+    /// Only events below this order.
+    before: Option<Order>,
+    ids: Vec<String>,
+}
+
+impl Wanted {
+    fn read(core: &Core, me: &UserId, query: &Element) -> Result<Self, StanzaError> {
+        let Some(form) = Form::within(query) else { return Ok(Self::default()) };
+        let bad = |text: &str| StanzaError::new(Condition::BadRequest, text);
+        if form.form_type.as_deref().is_some_and(|kind| kind != ns::MAM) {
+            return Err(bad("this form is not for the archive"));
+        }
+        let mut wanted = Self::default();
+        for field in &form.fields {
+            let value = field.value().unwrap_or_default();
+            let moment = || time::parse(value).ok_or_else(|| bad("this is no time"));
+            match field.var.as_str() {
+                "with" => {
+                    let jid = Jid::new(value).map_err(|_| StanzaError::new(Condition::JidMalformed, "`with` is no address"))?;
+                    wanted.with = Some(jid.to_bare());
+                }
+                "start" => wanted.start_ms = Some(moment()?),
+                "end" => wanted.end_ms = Some(moment()?),
+                "after-id" => wanted.after = Some(place(core, me, value)?),
+                "before-id" => wanted.before = Some(place(core, me, value)?),
+                "ids" => wanted.ids = field.values.iter().take(IDS_MAX).cloned().collect(),
+                _ => return Err(StanzaError::new(Condition::FeatureNotImplemented, "the form has a field that is not known here")),
+            }
+        }
+        Ok(wanted)
+    }
+}
+
+/// Where an event of one of the account's rooms of two stands.
+fn place(core: &Core, me: &UserId, id: &str) -> Result<Order, StanzaError> {
+    Ok(find(core, me, id).map_err(|error| unreadable(&error))?.ok_or_else(no_such)?.1.order)
+}
+
+fn no_such() -> StanzaError {
+    StanzaError::new(Condition::ItemNotFound, "there is no such message in this archive")
+}
+
+/// An event of one of the account's rooms of two, with the other of the two.
+fn find(core: &Core, me: &UserId, id: &str) -> Result<Option<(Arc<Room>, Arc<Placed>, OwnedUserId)>, ReadError> {
+    let Ok(id) = <&EventId>::try_from(id) else { return Ok(None) };
+    let Some((room, placed)) = core.rooms().event(id)? else { return Ok(None) };
+    let Some(pair) = core.rooms().pair_of(room.no())? else { return Ok(None) };
+    let Some((_, peer)) = Core::pair_from(&pair, me) else { return Ok(None) };
+    let mut viewer = Viewer::new(&room, me)?;
+    let seen = !placed.is_outlier() && viewer.may_see(&placed)?;
+    drop(viewer);
+    Ok(seen.then_some((room, placed, peer)))
+}
+
+/// One message of the archive.
+struct Found {
+    order: Order,
+    id: String,
+    ts: u64,
+    message: Element,
+}
+
+fn search(core: &Arc<Core>, request: &Request) -> Answer {
+    let session = request.own_session()?;
+    let me = session.user();
+    let query = &request.payload;
+    let mut wanted = Wanted::read(core, me, query)?;
+    let wish = PageWish::within(query).unwrap_or_default();
+    let limit = wish.max.unwrap_or(PAGE_DEFAULT).min(PAGE_MAX);
+    if let Some(after) = &wish.after {
+        let after = place(core, me, after)?;
+        wanted.after = Some(wanted.after.map_or(after, |other| other.max(after)));
+    }
+    let direction = if wish.before.is_some() { Direction::Backward } else { Direction::Forward };
+    if let Some(before) = wish.before.as_deref().filter(|before| !before.is_empty()) {
+        let before = place(core, me, before)?;
+        wanted.before = Some(wanted.before.map_or(before, |other| other.min(before)));
+    }
+    let (mut page, complete) = match wanted.ids.is_empty() {
+        true => read(core, me, &wanted, direction, limit).map_err(|error| unreadable(&error))?,
+        false => (by_id(core, me, &wanted.ids)?, true),
+    };
+    page.sort_by_key(|found| found.order);
+    let given = PageGiven {
+        first: page.first().map(|found| found.id.clone()),
+        last: page.last().map(|found| found.id.clone()),
+        index: None,
+        count: None,
+    };
+    // [XEP-0313 §query-paging-flip]
+    if query.has_child("flip-page", ns::MAM) {
+        page.reverse();
+    }
+    for found in page {
+        let delay = Element::new("delay", ns::DELAY).with_attr("stamp", time::format(found.ts));
+        let forwarded = Element::new("forwarded", ns::FORWARD).with_child(delay).with_child(found.message);
+        let result = Element::new("result", ns::MAM)
+            .with_attr_opt("queryid", query.attr("queryid"))
+            .with_attr("id", found.id)
+            .with_child(forwarded);
+        let message = Element::new("message", ns::CLIENT)
+            .with_attr("from", session.jid().to_bare().to_string())
+            .with_attr("to", session.jid().to_string())
+            .with_child(result);
+        session.send(message);
+    }
+    let fin = Element::new("fin", ns::MAM)
+        .with_attr_opt("queryid", query.attr("queryid"))
+        .with_attr_opt("complete", complete.then_some("true"))
+        .with_child(given.element());
+    Ok(Some(fin))
+}
+
+/// A page of all rooms of two, or of those with one person; and whether there is nothing further.
+fn read(
+    core: &Core,
+    me: &UserId,
+    wanted: &Wanted,
+    direction: Direction,
+    limit: usize,
+) -> Result<(Vec<Found>, bool), ReadError> {
+    let rooms = match &wanted.with {
+        None => core.rooms().rooms_of_two(me)?,
+        Some(with) => match core.person_of(with) {
+            None => Vec::new(),
+            Some(peer) => {
+                let rooms = core.rooms().rooms_with(me, &peer)?;
+                rooms.into_iter().map(|no| (peer.clone(), no)).collect()
+            }
+        },
+    };
+    let mut opened = Vec::with_capacity(rooms.len());
+    for (peer, no) in rooms {
+        let room = core.rooms().room_by_no(no)?;
+        opened.push((room.published().order, peer, room));
+    }
+    // The newest first, so that a page of the newest need not look at rooms long silent.
+    opened.sort_by_key(|(newest, _, _)| std::cmp::Reverse(*newest));
+    let mut found: Vec<Found> = Vec::new();
+    let mut kept = BTreeSet::new();
+    let mut complete = true;
+    for (newest, peer, room) in opened {
+        if wanted.after.is_some_and(|after| newest <= after) {
+            continue;
+        }
+        let is_full = kept.len() > limit;
+        if direction == Direction::Backward && is_full && kept.first().is_some_and(|oldest| newest < *oldest) {
+            break;
+        }
+        let (some, all) = read_room(core, (me, &peer), &room, wanted, direction, limit)?;
+        complete &= all;
+        for one in some {
+            kept.insert(one.order);
+            found.push(one);
+        }
+        while kept.len() > limit + 1 {
+            match direction {
+                Direction::Backward => kept.pop_first(),
+                Direction::Forward => kept.pop_last(),
+            };
+        }
+    }
+    found.sort_by_key(|found| found.order);
+    let surplus = found.len().saturating_sub(limit);
+    complete &= surplus == 0;
+    match direction {
+        Direction::Backward => drop(found.drain(..surplus)),
+        Direction::Forward => found.truncate(limit),
+    }
+    Ok((found, complete))
+}
+
+/// Up to one more than `limit` of one room, and whether there is nothing further.
+fn read_room(
+    core: &Core,
+    (me, peer): (&UserId, &UserId),
+    room: &Room,
+    wanted: &Wanted,
+    direction: Direction,
+    limit: usize,
+) -> Result<(Vec<Found>, bool), ReadError> {
+    let mut viewer = Viewer::new(room, me)?;
+    let Ok(newest) = viewer.newest() else { return Ok((Vec::new(), true)) };
+    let (low, high) = (wanted.after, wanted.before.map(|before| before - 1));
+    let (mut from, to) = match direction {
+        Direction::Backward => (high, low),
+        Direction::Forward => (low, high),
+    };
+    let talk = Talk::new(core, room, (me, peer));
+    let blocked = core.has_blocked(me, peer);
+    let mut found = Vec::new();
+    let mut looked = 0;
+    loop {
+        let span = Span { from, to, direction, limit: limit + 1 - found.len() };
+        let page = room.page(span, newest, |placed| {
+            looked += 1;
+            let ts = u64::from(placed.event.origin_server_ts().get());
+            let in_time = wanted.start_ms.is_none_or(|start| ts >= start) && wanted.end_ms.is_none_or(|end| ts <= end);
+            let hidden = blocked && placed.event.sender() == peer;
+            Ok(in_time && !hidden && !placed.event.is_state() && viewer.may_see(placed)?)
+        })?;
+        for placed in &page.events {
+            found.extend(archived(core, &talk, (me, peer), placed)?);
+        }
+        match page.end {
+            Some(end) if found.len() <= limit && looked < LOOK_MAX => from = Some(end),
+            end => return Ok((found, end.is_none())),
+        }
+    }
+}
+
+fn by_id(core: &Core, me: &UserId, ids: &[String]) -> Result<Vec<Found>, StanzaError> {
+    let mut all = Vec::new();
+    for id in ids {
+        // [XEP-0313 §query-uids] All of them or none.
+        let (room, placed, peer) = find(core, me, id).map_err(|error| unreadable(&error))?.ok_or_else(no_such)?;
+        let found = archived(core, &Talk::new(core, &room, (me, &peer)), (me, &peer), &placed);
+        all.push(found.map_err(|error| unreadable(&error))?.ok_or_else(no_such)?);
+    }
+    Ok(all)
+}
+
+/// An event as a message of the archive, with addresses.
+fn archived(
+    core: &Core,
+    talk: &Talk<'_>,
+    (me, peer): (&UserId, &UserId),
+    placed: &Placed,
+) -> Result<Option<Found>, ReadError> {
+    let Some(mut message) = talk.message(placed)? else { return Ok(None) };
+    let sender = placed.event.sender();
+    let recipient = if sender == me { peer } else { me };
+    let (Some(from), Some(to)) = (core.address_of(sender), core.address_of(recipient)) else { return Ok(None) };
+    message.set_attr("from", Some(from.to_string()));
+    message.set_attr("to", Some(to.to_string()));
+    // Nobody types any more.
+    message.retain_children(|child| child.ns() != ns::CHAT_STATES);
+    let ts = placed.event.origin_server_ts().get().into();
+    Ok(Some(Found { order: placed.order, id: placed.event.event_id().to_string(), ts, message }))
+}
+
+/// The first and the last message. [XEP-0313 §metadata]
+fn metadata(core: &Arc<Core>, request: &Request) -> Answer {
+    let me = request.own_session()?.user();
+    let mut metadata = Element::new("metadata", ns::MAM);
+    for (name, direction) in [("start", Direction::Forward), ("end", Direction::Backward)] {
+        let page = read(core, me, &Wanted::default(), direction, 1).map_err(|error| unreadable(&error))?.0;
+        if let Some(found) = page.first() {
+            let end = Element::new(name, ns::MAM).with_attr("id", found.id.as_str());
+            metadata.push(end.with_attr("timestamp", time::format(found.ts)));
+        }
+    }
+    Ok(Some(metadata))
+}
+
+/// The timeline of a room is its archive, so everything that lasts is in it: that is what is answered, whatever is wished.
+/// [XEP-0441]
+fn preferences(request: &Request) -> Answer {
+    request.own_session()?;
+    let prefs = Element::new("prefs", ns::MAM).with_attr("default", "always");
+    Ok(Some(prefs.with_child(Element::new("always", ns::MAM)).with_child(Element::new("never", ns::MAM))))
+}
+
+fn unreadable(error: &ReadError) -> StanzaError {
+    tracing::error!(reason = %error, "an archive could not be read");
+    StanzaError::new(Condition::InternalServerError, "the archive could not be read: try again later")
+}

@@ -1,0 +1,120 @@
+//! Telling others what was published. [XEP-0163 §notify]
+//!
+//! Told are: sessions of the owner and of contacts who are told of the owner's presence, where their clients want the node
+//! (`+notify`), and whoever has subscribed.
+
+use std::{collections::HashSet, sync::Arc};
+
+use koine_account::{NodeConfig, SendLast};
+use koine_stanza::{BareJid, Element, FullJid, Jid, ns};
+use ruma_common::UserId;
+
+use super::{may_read, serve::parse};
+use crate::{address::Place, core::Core, session::Session, time};
+
+fn event(owner: &BareJid, to: &Jid, what: Element) -> Element {
+    Element::new("message", ns::CLIENT)
+        .with_attr("from", owner.to_string())
+        .with_attr("to", to.to_string())
+        .with_attr("type", "headline")
+        .with_attr("id", format!("e{:x}", rand::random::<u64>()))
+        .with_child(Element::new("event", ns::PUBSUB_EVENT).with_child(what))
+}
+
+fn items(node: &str, config: &NodeConfig, id: &str, payload: Option<&Element>) -> Element {
+    let item = Element::new("item", ns::PUBSUB_EVENT).with_attr("id", id);
+    let item = item.with_child_opt(payload.filter(|_| config.payloads).cloned());
+    Element::new("items", ns::PUBSUB_EVENT).with_attr("node", node).with_child(item)
+}
+
+/// An item was published.
+pub(super) async fn published(
+    core: &Arc<Core>,
+    owner: &UserId,
+    (node, config): (&str, &NodeConfig),
+    (id, payload): (&str, Option<&Element>),
+) {
+    tell(core, owner, (node, config), items(node, config, id, payload)).await;
+}
+
+/// Tells all who are to know of a node.
+pub(super) async fn tell(core: &Arc<Core>, owner: &UserId, (node, config): (&str, &NodeConfig), what: Element) {
+    let Some(account) = core.jid_of(owner) else { return };
+    let mut told: HashSet<FullJid> = HashSet::new();
+    let mut accounts = vec![account.clone()];
+    match core.accounts().contacts(owner) {
+        Ok(contacts) => {
+            let told = contacts.into_iter().filter(|(_, contact)| contact.from);
+            accounts.extend(told.filter_map(|(address, _)| BareJid::new(&address).ok()));
+        }
+        Err(error) => tracing::error!(user_id = %owner, reason = %error, "contacts could not be read"),
+    }
+    for other in accounts {
+        if may_read(core, owner, (node, config), &other).is_err() {
+            continue;
+        }
+        for session in core.sessions.of(&other) {
+            if session.priority().is_some() && super::caps::wants(core, &session, node) {
+                told.insert(session.jid().clone());
+                session.send(event(&account, &Jid::from(session.jid().clone()), what.clone()));
+            }
+        }
+    }
+    let peers = core.accounts().node_peers(owner, node).unwrap_or_default();
+    for (bare, peer) in peers {
+        let Ok(bare) = BareJid::new(&bare) else { continue };
+        if peer.subscriptions.is_empty() || may_read(core, owner, (node, config), &bare).is_err() {
+            continue;
+        }
+        let subscribed = peer.subscriptions.iter().filter(|(_, state)| state == "subscribed");
+        for jid in subscribed.filter_map(|(jid, _)| Jid::new(jid).ok()) {
+            deliver(core, &account, &jid, &what, &told).await;
+        }
+    }
+}
+
+async fn deliver(core: &Arc<Core>, account: &BareJid, to: &Jid, what: &Element, told: &HashSet<FullJid>) {
+    match (core.place(to), to.clone().try_into_full()) {
+        (Place::Account(_), Ok(full)) => {
+            if let Some(session) = core.sessions.get(&full).filter(|session| !told.contains(session.jid())) {
+                session.send(event(account, to, what.clone()));
+            }
+        }
+        (Place::Account(_), Err(bare)) => {
+            for session in core.sessions.takers(&bare).iter().filter(|session| !told.contains(session.jid())) {
+                session.send(event(account, to, what.clone()));
+            }
+        }
+        (Place::Elsewhere, _) => Box::pin(core.send_elsewhere(event(account, to, what.clone()))).await,
+        _ => {}
+    }
+}
+
+/// The newest item of a node, for somebody who is new to it. [XEP-0060 §subscriber-subscribe-last]
+pub(super) async fn last(core: &Arc<Core>, owner: &UserId, (node, config): (&str, &NodeConfig), to: &Jid) {
+    let Some(account) = core.jid_of(owner) else { return };
+    if config.send_last == SendLast::Never {
+        return;
+    }
+    if let Some((what, _)) = newest(core, owner, node, config) {
+        deliver(core, &account, to, &what, &HashSet::new()).await;
+    }
+}
+
+/// The same for a session that came. [XEP-0163 §notify-last]
+pub(super) fn last_for(core: &Core, owner: &UserId, (node, config): (&str, &NodeConfig), session: &Session) {
+    let Some(account) = core.jid_of(owner) else { return };
+    if config.send_last != SendLast::OnPresence {
+        return;
+    }
+    if let Some((what, delay)) = newest(core, owner, node, config) {
+        session.send(event(&account, &Jid::from(session.jid().clone()), what).with_child(delay));
+    }
+}
+
+fn newest(core: &Core, owner: &UserId, node: &str, config: &NodeConfig) -> Option<(Element, Element)> {
+    let (id, kept) = core.accounts().node_items(owner, node, 1).ok()?.pop()?;
+    // [XEP-0060 §impl-subscribe] It is told that it is not new.
+    let delay = Element::new("delay", ns::DELAY).with_attr("stamp", time::format(kept.ts));
+    Some((items(node, config, &id, parse(&kept.payload).as_ref()), delay))
+}
