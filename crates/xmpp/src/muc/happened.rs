@@ -225,7 +225,7 @@ impl Told<'_> {
     }
 
     async fn tell_status(&self, inside: &Inside, codes: &[u16]) {
-        for (_, _, seat) in inside.seats() {
+        for (_, _, seat) in inside.seats().filter(|(_, _, seat)| self.concerns(seat)) {
             let message = Element::new("message", ns::CLIENT)
                 .with_attr("from", seat.room.to_string())
                 .with_attr("to", seat.jid.to_string())

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use koine_projection::message::File;
 use koine_room::{Profile, Room};
 use koine_stanza::{BareJid, Condition, Element, Jid, StanzaError};
 use ruma_common::{EventId, UserId};
@@ -30,16 +29,6 @@ impl Core {
         for session in self.sessions.takers(account) {
             session.send(message.clone());
         }
-    }
-
-    /// The file of ours that an address leads to.
-    pub(super) fn file_of(&self, _url: &str) -> Option<File> {
-        None
-    }
-
-    /// An address at which a file can be had.
-    pub(super) fn url_of(&self, _mxc: &str, _name: &str) -> Option<String> {
-        None
     }
 
     /// Says something to somebody outside of the room.

@@ -130,7 +130,11 @@ pub(super) async fn set_level(core: &Core, actor: &UserId, room: &Room, user: &U
     if content == before {
         return Ok(());
     }
-    set_state(core, actor, room, "m.room.power_levels", "", &Value::Object(content)).await.map_err(|error| refused(&error))
+    match set_state(core, actor, room, "m.room.power_levels", "", &Value::Object(content)).await {
+        // Whoever stands as high as oneself keeps their level: nobody may do this.
+        Err(CommandError::Refused(refusal)) => Err(StanzaError::new(Condition::NotAllowed, refusal.to_string())),
+        other => other.map_err(|error| refused(&error)),
+    }
 }
 
 /// Somebody's affiliation is to change.
