@@ -41,11 +41,22 @@ pub trait EventSource {
         Ok(false)
     }
 
+    /// How high the event stands above the create event, if that was [found out](Self::learned_heights) before.
+    fn height(&self, id: &EventId) -> Result<Option<u32>, Self::Error> {
+        let _ = id;
+        Ok(None)
+    }
+
+    /// Heights that were found out, which never change. A source that keeps them is spared walking the whole depth of
+    /// the room's auth chains.
+    fn learned_heights(&self, heights: Vec<(OwnedEventId, u32)>) {
+        let _ = heights;
+    }
+
     /// The auth difference of several states: the events that are in the auth chain of some, but not of all.
     ///
     /// `conflicted` has for each state the events that not all states have, `unconflicted` gives those that all have.
-    /// The default walks the graph, and when the conflicted parts alone do not settle it, over the auth chains of all
-    /// that is unconflicted. A store with an index of auth chains can do better.
+    /// See [`auth_difference`] for the cost.
     fn auth_difference(
         &self,
         conflicted: &[Vec<OwnedEventId>],
@@ -64,6 +75,14 @@ impl<E: EventSource + ?Sized> EventSource for &E {
 
     fn is_rejected(&self, id: &EventId) -> Result<bool, Self::Error> {
         (**self).is_rejected(id)
+    }
+
+    fn height(&self, id: &EventId) -> Result<Option<u32>, Self::Error> {
+        (**self).height(id)
+    }
+
+    fn learned_heights(&self, heights: Vec<(OwnedEventId, u32)>) {
+        (**self).learned_heights(heights);
     }
 
     fn auth_difference(

@@ -19,7 +19,7 @@ use crate::{
     core::Core,
     error::ReadError,
     room::{Placed, Room, missing},
-    tables::{Aside, STATE_NODE},
+    tables::{Aside, HEIGHT, STATE_NODE},
 };
 
 /// The state of a room at some event: the name of a persistent map's root.
@@ -37,6 +37,9 @@ pub(crate) fn root_of(bytes: [u8; 16]) -> Root {
 
 /// New nodes of one change of state, to be stored with it.
 pub(crate) type NewNodes = Vec<NewNode>;
+
+/// Heights that one command writes.
+const HEIGHTS_AT_ONCE: usize = 5_000;
 
 /// Nodes that one command writes.
 const NODES_AT_ONCE: usize = 1_000;
@@ -97,6 +100,11 @@ impl NodeSource for Nodes<'_> {
 impl Core {
     fn nodes(&self) -> Nodes<'_> {
         Nodes { cache: &self.nodes, shard: &self.shard, domain: self.domain() }
+    }
+
+    /// One node.
+    pub(crate) fn state_node(&self, id: &NodeId) -> Result<Arc<Node>, ReadError> {
+        self.nodes().node(id)
     }
 
     /// The event that holds in `state` for this type and state key.
@@ -180,6 +188,24 @@ impl EventSource for Known<'_> {
     fn is_rejected(&self, id: &EventId) -> Result<bool, ReadError> {
         self.0.is_rejected(id)
     }
+
+    fn height(&self, id: &EventId) -> Result<Option<u32>, ReadError> {
+        let core = &self.0.core;
+        let height = core.shard.get(&HEIGHT, core.domain(), id.as_str())?;
+        Ok(height.and_then(|height| u32::try_from(height).ok()))
+    }
+
+    fn learned_heights(&self, heights: Vec<(OwnedEventId, u32)>) {
+        let (core, mut heights) = (&self.0.core, heights);
+        let domain = core.domain();
+        // What becomes of the commits nobody waits for: what is not kept is found out again.
+        while !heights.is_empty() {
+            let some = heights.split_off(heights.len().saturating_sub(HEIGHTS_AT_ONCE));
+            drop(core.shard.submit(move |txn| {
+                some.iter().for_each(|(id, height)| txn.put(&HEIGHT, domain, id.as_str(), &u64::from(*height)));
+            }));
+        }
+    }
 }
 
 impl Room {
@@ -249,6 +275,15 @@ impl Room {
             }
         }
         Ok(ids)
+    }
+
+    /// How many pieces the current state has.
+    pub fn state_count(&self) -> Result<u64, ReadError> {
+        let root = self.published().state;
+        match root.root() == Root::EMPTY.root() {
+            true => Ok(0),
+            false => Ok(self.core.state_node(&root.root())?.len()),
+        }
     }
 
     /// All events of a state, or those of one type. Costs what it finds.

@@ -55,6 +55,9 @@ pub(crate) const RECEIPT: Table<(RoomNo, String, String, String), ReceiptRecord>
 pub(crate) const RECEIPT_AT: Table<(RoomNo, u64), ReceiptKey> = Table::new("room.receipt_at", Space::Ephemeral, 0x1e);
 /// event id → an event that is known, but stands in no timeline.
 pub(crate) const ASIDE: Table<String, AsideRecord> = Table::new("room.aside", Space::Events, 0x20);
+/// event id → how high it stands above the create event, for events that a resolution of states came by. Never
+/// changes; what is not there is found out when it is needed.
+pub(crate) const HEIGHT: Table<String, u64> = Table::new("room.height", Space::Index, 0xc8);
 /// room → how we came into it, while its state lacks members; see `partial.rs`.
 pub(crate) const PARTIAL: Table<RoomNo, PartialRecord> = Table::new("room.partial", Space::Index, 0x27);
 /// room → when its state became whole, for rooms that were partial.
@@ -88,6 +91,13 @@ pub(crate) const DELAYED: Table<String, DelayedRecord> = Table::new("room.delaye
 pub(crate) const DELAYED_DUE: Table<(u64, String), ()> = Table::new("room.delayed_due", Space::Index, 0x2c);
 /// (account, is done, id) → nothing: the delayed events of an account.
 pub(crate) const DELAYED_OF: Table<(String, bool, String), ()> = Table::new("room.delayed_of", Space::Index, 0xcf);
+
+/// room id → the admin who shut the room out of this server.
+pub(crate) const BLOCKED: Table<String, String> = Table::new("room.blocked", Space::Index, 0xce);
+/// 0 → the least number that a new room may have: those of deleted rooms are not given again.
+pub(crate) const ROOM_NEXT: Table<u8, RoomNo> = Table::new("room.room_next", Space::Index, 0xcd);
+/// room that once said how long its events are kept → up to where those that were too old are gone.
+pub(crate) const RETENTION: Table<RoomNo, Order> = Table::new("room.retention", Space::Index, 0xcc);
 
 /// Where an event stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
