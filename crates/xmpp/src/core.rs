@@ -18,13 +18,17 @@ pub struct XmppConfig {
     pub stanza_bytes_max: usize,
     /// How long a session whose connection broke waits to be resumed. [XEP-0198]
     pub resume_for: Duration,
+    /// The address of the web server, by which files are had. Without one, `https://` and the domain.
+    pub web_url: Option<String>,
     /// Whether somebody without an account may make one in the stream. [XEP-0077]
     pub registration: bool,
+    /// Whether clients on this machine may log in without TLS, though never with their password in the clear. For tests.
+    pub plain_on_loopback: bool,
 }
 
 impl Default for XmppConfig {
     fn default() -> Self {
-        Self { stanza_bytes_max: 512 * 1024, resume_for: Duration::from_secs(600), registration: false }
+        Self { stanza_bytes_max: 512 * 1024, resume_for: Duration::from_secs(600), registration: false, web_url: None, plain_on_loopback: false }
     }
 }
 
@@ -56,6 +60,9 @@ pub(crate) struct Core {
     pub(crate) hosts: Hosts,
     pub(crate) sessions: Sessions,
     pub(crate) muc: Muc,
+    pub(crate) im: crate::im::Im,
+    pub(crate) wants: crate::xep::pep::Wants,
+    pub(crate) started: std::time::Instant,
     /// Known to nobody else, and the same after a restart.
     pub(crate) secret: [u8; 32],
 }
@@ -68,7 +75,7 @@ impl Xmpp {
     pub fn new(cores: Cores) -> Result<Self, String> {
         let hosts = Hosts::new(cores.rooms.server_name());
         let secret = crate::secret::open(cores.rooms.shard(), cores.domain)?;
-        Ok(Self(Arc::new(Core { cores, hosts, sessions: Sessions::default(), muc: Muc::default(), secret })))
+        Ok(Self(Arc::new(Core { cores, hosts, sessions: Sessions::default(), muc: Muc::default(), im: crate::im::Im::default(), wants: crate::xep::pep::Wants::default(), started: std::time::Instant::now(), secret })))
     }
 
     /// Starts to deliver what happens. Needs a tokio runtime; the task ends when the shard does, or the last owner lets go.
@@ -96,6 +103,11 @@ impl Core {
 
     pub(crate) fn config(&self) -> &XmppConfig {
         &self.cores.config
+    }
+
+    /// Whether a client at that address may log in without TLS.
+    pub(crate) fn may_log_in_plain(&self, address: std::net::IpAddr) -> bool {
+        self.cores.config.plain_on_loopback && address.to_canonical().is_loopback()
     }
 
     pub(crate) fn now_ms(&self) -> u64 {
