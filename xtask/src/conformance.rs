@@ -1,9 +1,11 @@
 //! Conformance: suites and clients written by others, run against a koine that is started for them.
 //!
-//! `complement` runs Complement's tests, `walks` takes real clients for a walk, `hostile` tries bad input. What each of them
-//! contains lies in `conformance/`; here is only what starts them, waits for them and judges the outcome.
+//! `complement` runs Complement's tests, `walks` takes real clients for a walk, `federation` lets koine and Synapse share
+//! rooms, `hostile` tries bad input. What each of them contains lies in `conformance/`; here is only what starts them,
+//! waits for them and judges the outcome.
 
 mod complement;
+mod federation;
 mod hostile;
 mod server;
 mod walks;
@@ -55,8 +57,8 @@ impl Summary {
 }
 
 const USAGE: &str =
-    "usage: cargo xtask conformance [complement [-run REGEX] [-jobs N] | walks [nio|js|encryption|rust]... | hostile [NAME]...]
-without a name: all three";
+    "usage: cargo xtask conformance [complement [-run REGEX] [-jobs N] | walks [nio|js|encryption|rust]... | federation [STEP]... | hostile [NAME]...]
+without a name: all four";
 
 /// `cargo xtask conformance ...`: `args` are what follows that word. Prints as it goes; the caller prints the report.
 ///
@@ -67,10 +69,12 @@ pub fn run(args: &[String]) -> Result<Summary> {
     match what {
         "complement" => complement::run(&yard, rest),
         "walks" => walks::run(&yard, rest),
+        "federation" => federation::run(&yard, rest),
         "hostile" => hostile::run(&yard, rest),
         "all" => {
             let mut summary = hostile::run(&yard, &[])?;
             summary.add(walks::run(&yard, &[])?);
+            summary.add(federation::run(&yard, &[])?);
             summary.add(complement::run(&yard, &[])?);
             Ok(summary)
         }

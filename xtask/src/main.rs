@@ -22,7 +22,8 @@ cargo xtask TASK
   tidy         what the compiler does not check: rows of crates, module comments, links, sizes, table tags
   ledger       compares the tags in the code with spec/matrix-operations.tsv (`ledger --missing` lists what is not done)
   licences     whether every dependency may be used under Apache-2.0
-  conformance  complement | walks | hostile: suites and clients written by others; see conformance/
+  conformance  complement | walks | federation | hostile: suites, clients and servers written by others; see conformance/
+  simulate     servers on a pretend network, and whether they agree: `simulate --seeds 1000`; `simulate -- --help` says more
   bench        load and latency of a release build; `cargo xtask bench -- --help` says more";
 
 fn main() -> ExitCode {
@@ -35,7 +36,8 @@ fn main() -> ExitCode {
         "ledger" => findings("ledger", ledger::check()),
         "licences" => findings("licences", licences::check()),
         "conformance" => conformance_alone(rest),
-        "bench" => bench(rest),
+        "simulate" => release("koine-testkit", &["--bin", "simulate"], rest),
+        "bench" => release("koine-bench", &[], rest),
         "help" | "--help" | "-h" => {
             println!("{USAGE}");
             true
@@ -79,8 +81,10 @@ fn conformance_alone(args: &[String]) -> bool {
     }
 }
 
-fn bench(args: &[String]) -> bool {
+/// Runs a program of the workspace in its release build.
+fn release(package: &str, which: &[&str], args: &[String]) -> bool {
     let mut command = Command::new(env!("CARGO"));
-    command.args(["run", "--release", "--package", "koine-bench", "--"]).args(args);
+    let args = args.strip_prefix(&["--".to_owned()]).unwrap_or(args);
+    command.args(["run", "--release", "--package", package]).args(which).arg("--").args(args);
     command.current_dir(tree::root()).status().is_ok_and(|status| status.success())
 }

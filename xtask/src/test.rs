@@ -8,6 +8,9 @@ use crate::{
     tidy, tree,
 };
 
+/// Conformance runs that are part of it.
+const CONFORMANCE: [&str; 4] = ["hostile", "walks", "federation", "complement"];
+
 /// Runs all checks; whether all passed. `--quick` leaves out what needs other ecosystems' packages.
 pub fn run(args: &[String]) -> bool {
     let quick = match args {
@@ -26,8 +29,8 @@ pub fn run(args: &[String]) -> bool {
     steps.step("lints", || command(cargo().args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])));
     steps.step("tests", || cargo_test(cargo().args(["test", "--workspace", "--no-fail-fast"])));
     if !quick {
-        for (name, what) in [("hostile", "hostile"), ("walks", "walks"), ("complement", "complement")] {
-            steps.step(name, || conforms(what));
+        for what in CONFORMANCE {
+            steps.step(what, || conforms(what));
         }
     }
     steps.finish()
