@@ -18,7 +18,7 @@ pub enum Fate {
     /// Its own branch allows it, the state of the room at its arrival did not: kept, and not shown. With the state after
     /// it. [SS-API §soft-failure]
     SoftFailed(Root),
-    /// It came as part of a state, or allows an event that did.
+    /// It came as part of a state, or allows an event that did; or as an invitation, while nobody of ours was there.
     Outlier,
     /// The rules forbid it.
     Rejected,
@@ -28,7 +28,8 @@ impl Room {
     /// What became of an event. `None`: it is not known here, or of another room.
     pub fn fate(&self, id: &EventId) -> Result<Option<Fate>, ReadError> {
         if let Some(placed) = self.event(id)? {
-            return Ok(Some(if placed.is_outlier() { Fate::Outlier } else { Fate::Accepted(placed.state_after) }));
+            let is_placed = !placed.is_outlier() && !placed.state_after.is_empty();
+            return Ok(Some(if is_placed { Fate::Accepted(placed.state_after) } else { Fate::Outlier }));
         }
         let Some(record) = self.core.aside(id)?.filter(|record| record.room == self.no()) else { return Ok(None) };
         Ok(Some(match (record.why, self.state_after_event(id)?) {

@@ -303,7 +303,8 @@ impl Room {
             return Ok(pending.state_after);
         }
         if let Some((room, placed)) = self.core.event_in(id)?.filter(|(_, placed)| !placed.is_outlier()) {
-            return Ok((room == self.no()).then_some(placed.state_after));
+            // What was told while nobody of ours was in the room, an invitation for one, came without any state.
+            return Ok((room == self.no() && !placed.state_after.is_empty()).then_some(placed.state_after));
         }
         let aside = self.core.aside(id)?.filter(|record| record.room == self.no());
         Ok(aside.and_then(|record| record.state_after).map(crate::state::root_of))

@@ -41,17 +41,20 @@ pub fn differences(sides: &[Side]) -> Vec<String> {
     found
 }
 
-/// Servers that believe to be in the room although each of their people was thrown out by an event of the room: it should
-/// have reached them. A resolution can also remove people of whom no event says so, since what let them in came beside
-/// something that forbids it; then nobody has anything to tell their server, and it stays behind.
+/// Servers that believe to be in the room although each of their people was thrown out by an event that never reached them.
+///
+/// There are others that stay behind, and rightly so: a resolution removes people of whom no event says so, when what let
+/// them in came beside something that forbids it, and then nobody has anything to tell their server; and who was banned
+/// comes in again through a server that has not heard of it yet.
 pub fn untold(side: &Side, ghosts: &[Side]) -> Vec<String> {
-    let was_thrown_out = |user: &UserId| {
-        let member = side.room.current("m.room.member", user.as_str()).ok().flatten();
-        let membership = member.and_then(|member| member.event.membership()).map(Membership::from);
+    let is_untold = |ghost: &Side, user: &UserId| {
+        let Ok(Some(member)) = side.room.current("m.room.member", user.as_str()) else { return false };
+        let membership = member.event.membership().map(Membership::from);
         matches!(membership, Some(Membership::Leave | Membership::Ban))
+            && matches!(ghost.room.fate(member.event.event_id()), Ok(None))
     };
-    let is_untold = |ghost: &&Side| ghost.room.local_joined().iter().all(|user| was_thrown_out(user));
-    ghosts.iter().filter(is_untold).map(|ghost| format!("{} was not told that it is out", ghost.server)).collect()
+    let of_all = |ghost: &&Side| ghost.room.local_joined().iter().all(|user| is_untold(ghost, user));
+    ghosts.iter().filter(of_all).map(|ghost| format!("{} was not told that it is out", ghost.server)).collect()
 }
 
 /// How many events came to which end.
