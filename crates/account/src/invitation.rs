@@ -1,6 +1,6 @@
 //! Registration tokens: they let people make an account where not everybody may. [CS-API §token-authenticated-registration]
 
-use koine_store::{Direction, DomainId, Txn};
+use koine_store::{Direction, DomainId, StoreError, Txn};
 
 use crate::{
     Accounts, StoreUnavailable,
@@ -76,6 +76,22 @@ impl Accounts {
         };
         self.change(commit).await??;
         Ok(token)
+    }
+
+    /// Says anew how often and how long a registration token is good. `false`: there is none.
+    pub async fn update_registration_token(
+        &self,
+        token: &str,
+        uses_allowed: Option<u64>,
+        expires_ms: Option<u64>,
+    ) -> Result<bool, StoreUnavailable> {
+        let (domain, key) = (self.domain, token.to_owned());
+        let commit = move |txn: &mut Txn| -> Result<bool, StoreError> {
+            let Some(record) = txn.get(&INVITATION, domain, key.as_str())? else { return Ok(false) };
+            txn.put(&INVITATION, domain, key.as_str(), &InvitationRecord { uses_allowed, expires_ms, ..record });
+            Ok(true)
+        };
+        Ok(self.change(commit).await??)
     }
 
     /// Takes a registration token back.

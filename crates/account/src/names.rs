@@ -43,6 +43,12 @@ pub fn new_localpart(name: &str) -> Result<String, NameRefused> {
     Ok(folded)
 }
 
+/// The same for an account that the server makes for itself: its name begins with `_`, which nobody else's does.
+pub fn reserved_localpart(name: &str) -> Result<String, NameRefused> {
+    let rest = name.strip_prefix('_').ok_or(NameRefused::Empty)?;
+    Ok(format!("_{}", new_localpart(rest)?))
+}
+
 fn is_allowed(character: char) -> bool {
     matches!(character, 'a'..='z' | '0'..='9' | '.' | '_' | '=' | '+' | '-')
 }

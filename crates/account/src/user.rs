@@ -32,6 +32,8 @@ pub struct NewAccount {
     pub registration_token: Option<String>,
     /// To log in at once.
     pub session: Option<NewSession>,
+    /// One of the server's own, whose name begins with `_`.
+    pub is_own: bool,
 }
 
 /// Why an account was not made.
@@ -143,7 +145,10 @@ pub enum Flag {
 impl Accounts {
     /// Whether a new account may have this name, as of now.
     pub fn check_name(&self, name: &str) -> Result<OwnedUserId, CreateError> {
-        let localpart = names::new_localpart(name)?;
+        self.check_localpart(names::new_localpart(name)?)
+    }
+
+    fn check_localpart(&self, localpart: String) -> Result<OwnedUserId, CreateError> {
         let user_id = names::user_id(&localpart, &self.server_name).ok_or(NameRefused::TooLong(localpart.len()))?;
         let taken = self.shard.get(&USER, self.domain, localpart.as_str()).map_err(StoreUnavailable::from)?.is_some();
         if taken { Err(CreateError::NameTaken) } else { Ok(user_id) }
@@ -152,7 +157,11 @@ impl Accounts {
     /// Makes an account, and starts its first session if one is wanted: all of it or nothing.
     pub async fn create(&self, wanted: NewAccount) -> Result<(OwnedUserId, Option<Credentials>), CreateError> {
         let made_up = || secret::new_name(NAME_LENGTH, secret::LOWER_CASE, &mut rand::rng());
-        let user_id = self.check_name(&wanted.name.unwrap_or_else(made_up))?;
+        let name = wanted.name.unwrap_or_else(made_up);
+        let user_id = match wanted.is_own {
+            true => self.check_localpart(names::reserved_localpart(&name)?)?,
+            false => self.check_name(&name)?,
+        };
         let password = match wanted.password {
             Some(password) => {
                 check_password(&password)?;

@@ -2,7 +2,7 @@
 
 use std::{fs::File, io, path::Path};
 
-use koine_store::StoreError;
+use koine_store::{Direction, StoreError};
 use ruma_common::{MilliSecondsSinceUnixEpoch, OwnedUserId, ServerName};
 use thiserror::Error;
 
@@ -72,6 +72,18 @@ impl Media {
             Some(record) => Ok(record.into_item(id)),
             None => Ok(self.picture_of_preview(id)?),
         }
+    }
+
+    /// The uploads that are `wanted`, for the operator: looks at all there are.
+    pub fn list(&self, wanted: impl Fn(&Item) -> bool) -> Result<Vec<Item>, ReadError> {
+        let view = self.shard().view();
+        let mut found = Vec::new();
+        for row in view.scan(&MEDIA, self.domain(), .., Direction::Forward) {
+            let (id, record) = row?;
+            let item = MediaId::parse(&id).and_then(|id| record.into_item(id));
+            found.extend(item.filter(&wanted));
+        }
+        Ok(found)
     }
 
     /// Opens the content of an item.

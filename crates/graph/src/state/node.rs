@@ -106,6 +106,15 @@ impl Node {
         self.len() == 0
     }
 
+    /// The nodes right below it.
+    pub fn children(&self) -> impl Iterator<Item = NodeId> {
+        let children = match self {
+            Self::Leaf(_) => &[],
+            Self::Branch(branch) => branch.children.as_slice(),
+        };
+        children.iter().map(|child| child.id)
+    }
+
     /// Bytes it takes in memory, roughly. For the budget of a cache.
     pub fn memory_bytes(&self) -> usize {
         match self {

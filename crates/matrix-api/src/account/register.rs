@@ -63,6 +63,7 @@ pub async fn register(State(api): State<Api>, call: Loose<v3::Request, Body>) ->
         is_admin: false,
         registration_token: passed.registration_token.clone(),
         session,
+        ..NewAccount::default()
     };
     let (user_id, credentials) = api.accounts.create(wanted).await?;
     api.accounts.interaction_done(&passed);

@@ -4,6 +4,8 @@ mod lock_user;
 mod suspend_user;
 mod whois;
 
+pub(crate) use whois::sessions;
+
 use koine_account::UserInfo;
 use ruma_client_api::admin as ruma;
 use ruma_common::UserId;
@@ -20,7 +22,7 @@ pub(crate) fn endpoints(endpoints: &mut Endpoints) {
 }
 
 /// Refuses everybody but admins: before an account is looked up, so that strangers do not learn who is here.
-fn admins_only(who: &User) -> Result<()> {
+pub(crate) fn admins_only(who: &User) -> Result<()> {
     if who.is_admin { Ok(()) } else { Err(Error::forbidden("You are not an admin of this server")) }
 }
 

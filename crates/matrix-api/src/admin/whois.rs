@@ -4,6 +4,7 @@
 
 use axum::extract::State;
 use ruma_client_api::admin::get_user_info::v3;
+use ruma_common::UserId;
 use serde_json::{Map, Value, json};
 
 use super::{account, admins_only};
@@ -15,13 +16,18 @@ pub async fn whois(State(api): State<Api>, call: Call<v3::Request>) -> Result<Js
         admins_only(&call.who)?;
     }
     let user = account(&api, user)?.user_id;
+    Ok(Json(sessions(&api, &user)?))
+}
+
+/// The devices of an account, with where and when each was last seen.
+pub(crate) fn sessions(api: &Api, user: &UserId) -> Result<Value> {
     let mut devices = Map::new();
-    for device in api.accounts.devices(&user)? {
+    for device in api.accounts.devices(user)? {
         let mut connection = json!({ "last_seen": device.last_seen });
         if let Some(address) = device.last_seen_ip {
             connection["ip"] = address.into();
         }
         devices.insert(device.device_id.into(), json!({ "sessions": [{ "connections": [connection] }] }));
     }
-    Ok(Json(json!({ "user_id": user, "devices": devices })))
+    Ok(json!({ "user_id": user, "devices": devices }))
 }
