@@ -151,10 +151,8 @@ impl Told<'_> {
     /// New levels may also make the room moderated, or open its subject.
     async fn levels(&self, inside: &mut Inside) -> Result<(), ReadError> {
         self.standings(inside).await?;
-        let before = inside.settings.clone();
-        inside.settings = Settings::of(self.core.rooms(), self.room)?;
-        if inside.settings != before {
-            self.tell_status(inside, &[104]).await;
+        if Settings::of(self.core.rooms(), self.room)? != inside.settings {
+            self.settings(inside).await?;
         }
         Ok(())
     }
