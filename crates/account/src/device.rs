@@ -4,8 +4,8 @@ use koine_store::{Direction, StoreError, Txn};
 use ruma_common::{DeviceId, MilliSecondsSinceUnixEpoch, OwnedDeviceId, UserId};
 
 use crate::{
-    Accounts, StoreUnavailable,
-    account_data,
+    Accounts, StoreUnavailable, account_data,
+    attached::ATTACHED,
     core::moment,
     dehydrated, keys,
     log::{self, Kind},
@@ -124,6 +124,7 @@ impl Accounts {
                     txn.delete(&TOKEN, domain, token);
                 }
                 txn.delete(&DEVICE, domain, &key);
+                txn.delete(&ATTACHED, domain, &key);
                 txn.append(log::entry(domain, &owner, Kind::Device, key.1.clone()));
                 keys::forget_device(txn, domain, &owner, &key.1)?;
                 dehydrated::forget(txn, domain, &key.0, &key.1)?;

@@ -82,3 +82,29 @@ pub const FALLBACK: &str = "urn:xmpp:fallback:0";
 pub const REACTIONS: &str = "urn:xmpp:reactions:0";
 /// Replies. XEP-0461.
 pub const REPLY: &str = "urn:xmpp:reply:0";
+/// Stream management. XEP-0198.
+pub const SM: &str = "urn:xmpp:sm:3";
+/// Whether somebody looks. XEP-0352.
+pub const CSI: &str = "urn:xmpp:csi:0";
+/// SASL in one element. XEP-0388.
+pub const SASL2: &str = "urn:xmpp:sasl:2";
+/// Binding within it. XEP-0386.
+pub const BIND2: &str = "urn:xmpp:bind:0";
+/// Tokens to come back with. XEP-0484.
+pub const FAST: &str = "urn:xmpp:fast:0";
+/// What authentication can be tied to. XEP-0440.
+pub const SASL_CB: &str = "urn:xmpp:sasl-cb:0";
+/// Bounds of a stream. XEP-0478.
+pub const STREAM_LIMITS: &str = "urn:xmpp:stream-limits:0";
+/// Sessions of RFC 3921, which mean nothing any more.
+pub const SESSION: &str = "urn:ietf:params:xml:ns:xmpp-session";
+/// Registration. XEP-0077.
+pub const REGISTER: &str = "jabber:iq:register";
+/// Registration, as a feature of streams. XEP-0077.
+pub const REGISTER_FEATURE: &str = "http://jabber.org/features/iq-register";
+/// Streams over WebSocket. RFC 7395.
+pub const FRAMING: &str = "urn:ietf:params:xml:ns:xmpp-framing";
+/// Streams over HTTP. XEP-0124.
+pub const HTTP_BIND: &str = "http://jabber.org/protocol/httpbind";
+/// Streams over HTTP, as XMPP has them. XEP-0206.
+pub const XBOSH: &str = "urn:xmpp:xbosh";

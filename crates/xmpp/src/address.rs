@@ -52,6 +52,12 @@ impl Hosts {
     }
 }
 
+/// The address of a person of a server, as they type it into a client.
+pub fn address_of(user: &UserId) -> Option<String> {
+    let node = koine_projection::id::node_from_local(user.localpart())?;
+    Some(format!("{node}@{}", Hosts::new(user.server_name()).domain))
+}
+
 impl crate::core::Core {
     /// Whose business `jid` is. Says nothing about whether the account or room exists.
     pub(crate) fn place(&self, jid: &Jid) -> Place {

@@ -10,14 +10,23 @@
 mod address;
 mod core;
 mod follow;
+mod im;
 mod iq;
 mod muc;
 mod outbox;
 mod remote;
 mod route;
+mod sasl;
 mod secret;
 mod session;
+mod stream;
+#[cfg(test)]
+mod testing;
 mod time;
 mod xep;
 
-pub use self::core::{Cores, Xmpp, XmppConfig};
+pub use self::{
+    address::address_of,
+    core::{Cores, Xmpp, XmppConfig},
+    stream::{Beginning, OverTls, Peer, Tls},
+};

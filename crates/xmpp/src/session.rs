@@ -1,22 +1,33 @@
 //! Sessions of our accounts: who is connected, and how to reach them.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{Arc, OnceLock},
+};
 
-use koine_stanza::{BareJid, Element, FullJid};
+use koine_stanza::{BareJid, Condition, Element, FullJid, StanzaError, StreamCondition, StreamError, ns};
 use parking_lot::{Mutex, RwLock};
 use ruma_common::{OwnedDeviceId, OwnedUserId};
-use tokio::sync::mpsc;
+use tokio::sync::Semaphore;
 
-/// Most stanzas that wait for the connection of a session; whoever is slower than that is cut off.
-pub(crate) const WAITING_STANZAS_MAX: usize = 10_000;
+use crate::{
+    core::Core,
+    outbox::{Outbox, Outgoing, Rendered},
+};
 
 /// A bound resource. It outlives its connection for as long as it may be resumed.
 pub(crate) struct Session {
     jid: FullJid,
     user: OwnedUserId,
     device: OwnedDeviceId,
-    outgoing: mpsc::Sender<Arc<Element>>,
     state: Mutex<SessionState>,
+    outbox: Mutex<Outbox>,
+    /// Held by the connection that has the session, until the last stanza that came over it is handled.
+    pub(crate) connection: Arc<tokio::sync::Mutex<()>>,
+    /// What resumes it, once it can be resumed. [XEP-0198 §5]
+    resume_id: OnceLock<String>,
+    /// Closed when it is over.
+    over: Semaphore,
 }
 
 /// What a session said about itself.
@@ -44,14 +55,11 @@ pub(crate) struct Available {
 }
 
 impl Session {
-    /// A session whose stanzas come out of `outgoing`.
-    pub(crate) fn new(
-        jid: FullJid,
-        user: OwnedUserId,
-        device: OwnedDeviceId,
-        outgoing: mpsc::Sender<Arc<Element>>,
-    ) -> Arc<Self> {
-        Arc::new(Self { jid, user, device, outgoing, state: Mutex::new(SessionState::default()) })
+    /// A session without a connection.
+    pub(crate) fn new(jid: FullJid, user: OwnedUserId, device: OwnedDeviceId) -> Arc<Self> {
+        let (state, outbox, connection) = (Mutex::default(), Mutex::default(), Arc::default());
+        let (resume_id, over) = (OnceLock::new(), Semaphore::new(0));
+        Arc::new(Self { jid, user, device, state, outbox, connection, resume_id, over })
     }
 
     /// Its address.
@@ -74,14 +82,48 @@ impl Session {
         self.state.lock()
     }
 
+    /// Its queue.
+    pub(crate) fn outbox(&self) -> parking_lot::MutexGuard<'_, Outbox> {
+        self.outbox.lock()
+    }
+
     /// Its priority while it is available.
     pub(crate) fn priority(&self) -> Option<i8> {
         self.state.lock().presence.as_ref().map(|presence| presence.priority)
     }
 
     /// Puts a stanza into its queue, in order; `false` when it is gone or too slow. Never waits.
-    pub(crate) fn send(&self, stanza: impl Into<Arc<Element>>) -> bool {
-        self.outgoing.try_send(stanza.into()).is_ok()
+    pub(crate) fn send(&self, stanza: impl Into<Outgoing>) -> bool {
+        self.outbox.lock().push(stanza.into(), || {
+            StreamError::new(StreamCondition::ResourceConstraint, "too many stanzas wait for this session")
+        })
+    }
+
+    /// The same for a stanza without `to` that goes to many: the session's own address is put in.
+    pub(crate) fn send_shared(&self, stanza: &Arc<Rendered>) -> bool {
+        self.send(Outgoing::addressed(stanza))
+    }
+
+    /// Whether it outlives its connection.
+    pub(crate) fn is_resumable(&self) -> bool {
+        self.resume_id.get().is_some()
+    }
+
+    /// Somebody looks at it, or nobody does. [XEP-0352]
+    pub(crate) fn set_inactive(&self, inactive: bool) {
+        self.state.lock().inactive = inactive;
+        self.outbox.lock().set_inactive(inactive);
+    }
+
+    /// Waits until it is over, and everybody knows.
+    pub(crate) async fn over(&self) {
+        // Nobody gets a permit: there are none, until the semaphore is closed.
+        let _ = self.over.acquire().await;
+    }
+
+    /// Ends the session; its client is told why, if it is connected.
+    pub(crate) fn end(&self, why: StreamError) {
+        self.outbox.lock().end(why);
     }
 }
 
@@ -89,6 +131,8 @@ impl Session {
 #[derive(Default)]
 pub(crate) struct Sessions {
     of: RwLock<HashMap<BareJid, HashMap<String, Arc<Session>>>>,
+    /// Those that can be resumed, by what proves it. [XEP-0198 §5]
+    resumable: Mutex<HashMap<String, Arc<Session>>>,
 }
 
 impl Sessions {
@@ -100,6 +144,9 @@ impl Sessions {
 
     /// Takes a session out, unless another has its place.
     pub(crate) fn remove(&self, session: &Arc<Session>) {
+        if let Some(id) = session.resume_id.get() {
+            self.resumable.lock().remove(id);
+        }
         let mut of = self.of.write();
         let bare = session.jid.to_bare();
         let Some(sessions) = of.get_mut(&bare) else { return };
@@ -121,6 +168,11 @@ impl Sessions {
         self.of.read().get(jid).map(|sessions| sessions.values().cloned().collect()).unwrap_or_default()
     }
 
+    /// How many an account has.
+    pub(crate) fn count(&self, jid: &BareJid) -> usize {
+        self.of.read().get(jid).map_or(0, HashMap::len)
+    }
+
     /// Whether the account has any.
     pub(crate) fn is_connected(&self, jid: &BareJid) -> bool {
         self.of.read().contains_key(jid)
@@ -129,5 +181,65 @@ impl Sessions {
     /// Sessions of an account that take messages to its bare address. [RFC6121 §8.5.2.1]
     pub(crate) fn takers(&self, jid: &BareJid) -> Vec<Arc<Session>> {
         self.of(jid).into_iter().filter(|session| session.priority().is_some_and(|priority| priority >= 0)).collect()
+    }
+
+    /// Makes a session resumable by that id.
+    pub(crate) fn make_resumable(&self, id: String, session: &Arc<Session>) {
+        if session.resume_id.set(id.clone()).is_ok() {
+            self.resumable.lock().insert(id, session.clone());
+        }
+    }
+
+    /// The session that can be resumed by that id.
+    pub(crate) fn resumable(&self, id: &str) -> Option<Arc<Session>> {
+        self.resumable.lock().get(id).cloned()
+    }
+}
+
+impl Core {
+    /// The end of a session, once: it is in no list any more, its contacts and rooms hear that it is gone, and what it did not
+    /// get goes back to whoever can do something with it.
+    pub(crate) async fn session_ended(self: &Arc<Self>, session: &Arc<Session>) {
+        self.sessions.remove(session);
+        let undelivered = session.outbox().close();
+        // [RFC6121 §4.5.3] As if it had said so itself.
+        let gone = Element::new("presence", ns::CLIENT)
+            .with_attr("from", session.jid().to_string())
+            .with_attr("type", "unavailable");
+        self.route(gone, Some(session)).await;
+        for stanza in undelivered {
+            if let Some(stanza) = stanza.element(session.jid().as_str()) {
+                self.undelivered(session, stanza).await;
+            }
+        }
+        if let Err(error) = self.accounts().detach_device(session.user(), session.device()).await {
+            tracing::warn!(user_id = %session.user(), reason = %error, "a device stays in the list although it is gone");
+        }
+        session.over.close();
+    }
+
+    /// A stanza that a session was to get before it ended. What lasts is in the archive; a question gets the answer that
+    /// nobody will. [RFC6121 §8.5.3.2]
+    pub(crate) async fn undelivered(self: &Arc<Self>, _session: &Arc<Session>, stanza: Element) {
+        if stanza.name() == "iq" && matches!(stanza.kind(), Some("get" | "set")) {
+            let error = StanzaError::new(Condition::ServiceUnavailable, "that session is not here");
+            self.refuse(&stanza, &error).await;
+        }
+    }
+
+    /// Something about an account changed: sessions whose device was logged out, or whose account was closed or locked, end.
+    pub(crate) fn end_logged_out(&self, user: &OwnedUserId) -> Result<(), koine_account::StoreUnavailable> {
+        let Some(jid) = self.jid_of(user) else { return Ok(()) };
+        if !self.sessions.is_connected(&jid) {
+            return Ok(());
+        }
+        let info = self.accounts().user(user)?;
+        let is_closed = info.is_none_or(|info| info.is_deactivated || info.is_locked);
+        for session in self.sessions.of(&jid) {
+            if is_closed || self.accounts().device(user, session.device())?.is_none() {
+                session.end(StreamError::new(StreamCondition::NotAuthorized, "this device was logged out"));
+            }
+        }
+        Ok(())
     }
 }

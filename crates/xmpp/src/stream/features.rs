@@ -1,0 +1,76 @@
+//! What a stream offers. [RFC6120 §4.3.2]
+
+use koine_stanza::{Element, ns};
+
+use crate::{
+    core::Core,
+    sasl::{Ht, Offer},
+    stream::{UNPROVEN_BYTES_MAX, transport::Security},
+};
+
+/// Seconds without a word after which a connection is asked whether it is there. [XEP-0478]
+pub(crate) const IDLE_S: u64 = 300;
+
+/// Before TLS. [RFC6120 §5.3.1]
+pub(super) fn before_tls(offer: Option<&Offer>) -> Vec<Element> {
+    let start = Element::new("starttls", ns::TLS);
+    match offer {
+        None => vec![start.with_child(Element::new("required", ns::TLS))],
+        Some(offer) => vec![start, mechanisms(offer)],
+    }
+}
+
+/// Before authentication.
+pub(super) fn before_login(core: &Core, offer: &Offer, security: &Security) -> Vec<Element> {
+    let mut features = vec![mechanisms(offer), sasl2(offer, security)];
+    features.extend(offer.binding_feature());
+    if core.config().registration {
+        features.push(Element::new("register", ns::REGISTER_FEATURE));
+    }
+    features.push(limits(UNPROVEN_BYTES_MAX));
+    features
+}
+
+/// After authentication.
+pub(super) fn after_login(core: &Core) -> Vec<Element> {
+    vec![
+        Element::new("bind", ns::BIND).with_child(Element::new("required", ns::BIND)),
+        // COMPAT(clients of RFC 3921): without it some wait for ever.
+        Element::new("session", ns::SESSION).with_child(Element::new("optional", ns::SESSION)),
+        Element::new("sm", ns::SM),
+        Element::new("csi", ns::CSI),
+        limits(core.config().stanza_bytes_max),
+    ]
+}
+
+/// Of a session that was resumed or bound in one go.
+pub(super) fn in_session(core: &Core) -> Vec<Element> {
+    vec![Element::new("sm", ns::SM), Element::new("csi", ns::CSI), limits(core.config().stanza_bytes_max)]
+}
+
+fn mechanisms(offer: &Offer) -> Element {
+    let names = offer.mechanisms.iter().map(|name| Element::text_of("mechanism", ns::SASL, *name));
+    Element::new("mechanisms", ns::SASL).with_children(names)
+}
+
+/// [XEP-0388 §2.1] [XEP-0386 §3.1] [XEP-0484 §3.1]
+fn sasl2(offer: &Offer, security: &Security) -> Element {
+    let inline_of_bind = [ns::CARBONS, ns::CSI, ns::SM]
+        .map(|feature| Element::new("feature", ns::BIND2).with_attr("var", feature));
+    let bind =
+        Element::new("bind", ns::BIND2).with_child(Element::new("inline", ns::BIND2).with_children(inline_of_bind));
+    let tokens = Ht::offered(security).map(|ht| Element::text_of("mechanism", ns::FAST, ht.name()));
+    let fast = Element::new("fast", ns::FAST).with_children(tokens);
+    let inline = Element::new("inline", ns::SASL2)
+        .with_child(Element::new("sm", ns::SM))
+        .with_child(bind)
+        .with_child_opt(security.is_encrypted.then_some(fast));
+    let names = offer.mechanisms.iter().map(|name| Element::text_of("mechanism", ns::SASL2, *name));
+    Element::new("authentication", ns::SASL2).with_children(names).with_child(inline)
+}
+
+/// [XEP-0478 §3]
+fn limits(bytes: usize) -> Element {
+    Element::new("limits", ns::STREAM_LIMITS)
+        .with_child(Element::text_of("max-bytes", ns::STREAM_LIMITS, bytes.to_string()))
+}

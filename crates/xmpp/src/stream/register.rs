@@ -1,0 +1,79 @@
+//! Making an account before logging in. [XEP-0077 §3.1]
+
+use koine_account::{Class, CreateError, LimitKey, NewAccount, Secret};
+use koine_stanza::{Condition, Element, NodePart, StanzaError, ns};
+
+use super::{
+    client::Negotiation,
+    transport::{Broken, Transport},
+};
+use crate::iq;
+
+/// Accounts made on one stream.
+const MADE_MAX: u32 = 3;
+
+impl Negotiation {
+    /// Answers a request of somebody who has no account yet; anything but registration is refused.
+    pub(super) async fn register(&mut self, transport: &mut dyn Transport, request: &Element) -> Result<(), Broken> {
+        let answer = match request.child("query", ns::REGISTER) {
+            Some(query) => self.answer(request, query).await,
+            None => Err(StanzaError::new(Condition::NotAuthorized, "log in first")),
+        };
+        let answer = match answer {
+            Ok(payload) => Some(iq::result(request, payload)),
+            Err(error) => error.answer(request),
+        };
+        if let Some(answer) = answer {
+            transport.send(&answer);
+        }
+        Ok(())
+    }
+
+    async fn answer(&mut self, request: &Element, query: &Element) -> Result<Option<Element>, StanzaError> {
+        match request.kind() {
+            Some("get") => {
+                let text = "Choose a name and a password.";
+                let form = Element::new("query", ns::REGISTER)
+                    .with_child(Element::text_of("instructions", ns::REGISTER, text))
+                    .with_child(Element::new("username", ns::REGISTER))
+                    .with_child(Element::new("password", ns::REGISTER));
+                Ok(Some(form))
+            }
+            Some("set") => self.make_account(query).await.map(|()| None),
+            _ => Err(Condition::BadRequest.into()),
+        }
+    }
+
+    async fn make_account(&mut self, query: &Element) -> Result<(), StanzaError> {
+        let field = |name| query.child_text(name, ns::REGISTER).filter(|text| !text.is_empty());
+        let (Some(name), Some(password)) = (field("username"), field("password")) else {
+            return Err(StanzaError::new(Condition::NotAcceptable, "a name and a password are needed"));
+        };
+        let accounts = self.core().accounts().clone();
+        let permitted = accounts.permit(Class::Registration, LimitKey::Address(self.address)).is_ok();
+        if !permitted || self.made >= MADE_MAX {
+            return Err(StanzaError::new(Condition::ResourceConstraint, "too many new accounts; try again later"));
+        }
+        let name = NodePart::new(&name).map_err(|_| StanzaError::new(Condition::JidMalformed, "this cannot be a name"))?;
+        let account = NewAccount {
+            name: Some(name.as_str().to_owned()),
+            password: Some(Secret::from(password)),
+            ..NewAccount::default()
+        };
+        match accounts.create(account).await {
+            Ok(_) => {
+                self.made += 1;
+                Ok(())
+            }
+            Err(CreateError::NameTaken) => Err(StanzaError::new(Condition::Conflict, "somebody has this name")),
+            Err(error @ (CreateError::Name(_) | CreateError::Password(_))) => {
+                Err(StanzaError::new(Condition::NotAcceptable, error.to_string()))
+            }
+            Err(CreateError::Busy(_)) => Err(Condition::ResourceConstraint.into()),
+            Err(error) => {
+                tracing::error!(reason = %error, "an account could not be made");
+                Err(Condition::InternalServerError.into())
+            }
+        }
+    }
+}

@@ -1,0 +1,424 @@
+//! Streams over requests: what comes is in the body of a request, what goes waits for one to answer. [XEP-0124] [XEP-0206]
+//!
+//! A session's requests are numbered, and understood in that order whatever order they come in. Answers are kept until the
+//! client shows that it has them, so that a request whose answer was lost can be repeated.
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    future::Future as _,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use axum::{
+    body::to_bytes,
+    extract::{Request, State},
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use koine_stanza::{
+    Element, escape, ns,
+    reader::{Header, Limits, document},
+    stream_element,
+};
+use parking_lot::Mutex;
+use tokio::{
+    sync::oneshot,
+    time::{Instant, Sleep, timeout},
+};
+
+use super::{Caller, Web, open_to_all};
+use crate::{
+    outbox::Outgoing,
+    stream::{
+        Peer, UNPROVEN_BYTES_MAX,
+        client::new_id,
+        serve,
+        transport::{Broken, Incoming, OurHeader, Security, Transport},
+    },
+};
+
+/// Sessions over requests at once.
+const SESSIONS_MAX: usize = 20_000;
+/// Requests that wait for an answer at once; one more than are held. [XEP-0124 §7.1]
+const REQUESTS_MAX: u64 = 2;
+/// The longest that a request waits.
+const WAIT_MAX: Duration = Duration::from_secs(60);
+/// How long there may be no request before the session counts as gone.
+const INACTIVITY: Duration = Duration::from_secs(60);
+/// What a body may have around its stanza.
+const ENVELOPE_BYTES_MAX: usize = 16 * 1024;
+/// Numbers of requests are smaller than this. [XEP-0124 §14.1]
+const RID_MAX: u64 = 1 << 53;
+/// The version that is spoken here.
+const VERSION: &str = "1.11";
+
+/// All sessions over requests.
+#[derive(Default)]
+pub(super) struct Sessions(Mutex<HashMap<String, Arc<Channel>>>);
+
+/// What the requests of a session and its stream share.
+struct Channel {
+    state: Mutex<Shared>,
+    /// How long a request may wait.
+    wait: Duration,
+    /// How many may wait.
+    hold: usize,
+    limits: Mutex<Limits>,
+}
+
+struct Shared {
+    /// The number of the next request.
+    next: u64,
+    /// Those that came too early, by their numbers.
+    early: BTreeMap<u64, Element>,
+    incoming: VecDeque<Incoming>,
+    /// XML that waits for a request to answer.
+    outgoing: String,
+    /// Attributes of the next answer.
+    attributes: String,
+    held: VecDeque<(u64, oneshot::Sender<String>)>,
+    /// The last answers.
+    answered: VecDeque<(u64, String)>,
+    /// No request waits since then.
+    quiet_since: Instant,
+    /// The stream has ended; why, if it was no good end. [XEP-0124 §17]
+    ended: Option<Option<&'static str>>,
+    waker: Option<Waker>,
+}
+
+/// `OPTIONS /http-bind`, before scripts of other pages ask. [XEP-0124 §13]
+pub(super) async fn preflight() -> Response {
+    let headers = [
+        (header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("POST, OPTIONS")),
+        (header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("Content-Type")),
+        (header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400")),
+    ];
+    open_to_all((StatusCode::NO_CONTENT, headers))
+}
+
+/// `POST /http-bind`
+pub(super) async fn request(State(web): State<Web>, Caller(address): Caller, request: Request) -> Response {
+    let bytes_max = web.core.config().stanza_bytes_max + ENVELOPE_BYTES_MAX;
+    let Ok(bytes) = to_bytes(request.into_body(), bytes_max).await else {
+        return answer(ended(Some("policy-violation")));
+    };
+    let body = document(&bytes, Limits::bytes(bytes_max)).ok().filter(|body| body.is("body", ns::HTTP_BIND));
+    let Some(body) = body else { return answer(ended(Some("bad-request"))) };
+    let Some(rid) = body.attr("rid").and_then(|rid| rid.parse::<u64>().ok()).filter(|rid| *rid < RID_MAX) else {
+        return answer(ended(Some("bad-request")));
+    };
+    let channel = match body.attr("sid") {
+        Some(sid) => web.bosh.0.lock().get(sid).cloned(),
+        None => begin(&web, &body, rid, Peer { address: address.ip(), closing: web.closing.clone() }),
+    };
+    match channel {
+        Some(channel) => answer(channel.take(rid, body, bytes.len()).await),
+        None => answer(ended(Some("item-not-found"))),
+    }
+}
+
+fn answer(body: String) -> Response {
+    let kind = HeaderValue::from_static("text/xml; charset=utf-8");
+    open_to_all(([(header::CONTENT_TYPE, kind)], body))
+}
+
+/// `<body/>` with attributes and content.
+fn wrapped(attributes: &str, content: &str) -> String {
+    format!(
+        "<body xmlns='{}' xmlns:stream='{}' xmlns:xmpp='{}'{attributes}>{content}</body>",
+        ns::HTTP_BIND,
+        ns::STREAM,
+        ns::XBOSH
+    )
+}
+
+fn ended(condition: Option<&str>) -> String {
+    wrapped(&ending(condition), "")
+}
+
+fn ending(condition: Option<&str>) -> String {
+    match condition {
+        Some(condition) => format!(" type='terminate' condition='{condition}'"),
+        None => " type='terminate'".into(),
+    }
+}
+
+/// A new session. [XEP-0124 §7.1]
+fn begin(web: &Web, body: &Element, rid: u64, peer: Peer) -> Option<Arc<Channel>> {
+    let number = |name| body.attr(name).and_then(|number: &str| number.parse::<u64>().ok());
+    let wait = Duration::from_secs(number("wait").unwrap_or(0)).min(WAIT_MAX);
+    let hold = number("hold").unwrap_or(1).min(REQUESTS_MAX - 1) as usize;
+    let sid = new_id();
+    let state = Shared {
+        next: rid,
+        early: BTreeMap::new(),
+        incoming: VecDeque::new(),
+        outgoing: String::new(),
+        attributes: format!(
+            " sid='{sid}' wait='{}' requests='{REQUESTS_MAX}' inactivity='{}' polling='2' hold='{hold}' ver='{VERSION}' \
+             secure='true' xmpp:version='1.0' xmpp:restartlogic='true'",
+            wait.as_secs(),
+            INACTIVITY.as_secs()
+        ),
+        held: VecDeque::new(),
+        answered: VecDeque::new(),
+        quiet_since: Instant::now(),
+        ended: None,
+        waker: None,
+    };
+    let limits = Mutex::new(Limits::bytes(UNPROVEN_BYTES_MAX));
+    let channel = Arc::new(Channel { state: Mutex::new(state), wait, hold, limits });
+    {
+        let mut sessions = web.bosh.0.lock();
+        if sessions.len() >= SESSIONS_MAX {
+            return None;
+        }
+        sessions.insert(sid.clone(), channel.clone());
+    }
+    let security = Security { is_encrypted: true, ..Security::default() };
+    let inactivity = Box::pin(tokio::time::sleep(INACTIVITY));
+    let transport = Bosh { channel: channel.clone(), sessions: web.bosh.clone(), sid, security, inactivity };
+    tokio::spawn(serve(web.core.clone(), Box::new(transport), peer));
+    Some(channel)
+}
+
+impl Channel {
+    /// Takes a request; its answer.
+    async fn take(self: Arc<Self>, rid: u64, body: Element, bytes: usize) -> String {
+        let (told, mut to_tell) = oneshot::channel();
+        {
+            let mut state = self.state.lock();
+            if let Some((_, before)) = state.answered.iter().find(|(number, _)| *number == rid) {
+                return before.clone();
+            }
+            if let Some(end) = state.ended {
+                return ended(end);
+            }
+            let is_held = state.held.iter().any(|(number, _)| *number == rid);
+            if rid >= state.next + REQUESTS_MAX || (rid < state.next && !is_held) {
+                state.end(Some("item-not-found"));
+                return ended(Some("item-not-found"));
+            }
+            if bytes > self.limits.lock().bytes + ENVELOPE_BYTES_MAX {
+                state.end(Some("policy-violation"));
+                return ended(Some("policy-violation"));
+            }
+            if is_held {
+                // Asked again while it waits: the new connection gets the answer.
+                state.held.retain(|(number, _)| *number != rid);
+            } else {
+                state.early.insert(rid, body);
+            }
+            let at = state.held.iter().take_while(|(number, _)| *number < rid).count();
+            state.held.insert(at, (rid, told));
+            state.understand();
+            state.answer(self.hold);
+        }
+        match timeout(self.wait.max(Duration::from_millis(50)), &mut to_tell).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => ended(Some("item-not-found")),
+            Err(_) => {
+                let mut state = self.state.lock();
+                // It may have been answered in this moment.
+                if let Ok(answer) = to_tell.try_recv() {
+                    return answer;
+                }
+                while state.held.front().is_some_and(|(number, _)| *number <= rid) {
+                    state.answer_one();
+                }
+                drop(state);
+                to_tell.try_recv().unwrap_or_else(|_| wrapped("", ""))
+            }
+        }
+    }
+}
+
+impl Shared {
+    /// Requests in order become what the stream reads.
+    fn understand(&mut self) {
+        while let Some(body) = self.early.remove(&self.next) {
+            self.next += 1;
+            let restart = body.attributes().iter().any(|a| {
+                a.ns.as_deref() == Some(ns::XBOSH) && a.name == "restart" && matches!(a.value.as_str(), "true" | "1")
+            });
+            if restart || body.attr("sid").is_none() {
+                self.incoming.push_back(Incoming::Open(header(&body)));
+            }
+            let is_end = body.kind() == Some("terminate");
+            let mut body = body;
+            for mut child in body.take_children() {
+                // COMPAT(clients that leave the namespace out): what is in that of BOSH itself was meant for the stream.
+                if child.ns() == ns::HTTP_BIND {
+                    into_client(&mut child);
+                }
+                self.incoming.push_back(Incoming::Element(child));
+            }
+            if is_end {
+                self.incoming.push_back(Incoming::Close);
+            }
+        }
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// Answers what can be answered.
+    fn answer(&mut self, hold: usize) {
+        // Only requests that were understood; those before them were answered first.
+        let can = |state: &Self| state.held.front().is_some_and(|(number, _)| *number < state.next);
+        while can(self) && (!self.outgoing.is_empty() || self.held.len() > hold || self.ended.is_some()) {
+            self.answer_one();
+        }
+    }
+
+    fn answer_one(&mut self) {
+        let Some((rid, told)) = self.held.pop_front() else { return };
+        let mut attributes = std::mem::take(&mut self.attributes);
+        if let Some(end) = self.ended {
+            attributes.push_str(&ending(end));
+        }
+        let body = wrapped(&attributes, &std::mem::take(&mut self.outgoing));
+        self.answered.push_back((rid, body.clone()));
+        if self.answered.len() as u64 > REQUESTS_MAX {
+            self.answered.pop_front();
+        }
+        if self.held.is_empty() {
+            self.quiet_since = Instant::now();
+        }
+        let _ = told.send(body);
+    }
+
+    fn end(&mut self, condition: Option<&'static str>) {
+        self.ended.get_or_insert(condition);
+        while !self.held.is_empty() {
+            self.answer_one();
+        }
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+fn header(body: &Element) -> Header {
+    let header = Element::new("stream", ns::STREAM)
+        .with_attr("version", "1.0")
+        .with_attr_opt("to", body.attr("to"))
+        .with_attr_opt("from", body.attr("from"))
+        .with_attr_opt("xml:lang", body.attr("xml:lang"));
+    Header { element: header, content_ns: Some(ns::CLIENT.into()) }
+}
+
+fn into_client(element: &mut Element) {
+    element.move_ns(ns::CLIENT);
+    element.children_mut().filter(|child| child.ns() == ns::HTTP_BIND).for_each(into_client);
+}
+
+/// A stream over requests.
+struct Bosh {
+    channel: Arc<Channel>,
+    sessions: Arc<Sessions>,
+    sid: String,
+    security: Security,
+    inactivity: Pin<Box<Sleep>>,
+}
+
+impl Bosh {
+    fn put(&mut self, text: &str) {
+        self.channel.state.lock().outgoing.push_str(text);
+    }
+}
+
+impl Drop for Bosh {
+    fn drop(&mut self) {
+        self.channel.state.lock().end(None);
+        self.sessions.0.lock().remove(&self.sid);
+    }
+}
+
+impl Transport for Bosh {
+    fn poll(&mut self, cx: &mut Context<'_>, read: bool) -> Poll<Result<Incoming, Broken>> {
+        let channel = self.channel.clone();
+        let mut state = channel.state.lock();
+        state.answer(channel.hold);
+        state.waker = Some(cx.waker().clone());
+        if state.ended.is_some() {
+            return Poll::Ready(Err(Broken::Lost));
+        }
+        if read && let Some(incoming) = state.incoming.pop_front() {
+            return Poll::Ready(Ok(incoming));
+        }
+        if !state.held.is_empty() {
+            return Poll::Pending;
+        }
+        let until = state.quiet_since + INACTIVITY;
+        drop(state);
+        if self.inactivity.deadline() != until {
+            self.inactivity.as_mut().reset(until);
+        }
+        self.inactivity.as_mut().poll(cx).map(|()| Err(Broken::Lost))
+    }
+
+    fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        let mut state = self.channel.state.lock();
+        state.answer(self.channel.hold);
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(&mut self, _: &mut Context<'_>) -> Poll<()> {
+        Poll::Ready(())
+    }
+
+    fn backlog(&self) -> usize {
+        self.channel.state.lock().outgoing.len()
+    }
+
+    fn send_open(&mut self, header: &OurHeader) {
+        let mut state = self.channel.state.lock();
+        let mut attributes = std::mem::take(&mut state.attributes);
+        for (name, value) in [("from", &header.from), ("authid", &header.id)] {
+            attributes.push_str(&format!(" {name}='"));
+            escape(value, &mut attributes);
+            attributes.push('\'');
+        }
+        state.attributes = attributes;
+    }
+
+    fn send_of_stream(&mut self, name: &str, children: &[Element]) {
+        let text = stream_element(name, children, false);
+        let mut state = self.channel.state.lock();
+        state.outgoing.push_str(&text);
+        if name == "error" {
+            // [XEP-0124 §17.1] The answer that has it is the last.
+            state.ended.get_or_insert(Some("remote-stream-error"));
+        }
+    }
+
+    fn send(&mut self, element: &Element) {
+        self.put(&element.to_xml());
+    }
+
+    fn send_stanza(&mut self, stanza: &Outgoing, to: &str) {
+        let mut text = String::new();
+        stanza.write(to, true, &mut text);
+        self.put(&text);
+    }
+
+    fn send_keepalive(&mut self) {}
+
+    fn send_close(&mut self) {
+        self.channel.state.lock().ended.get_or_insert(None);
+    }
+
+    fn restart(&mut self) {}
+
+    fn set_limits(&mut self, limits: Limits) {
+        *self.channel.limits.lock() = limits;
+    }
+
+    fn security(&self) -> &Security {
+        &self.security
+    }
+}

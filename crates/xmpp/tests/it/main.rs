@@ -1,0 +1,7 @@
+//! Streams as clients see them: a server in this process, sockets on loopback, and a small client.
+
+mod hostile;
+mod login;
+mod resumption;
+mod server;
+mod web;
