@@ -78,6 +78,10 @@ pub struct Config {
     #[serde(default)]
     pub tls: TlsConfig,
 
+    /// XMPP: the same people and rooms in another tongue. Its addresses are among the listeners.
+    #[serde(default)]
+    pub xmpp: crate::xmpp::XmppConfig,
+
     /// What is written to standard error, and how.
     #[serde(default)]
     pub log: LogConfig,
@@ -87,7 +91,7 @@ pub struct Config {
     pub metrics: MetricsConfig,
 
     /// Addresses to listen on; one such section for each. Default: plain HTTP on 127.0.0.1:8008, for a reverse proxy on
-    /// the same machine, and TLS on all addresses, port 8448.
+    /// the same machine; HTTP with TLS on all addresses, port 8448; XMPP clients on all addresses, ports 5222 and 5223.
     #[serde(default = "listeners")]
     pub listeners: Vec<ListenerConfig>,
 }
@@ -161,9 +165,15 @@ pub struct ListenerConfig {
     /// Address and port, as "127.0.0.1:8008", or "[::]:8448" for every address of the machine. Required.
     pub address: SocketAddr,
 
-    /// Whether this listener speaks TLS, with the certificate of `[tls]`. Default: false. Needs a restart.
+    /// Whether this listener speaks TLS from the first byte, with the certificate of `[tls]`. Default: false. Needs a
+    /// restart.
     #[serde(default)]
     pub tls: bool,
+
+    /// What is spoken here: "http" (Matrix, and XMPP over WebSocket and BOSH) or "xmpp-client" (without `tls` it begins in
+    /// the clear and goes on with STARTTLS). Default: "http". Needs a restart.
+    #[serde(default)]
+    pub serves: Serves,
 
     /// Whether the address of a client is taken from the last entry of `X-Forwarded-For`. Only for a listener that nobody
     /// but your reverse proxy can reach: otherwise strangers choose which address their attempts count for. Default:
@@ -187,11 +197,30 @@ impl ListenerConfig {
         Self {
             address,
             tls,
+            serves: Serves::Http,
             behind_proxy: false,
             connections_max: connections_max(),
             connections_per_address_max: connections_per_address_max(),
         }
     }
+}
+
+impl ListenerConfig {
+    /// A listener for XMPP clients with the usual limits.
+    pub fn xmpp_client(address: SocketAddr, tls: bool) -> Self {
+        Self { serves: Serves::XmppClient, ..Self::new(address, tls) }
+    }
+}
+
+/// What is spoken at an address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Serves {
+    /// Matrix, and XMPP over WebSocket and BOSH.
+    #[default]
+    Http,
+    /// Clients of XMPP.
+    XmppClient,
 }
 
 impl Config {
@@ -209,6 +238,7 @@ impl Config {
             support: koine_matrix_api::SupportConfig::default(),
             turn: koine_matrix_api::TurnConfig::default(),
             tls: TlsConfig::default(),
+            xmpp: crate::xmpp::XmppConfig::default(),
             log: LogConfig::default(),
             metrics: MetricsConfig::default(),
             listeners: listeners(),
@@ -250,5 +280,7 @@ fn listeners() -> Vec<ListenerConfig> {
     vec![
         ListenerConfig::new(SocketAddr::from(([127, 0, 0, 1], 8008)), false),
         ListenerConfig::new(SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, 8448)), true),
+        ListenerConfig::xmpp_client(SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, 5222)), false),
+        ListenerConfig::xmpp_client(SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, 5223)), true),
     ]
 }

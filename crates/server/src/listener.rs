@@ -40,11 +40,20 @@ pub enum ListenError {
     },
 }
 
+/// What answers.
+#[derive(Clone)]
+pub struct Services {
+    /// Requests of HTTP.
+    pub router: axum::Router,
+    /// Streams of XMPP.
+    pub xmpp: Option<koine_xmpp::Xmpp>,
+}
+
 /// What every connection of one listener shares.
 struct Shared {
     config: ListenerConfig,
-    router: axum::Router,
-    tls: Option<tls::Certificates>,
+    services: Services,
+    certificates: Option<tls::Certificates>,
     places: Places,
     metrics: Arc<Metrics>,
     shutdown: Shutdown,
@@ -61,7 +70,7 @@ impl Listener {
     /// Opens an address. `alive` is held by every connection, so that the end of the last one can be waited for.
     pub fn open(
         config: ListenerConfig,
-        router: axum::Router,
+        services: Services,
         certificates: Option<tls::Certificates>,
         metrics: Arc<Metrics>,
         shutdown: Shutdown,
@@ -73,14 +82,14 @@ impl Listener {
             _ => ListenError::Refused { address, reason },
         })?;
         let places = Places::new(config.connections_max, config.connections_per_address_max);
-        let tls = certificates.filter(|_| config.tls);
-        Ok(Self { socket, shared: Arc::new(Shared { config, router, tls, places, metrics, shutdown }), alive })
+        let shared = Shared { config, services, certificates, places, metrics, shutdown };
+        Ok(Self { socket, shared: Arc::new(shared), alive })
     }
 
     /// Takes connections until the end of the program is announced.
     pub async fn run(self) {
         let Self { socket, shared, alive } = self;
-        info!(address = %shared.config.address, tls = shared.tls.is_some(), "listening");
+        info!(address = %shared.config.address, tls = shared.config.tls, serves = ?shared.config.serves, "listening");
         loop {
             let accepted = tokio::select! {
                 accepted = socket.accept() => accepted,

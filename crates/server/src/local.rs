@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Ports without `--port-base`.
-const PORTS: Ports = Ports { plain: 8008, tls: 8448, metrics: 9008 };
+const PORTS: Ports = Ports { plain: 8008, tls: 8448, metrics: 9008, xmpp: 5222, xmpp_tls: 5223 };
 
 /// Runs a server for this machine alone: no configuration, open registration, two accounts and a room to begin with
 #[derive(Debug, Args)]
@@ -33,8 +33,8 @@ pub struct Local {
     /// The name in ids. [default: localhost, with --port-base localhost:<TLS port>]
     #[arg(long, value_name = "NAME")]
     server_name: Option<OwnedServerName>,
-    /// Listen on N (plain), N+1 (TLS) and N+2 (metrics) instead of 8008, 8448 and 9008
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=65533))]
+    /// Listen on N (plain), N+1 (TLS), N+2 (metrics), N+3 and N+4 (XMPP) instead of 8008, 8448, 9008, 5222 and 5223
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=65530))]
     port_base: Option<u16>,
     /// Make no accounts and no room
     #[arg(long)]
@@ -61,16 +61,19 @@ struct Ports {
     plain: u16,
     tls: u16,
     metrics: u16,
+    xmpp: u16,
+    xmpp_tls: u16,
 }
 
 impl Ports {
     fn from(base: u16) -> Self {
-        Self { plain: base, tls: base + 1, metrics: base + 2 }
+        Self { plain: base, tls: base + 1, metrics: base + 2, xmpp: base + 3, xmpp_tls: base + 4 }
     }
 
-    fn listeners(self, host: IpAddr) -> [ListenerConfig; 2] {
+    fn listeners(self, host: IpAddr) -> [ListenerConfig; 4] {
         let listener = |port, tls| ListenerConfig::new(SocketAddr::from((host, port)), tls);
-        [listener(self.plain, false), listener(self.tls, true)]
+        let xmpp = |port, tls| ListenerConfig::xmpp_client(SocketAddr::from((host, port)), tls);
+        [listener(self.plain, false), listener(self.tls, true), xmpp(self.xmpp, false), xmpp(self.xmpp_tls, true)]
     }
 }
 
@@ -124,6 +127,7 @@ impl Local {
         config.public_base_url = Some(format!("http://localhost:{}", ports.plain));
         config.listeners = loopback().flat_map(|host| ports.listeners(host)).collect();
         config.metrics.address = SocketAddr::from((Ipv4Addr::LOCALHOST, ports.metrics));
+        config.xmpp.plain_on_loopback = true;
         config.accounts.registration = Registration::Open;
         config.accounts.limits = LimitConfig::unlimited();
         config.registration_shared_secret = self.registration_shared_secret;
@@ -193,6 +197,7 @@ impl fmt::Display for Greeting<'_> {
         writeln!(f, "\n  Koine is ready: {name}, after {elapsed:.2} s\n")?;
         writeln!(f, "  In a client    http://localhost:{}     as the address of the homeserver", ports.plain)?;
         writeln!(f, "  TLS            https://localhost:{}    with a certificate of its own making", ports.tls)?;
+        writeln!(f, "  XMPP           localhost:{} with STARTTLS, localhost:{} with TLS", ports.xmpp, ports.xmpp_tls)?;
         writeln!(f, "  Numbers        http://127.0.0.1:{}/metrics", ports.metrics)?;
         writeln!(f, "  Data           {kept}\n")?;
         if let Some(demo) = demo {
@@ -200,6 +205,9 @@ impl fmt::Display for Greeting<'_> {
             let width = width.max(demo.room.as_str().len());
             for person in &demo.people {
                 writeln!(f, "  Account        {:<width$}   password: {}", person.user_id, person.password)?;
+                if let Some(jid) = koine_xmpp::address_of(&person.user_id) {
+                    writeln!(f, "                 {jid:<width$}   the same in XMPP")?;
+                }
             }
             writeln!(f, "  Room           {:<width$}   both are in it", demo.room)?;
             if !demo.is_new {

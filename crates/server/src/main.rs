@@ -18,6 +18,7 @@ mod quickstart;
 mod shared_secret;
 mod shutdown;
 mod signing_key;
+mod xmpp;
 
 use std::{
     error::Error,

@@ -6,7 +6,7 @@ use koine_account::Accounts;
 use koine_matrix_api::{Api, ApiConfig, Cores};
 use koine_media::{Media, Previews};
 use koine_net::Client;
-use koine_push::PushRules;
+use koine_push::{PushRules, PusherCores, Pushers};
 use koine_room::{Rooms, RoomsConfig};
 use koine_store::{DomainId, Shard};
 use koine_store_embedded::{EmbeddedConfig, EmbeddedEngine};
@@ -16,16 +16,17 @@ use tracing::{info, warn};
 
 use crate::{
     admin::Socket,
-    config::{Config, ListenerConfig},
+    config::{Config, ListenerConfig, Serves},
     federation, housekeeping,
     listener::{
-        ListenError, Listener,
+        ListenError, Listener, Services,
         tls::{Certificates, TlsError},
     },
     metrics::Metrics,
     process, shared_secret,
     shutdown::{self, GRACE, Shutdown},
     signing_key::{self, KeyFileError},
+    xmpp,
 };
 
 /// The tenant of the only domain, so far.
@@ -72,6 +73,9 @@ pub enum StartError {
     /// The rooms.
     #[error("cannot open the rooms: {0}")]
     Rooms(#[from] koine_room::ReadError),
+    /// The pushers.
+    #[error("cannot open the pushers: {0}")]
+    Pushers(#[from] koine_store::StoreError),
     /// The media.
     #[error("{0}")]
     Media(#[from] koine_media::OpenError),
@@ -81,6 +85,9 @@ pub enum StartError {
     /// The client of other servers.
     #[error("{0}")]
     Network(#[from] koine_net::SetupError),
+    /// XMPP.
+    #[error("cannot open what XMPP keeps: {0}")]
+    Xmpp(String),
     /// The certificate.
     #[error("{0}")]
     Tls(#[from] TlsError),
@@ -133,26 +140,29 @@ impl Program {
         let media = open_media(&server)?;
         let client = Client::new(&config.federation.network)?;
         let others = federation::open(&server, media.clone(), &client, &data_dir)?;
-        let previews = Previews::new(media.clone(), client);
-        let router = router(&server, media.clone(), previews.clone(), &metrics, &shutdown);
+        let previews = Previews::new(media.clone(), client.clone());
+        let router = router(&server, media.clone(), previews.clone(), client, &metrics, &shutdown)?;
         let watch = |name, endpoint| koine_matrix_api::watched(name, metrics.clone(), endpoint);
         let router = router.merge(koine_matrix_federation::watched_router(others, watch));
-        let tls_wanted = config.listeners.iter().any(|listener| listener.tls);
+        let xmpp = xmpp::open(&server, media.clone())?;
+        let router = router.merge(xmpp.router(shutdown.receiver())).merge(xmpp.files());
+        let tls_wanted = config.listeners.iter().any(|listener| listener.tls || listener.serves == Serves::XmppClient);
         let certificates = match tls_wanted {
             true => Some(Certificates::open(&config.tls, &data_dir, &certificate_names(config))?),
             false => None,
         };
         let (alive, all_ended) = mpsc::channel(1);
-        let open = |listener: &ListenerConfig, router: axum::Router| {
+        let open = |listener: &ListenerConfig, services: Services| {
             let (certificates, metrics) = (certificates.clone(), metrics.clone());
-            Listener::open(listener.clone(), router, certificates, metrics, shutdown.clone(), alive.clone())
+            Listener::open(listener.clone(), services, certificates, metrics, shutdown.clone(), alive.clone())
         };
         let mut listeners = Vec::new();
         for listener in &config.listeners {
-            listeners.push(open(listener, router.clone())?);
+            listeners.push(open(listener, Services { router: router.clone(), xmpp: Some(xmpp.clone()) })?);
         }
         if config.metrics.enabled {
-            listeners.push(open(&ListenerConfig::new(config.metrics.address, false), metrics.clone().router())?);
+            let services = Services { router: metrics.clone().router(), xmpp: None };
+            listeners.push(open(&ListenerConfig::new(config.metrics.address, false), services)?);
         }
         let admin = Socket::open(&data_dir)?;
         info!(server_name = %config.server_name, data_dir = %data_dir.display(), open_files_max = files, "open");
@@ -172,7 +182,7 @@ impl Program {
         if let Some(certificates) = certificates {
             tokio::spawn(reload_at_hangup(certificates, shutdown.clone()));
         }
-        tokio::spawn(housekeeping::run(server.shard.clone(), media, previews, shutdown.clone()));
+        tokio::spawn(housekeeping::run(server.shard.clone(), server.rooms.clone(), media, previews, shutdown.clone()));
         shutdown::asked_to_end().await?;
         info!("ending: no new requests, those that run are finished");
         announcer.announce();
@@ -247,9 +257,10 @@ fn router(
     server: &Arc<Server>,
     media: Media,
     previews: Previews,
+    client: Client,
     metrics: &Arc<Metrics>,
     shutdown: &Shutdown,
-) -> axum::Router {
+) -> Result<axum::Router, StartError> {
     let config = ApiConfig {
         public_base_url: server.config.public_base_url.clone(),
         support: server.config.support.clone(),
@@ -257,22 +268,32 @@ fn router(
         ..ApiConfig::default()
     };
     let push = Arc::new(PushRules::new(server.accounts.clone()));
+    let pushers = Pushers::open(PusherCores {
+        domain: DOMAIN,
+        accounts: server.accounts.clone(),
+        rooms: server.rooms.clone(),
+        rules: push.clone(),
+        web: client,
+        now: MilliSecondsSinceUnixEpoch::now,
+    })?;
+    pushers.start();
     let cores = Cores {
         accounts: server.accounts.clone(),
         rooms: server.rooms.clone(),
         media,
         previews: Some(previews),
         push: push.clone(),
+        pushers,
         unread_rules: push,
         config,
         observer: metrics.clone(),
         closing: shutdown.receiver(),
     };
     let router = koine_matrix_api::router(Api::new(cores));
-    match &server.config.registration_shared_secret {
+    Ok(match &server.config.registration_shared_secret {
         Some(secret) => router.merge(shared_secret::router(server.accounts.clone(), secret.as_str().into())),
         None => router,
-    }
+    })
 }
 
 /// Whom the self-made certificate is for.

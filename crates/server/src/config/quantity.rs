@@ -21,6 +21,11 @@ const UNITS: [(&str, u64); 7] = [
 pub struct ByteSize(#[schemars(with = "String")] u64);
 
 impl ByteSize {
+    /// That many times 2^10 bytes.
+    pub const fn kibibytes(count: u64) -> Self {
+        Self(count << 10)
+    }
+
     /// That many times 2^20 bytes.
     pub const fn mebibytes(count: u64) -> Self {
         Self(count << 20)

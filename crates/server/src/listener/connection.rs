@@ -21,7 +21,14 @@ use tokio::{
 };
 use tracing::debug;
 
-use super::{Shared, request::Requests};
+use koine_xmpp::{Beginning, Peer};
+
+use super::{
+    Shared,
+    request::Requests,
+    tls::{Certificates, XMPP_CLIENT},
+};
+use crate::config::Serves;
 
 /// A connection that has said nothing after this is closed.
 const FIRST_BYTE_MAX: Duration = Duration::from_secs(30);
@@ -53,16 +60,37 @@ pub async fn serve(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr) {
     }
     let gauge = &shared.metrics.connections_open;
     gauge.inc();
-    match &shared.tls {
-        None => Box::pin(http(shared, stream, peer, false)).await,
-        Some(certificates) => Box::pin(tls(shared, certificates.acceptor(), stream, peer)).await,
+    match (shared.config.serves, &shared.certificates) {
+        (Serves::Http, Some(certificates)) if shared.config.tls => {
+            Box::pin(tls(shared, certificates, stream, peer)).await;
+        }
+        (Serves::Http, _) => Box::pin(http(shared, stream, peer, false)).await,
+        (Serves::XmppClient, Some(certificates)) => xmpp(shared, certificates, stream, peer).await,
+        (Serves::XmppClient, None) => {}
     }
     gauge.dec();
 }
 
-async fn tls(shared: &Arc<Shared>, acceptor: tokio_rustls::TlsAcceptor, stream: TcpStream, peer: SocketAddr) {
-    match timeout(HANDSHAKE_MAX, acceptor.accept(stream)).await {
+async fn xmpp(shared: &Arc<Shared>, certificates: &Certificates, stream: TcpStream, peer: SocketAddr) {
+    let Some(xmpp) = &shared.services.xmpp else { return };
+    let (beginning, tls) = match shared.config.tls {
+        true => (Beginning::Tls, certificates.xmpp_tls()),
+        false => (Beginning::StartTls, certificates.xmpp_start_tls()),
+    };
+    let peer = Peer { address: peer.ip(), closing: shared.shutdown.receiver() };
+    Box::pin(xmpp.serve_client(stream, beginning, tls, peer)).await;
+}
+
+async fn tls(shared: &Arc<Shared>, certificates: &Certificates, stream: TcpStream, peer: SocketAddr) {
+    match timeout(HANDSHAKE_MAX, certificates.acceptor().accept(stream)).await {
         Ok(Ok(stream)) => {
+            if stream.get_ref().1.alpn_protocol() == Some(XMPP_CLIENT) {
+                if let Some(xmpp) = &shared.services.xmpp {
+                    let peer = Peer { address: peer.ip(), closing: shared.shutdown.receiver() };
+                    Box::pin(xmpp.serve_encrypted_client(stream, &certificates.xmpp_tls(), peer)).await;
+                }
+                return;
+            }
             let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
             http(shared, stream, peer, http2).await;
         }
@@ -78,7 +106,7 @@ where
     let activity = Arc::new(Activity::default());
     let requests = Requests::new(shared.clone(), peer, activity.clone());
     let builder = builder(http2);
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), requests));
+    let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), requests));
     let mut ending = false;
     loop {
         tokio::select! {

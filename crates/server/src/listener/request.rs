@@ -54,7 +54,9 @@ impl hyper::service::Service<Request<Incoming>> for Requests {
         let client = if self.shared.config.behind_proxy { client_of_proxy(&request, self.peer) } else { self.peer };
         let mut request = request.map(|body| Body::new(Timed { body, pause: None }));
         request.extensions_mut().insert(ConnectInfo(client));
-        let router = self.shared.router.clone();
+        let config = &self.shared.config;
+        request.extensions_mut().insert(koine_xmpp::OverTls(config.tls || config.behind_proxy));
+        let router = self.shared.services.router.clone();
         Box::pin(async move { Ok(router.oneshot(request).await?.map(|body| Answer { body, _active: active })) })
     }
 }

@@ -48,8 +48,18 @@ pub struct Certificates(Arc<Files>);
 struct Files {
     certificate: PathBuf,
     key: PathBuf,
-    acceptor: RwLock<TlsAcceptor>,
+    loaded: RwLock<Loaded>,
 }
+
+/// The certificate, ready for each kind of listener.
+struct Loaded {
+    http: TlsAcceptor,
+    xmpp: koine_xmpp::Tls,
+    xmpp_start_tls: koine_xmpp::Tls,
+}
+
+/// What XMPP clients say by ALPN. [XEP-0368 §5]
+pub const XMPP_CLIENT: &[u8] = b"xmpp-client";
 
 impl Certificates {
     /// The certificate of the configuration, or the server's own, which is made at the first start and kept in the data
@@ -65,24 +75,34 @@ impl Certificates {
                 own
             }
         };
-        let acceptor = RwLock::new(load(&certificate, &key)?);
-        Ok(Self(Arc::new(Files { certificate, key, acceptor })))
+        let loaded = RwLock::new(load(&certificate, &key)?);
+        Ok(Self(Arc::new(Files { certificate, key, loaded })))
     }
 
     /// Reads the files again. Connections that are open keep what they have; after an error, so do new ones.
     pub fn reload(&self) -> Result<(), TlsError> {
         let fresh = load(&self.0.certificate, &self.0.key)?;
-        *self.0.acceptor.write() = fresh;
+        *self.0.loaded.write() = fresh;
         Ok(())
     }
 
-    /// For a new connection.
+    /// For a new connection of HTTP, which may turn out to be one of XMPP.
     pub fn acceptor(&self) -> TlsAcceptor {
-        self.0.acceptor.read().clone()
+        self.0.loaded.read().http.clone()
+    }
+
+    /// For a new connection of XMPP.
+    pub fn xmpp_tls(&self) -> koine_xmpp::Tls {
+        self.0.loaded.read().xmpp.clone()
+    }
+
+    /// For one that began in the clear.
+    pub fn xmpp_start_tls(&self) -> koine_xmpp::Tls {
+        self.0.loaded.read().xmpp_start_tls.clone()
     }
 }
 
-fn load(certificate: &Path, key: &Path) -> Result<TlsAcceptor, TlsError> {
+fn load(certificate: &Path, key: &Path) -> Result<Loaded, TlsError> {
     let wrong = |path: &Path, reason: &dyn std::fmt::Display| TlsError::File {
         path: path.to_owned(),
         reason: reason.to_string(),
@@ -94,13 +114,23 @@ fn load(certificate: &Path, key: &Path) -> Result<TlsAcceptor, TlsError> {
         return Err(wrong(certificate, &"it holds no certificate"));
     }
     let key = PrivateKeyDer::from_pem_file(key).map_err(|error| wrong(key, &error))?;
+    let own = chain[0].clone();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = ServerConfig::builder_with_provider(provider)
+    let config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
         .with_single_cert(chain, key)?;
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(TlsAcceptor::from(Arc::new(config)))
+    let with = |protocols: &[&[u8]]| {
+        let mut config = config.clone();
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+        Arc::new(config)
+    };
+    Ok(Loaded {
+        http: TlsAcceptor::from(with(&[b"h2", b"http/1.1", XMPP_CLIENT])),
+        xmpp: koine_xmpp::Tls::new(with(&[XMPP_CLIENT]), &own),
+        // [XEP-0368 §5] is about connections that begin with TLS; here the port has said what is spoken.
+        xmpp_start_tls: koine_xmpp::Tls::new(with(&[]), &own),
+    })
 }
 
 fn make(certificate: &Path, key: &Path, names: &[String]) -> Result<(), TlsError> {
