@@ -104,8 +104,17 @@ impl Ring {
         (!enforce || u64::from(made.get()) <= valid_until).then_some(known.key)
     }
 
-    fn keep(&self, server: &ServerName, key_id: &str, record: &KeyRecord) {
+    /// Keeps a key in memory. `record` is brought up to what is known of the key already.
+    fn keep(&self, server: &ServerName, key_id: &str, record: &mut KeyRecord) {
         if let Ok(key) = PublicKey::from_base64(&record.key) {
+            if let Some(known) = self.known(server, key_id).filter(|known| known.key == key) {
+                match (known.expired, record.expired_ms) {
+                    // Once given up, it stays so.
+                    (Some(expired), None) => (record.expired_ms, record.valid_until_ms) = (Some(expired), expired),
+                    (None, None) => record.valid_until_ms = record.valid_until_ms.max(known.valid_until),
+                    _ => {}
+                }
+            }
             let known = Known { key, valid_until: record.valid_until_ms, expired: record.expired_ms };
             self.cache.insert((server.to_owned(), key_id.to_owned()), known);
         }

@@ -4,6 +4,7 @@
 //! in the help, in the client and in the server. Who can open the socket (mode 0600) is the operator, and is asked nothing.
 
 mod backup;
+mod key_rotate;
 mod prompt;
 mod report_list;
 mod restore;
@@ -37,6 +38,7 @@ const COMMANDS: &[Entry] = &[
     entry::<user_deactivate::UserDeactivate>(&["user", "deactivate"]),
     entry::<room_list::RoomList>(&["room", "list"]),
     entry::<room_show::RoomShow>(&["room", "show"]),
+    entry::<key_rotate::KeyRotate>(&["key", "rotate"]),
     entry::<report_list::ReportList>(&["report", "list"]),
     entry::<token_create::TokenCreate>(&["token", "create"]),
     entry::<token_list::TokenList>(&["token", "list"]),
@@ -50,6 +52,7 @@ pub use restore::Restore;
 const GROUPS: &[(&str, &str)] = &[
     ("user", "Accounts of this server"),
     ("room", "Rooms that this server is in"),
+    ("key", "The key that signs for this server"),
     ("report", "What people reported to the operator"),
     ("token", "Registration tokens, for `registration = \"token\"`"),
 ];

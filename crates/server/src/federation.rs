@@ -29,13 +29,43 @@ pub struct FederationConfig {
     #[schemars(with = "Vec<String>")]
     pub notaries: Vec<OwnedServerName>,
 
+    /// Keys that signed for this server once, in other software, as
+    /// `[{ id = "ed25519:a_1", key = "<public key in base64>", ended_ms = 1700000000000 }]`. Default: none. Those that
+    /// `koine key rotate` replaced are known without. Other servers check old events with them. Needs a restart.
+    pub old_keys: Vec<OldKeyConfig>,
+
+    /// Whether rooms of other servers are joined without waiting for their members, which are then fetched in the
+    /// background. Default: false. With it, a room of 100,000 members can be talked in at once; until its members are
+    /// known, which takes about 0.2 ms of CPU for each, nobody is invited or removed from here, clients that do not load
+    /// members lazily are not told of the room, and what only the members would forbid is shown. Joining 10,000 members
+    /// takes about a second without it. Needs a restart.
+    pub partial_joins: bool,
+
     /// How other servers are reached.
     pub network: koine_net::Config,
+}
+
+/// A key that signed for this server once.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OldKeyConfig {
+    /// Its id, as `ed25519:a_1`.
+    pub id: String,
+    /// The public part, in base64.
+    pub key: String,
+    /// When it was replaced, in milliseconds since 1970.
+    pub ended_ms: u64,
 }
 
 /// Federation of the domain; it sends from now on.
 pub fn open(server: &Server, media: Media, client: &Client, data_dir: &Path) -> Result<Federation, StartError> {
     let config = &server.config.federation;
+    let mut old_keys: Vec<_> =
+        signing_key::old(data_dir)?.into_iter().map(|old| (old.id, old.key, old.ended)).collect();
+    for old in &config.old_keys {
+        let ended = old.ended_ms.try_into().map(MilliSecondsSinceUnixEpoch).unwrap_or_else(|_| MilliSecondsSinceUnixEpoch::now());
+        old_keys.push((old.id.clone(), old.key.clone(), ended));
+    }
     let federation = Federation::new(Cores {
         domain: DOMAIN,
         rooms: server.rooms.clone(),
@@ -46,7 +76,8 @@ pub fn open(server: &Server, media: Media, client: &Client, data_dir: &Path) -> 
         config: ProtocolConfig {
             reached_at: config.reached_at.clone(),
             notaries: config.notaries.clone(),
-            old_keys: Vec::new(),
+            partial_joins: config.partial_joins,
+            old_keys,
         },
         now: MilliSecondsSinceUnixEpoch::now,
     });

@@ -188,8 +188,10 @@ impl Federation {
         Ok(Word { keys, record: WordRecord { json, valid_until_ms: valid_until, fetched_ms: self.now_ms() } })
     }
 
-    pub(crate) async fn keep_word(&self, server: &ServerName, word: Word) {
-        for (id, record) in &word.keys {
+    /// Keeps what a server said of its keys. A notary may know an older word than we do: a key that holds for longer as
+    /// we know it goes on to do so.
+    pub(crate) async fn keep_word(&self, server: &ServerName, mut word: Word) {
+        for (id, record) in &mut word.keys {
             self.keys().keep(server, id, record);
         }
         let (domain, server) = (self.domain(), server.to_string());

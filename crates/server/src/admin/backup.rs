@@ -1,6 +1,6 @@
 //! `koine backup FILE`: everything of the running server in one file, as of one moment.
 //!
-//! The file is a tar archive: `server-name`, `signing.key`, `store.archive` (the store as [`koine_store::export`] writes it,
+//! The file is a tar archive: `server-name`, `signing.key` and `signing.key.old`, `store.archive` (the store as [`koine_store::export`] writes it,
 //! of any engine, for any engine) and `media/`. It holds the signing key, so only its owner can read it.
 
 use std::{
@@ -98,6 +98,10 @@ fn write(engine: &dyn Engine, data_dir: &Path, part: &Path) -> Result<Made, Back
         let mut tar = tar::Builder::new(BufWriter::new(private(part)?));
         for name in [NAME_FILE, signing_key::FILE] {
             tar.append_path_with_name(data_dir.join(name), name)?;
+        }
+        let old_keys = data_dir.join(signing_key::OLD_FILE);
+        if old_keys.exists() {
+            tar.append_path_with_name(old_keys, signing_key::OLD_FILE)?;
         }
         tar.append_path_with_name(&store, STORE_ARCHIVE)?;
         // After the store: a file that came since is one too many, which is harmless; none is missing.

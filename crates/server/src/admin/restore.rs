@@ -109,6 +109,6 @@ impl Restore {
 }
 
 fn is_expected(name: &Path) -> bool {
-    [NAME_FILE, signing_key::FILE, STORE_ARCHIVE].iter().any(|known| name == Path::new(known))
+    [NAME_FILE, signing_key::FILE, signing_key::OLD_FILE, STORE_ARCHIVE].iter().any(|known| name == Path::new(known))
         || name.starts_with(MEDIA_FOLDER)
 }
