@@ -12,6 +12,7 @@
 
 mod acquaintances;
 mod alias;
+mod blocked;
 mod contacts;
 mod context;
 mod core;
@@ -23,6 +24,7 @@ mod elsewhere;
 mod enter;
 mod error;
 mod fate;
+mod grant;
 mod history;
 mod hub;
 mod keep;
@@ -34,13 +36,16 @@ mod near;
 mod pair;
 mod partial;
 mod preview;
+mod purge;
 mod receipts;
 mod receive;
 mod registry;
 mod relations;
 mod reports;
 mod restricted;
+mod retention;
 mod room;
+mod search;
 mod send;
 mod serve;
 mod space;
@@ -50,6 +55,7 @@ mod summary;
 mod tables;
 mod threads;
 mod timeline;
+mod txn;
 mod typing;
 mod unread;
 mod upgrade;
@@ -81,12 +87,14 @@ pub use self::{
     mutual::MutualRooms,
     pair::{PAIRS_MAX, Pair},
     preview::*,
+    purge::Purge,
     receipts::*,
     receive::{EXTREMITIES_MAX, ReceiveError, Received, ToldState},
     registry::{ROOMS_LOADED_MAX, Rooms},
     relations::*,
     reports::{REPORT_REASON_BYTES_MAX, REPORTS_MAX, Reported},
     room::{Placed, Published, RECENT_EVENTS_MAX, Room},
+    search::{Field, Found, Hit, LOOK_MAX as SEARCH_LOOK_MAX, SearchQuery},
     send::Sender,
     serve::{AUTH_CHAIN_MAX, InRoom, StateWalk, Template, WALK_EVENTS_MAX},
     space::*,
@@ -95,6 +103,7 @@ pub use self::{
     tables::{Membership, MembershipRecord, Order, ReceiptRecord, RelationRecord, ReportRecord, RoomNo},
     threads::*,
     timeline::*,
+    txn::{TXN_KEPT_MS, TXN_LOOK_MAX, TxnPlace},
     typing::{TYPING_TIME_MAX, TYPING_USERS_MAX},
     unread::*,
     upgrade::Upgrade,

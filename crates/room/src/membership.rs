@@ -69,6 +69,7 @@ impl Rooms {
         reason: Option<&str>,
         extra: Map<String, Value>,
     ) -> Result<(), CommandError> {
+        self.check_not_blocked(room)?;
         if let Some(via) = self.way_in(room, user, via)? {
             let wish = Wish { user, room, via: &via, profile, reason, extra: &extra };
             return self.elsewhere()?.join(wish).await;
@@ -116,6 +117,7 @@ impl Rooms {
         reason: Option<&str>,
         extra: Map<String, Value>,
     ) -> Result<(), CommandError> {
+        self.check_not_blocked(room)?;
         let mut content = profile.content("invite");
         content.as_object_mut().expect("made as an object").extend(extra);
         if target.server_name() != self.server_name() {
@@ -303,11 +305,19 @@ impl Rooms {
         let mut servers: Vec<OwnedServerName> = via.to_vec();
         // Who invited the member can let them in.
         if let Some(record) = room.local_record(user)
+            && matches!(record.membership, Membership::Invite | Membership::Knock)
             && let Some(event) = room.event_at(record.order)?
         {
             servers.push(event.event.sender().server_name().to_owned());
         }
-        servers.extend(room.servers()?);
+        // Else it is for who wants in to say whom to ask; where nobody was named, anybody will do.
+        if servers.iter().all(|server| server == self.server_name()) {
+            servers.extend(room.servers()?);
+            if room.published().state.is_empty() {
+                // Nothing is known of the room: somebody may be left where it was made.
+                servers.extend(id.server_name().map(ToOwned::to_owned));
+            }
+        }
         let mut seen = std::collections::HashSet::new();
         servers.retain(|server| server != self.server_name() && seen.insert(server.clone()));
         // A room that only ever was ours is entered as it stands.

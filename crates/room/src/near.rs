@@ -36,11 +36,15 @@ impl Rooms {
         direction: Direction,
     ) -> Result<Option<Arc<Placed>>, CommandError> {
         let here = room.event_near_for(&mut Viewer::new(room, user)?, moment, direction)?;
-        // There is something on the earlier side of the moment: what is near it is here.
-        let reaches = match direction {
-            Direction::Backward => here.is_some(),
-            Direction::Forward => {
-                room.event_near_for(&mut Viewer::new(room, user)?, moment, Direction::Backward)?.is_some()
+        let reaches = match (&here, direction) {
+            (None, _) => false,
+            // What comes before it is here, and on the other side of the moment.
+            (Some(here), Direction::Forward) => room.unknown_among(here.event.prev_events())?.is_empty(),
+            // What comes after it is here, likewise.
+            (Some(here), Direction::Backward) => {
+                let newest = room.published().order;
+                let next = room.events_between(here.order, newest, 1, Direction::Forward)?.pop();
+                next.is_none_or(|next| room.unknown_among(next.event.prev_events()).is_ok_and(|lost| lost.is_empty()))
             }
         };
         let Some(elsewhere) = self.elsewhere.get().filter(|_| !reaches) else { return Ok(here) };

@@ -92,6 +92,24 @@ impl Room {
         Ok(page)
     }
 
+    /// Ends a page that was read backwards at the newest event that follows something we do not have: what comes before
+    /// it on the page was not before it in the room. [SS-API §backfilling-and-retrieving-missing-events]
+    pub fn end_at_gap(&self, page: &mut Page) -> Result<(), ReadError> {
+        let ours = &self.core.config.server_name;
+        for (at, placed) in page.events.iter().enumerate() {
+            // What is made here follows what is here.
+            if placed.event.sender().server_name() == ours || placed.state_before.is_empty() {
+                continue;
+            }
+            if !self.unknown_among(placed.event.prev_events())?.is_empty() {
+                page.end = Some(placed.order - 1);
+                page.events.truncate(at + 1);
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
     /// Events with orders in `(after, up_to]`, from memory when they are there.
     pub(crate) fn events_between(
         &self,

@@ -265,14 +265,17 @@ impl Rooms {
 
     /// The room that `room` replaces, if both say so.
     pub fn predecessor(&self, room: &Room) -> Result<Option<Arc<Room>>, CommandError> {
-        let Some(create) = content_of(room, "m.room.create", "")? else { return Ok(None) };
-        let id = create.get("predecessor").and_then(|predecessor| predecessor["room_id"].as_str());
-        let Some(old) = id.and_then(|id| <&RoomId>::try_from(id).ok()).and_then(|id| self.room(id).ok()) else {
-            return Ok(None);
-        };
+        let Some(old) = self.named_predecessor(room)? else { return Ok(None) };
         let tombstone = content_of(&old, "m.room.tombstone", "")?.unwrap_or_default();
         let is_replaced = tombstone.get("replacement_room").and_then(Value::as_str) == Some(room.id().as_str());
         Ok(is_replaced.then_some(old))
+    }
+
+    /// The room that `room` says it replaces. The word of the old room may still be on its way.
+    pub fn named_predecessor(&self, room: &Room) -> Result<Option<Arc<Room>>, CommandError> {
+        let Some(create) = content_of(room, "m.room.create", "")? else { return Ok(None) };
+        let id = create.get("predecessor").and_then(|predecessor| predecessor["room_id"].as_str());
+        Ok(id.and_then(|id| <&RoomId>::try_from(id).ok()).and_then(|id| self.room(id).ok()))
     }
 }
 

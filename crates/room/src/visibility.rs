@@ -173,7 +173,8 @@ impl<'a> Viewer<'a> {
                 // back would stand in their client for ever.
                 let had_a_part =
                     matches!(before.membership, Some(Membership::Invite | Membership::Knock | Membership::Join));
-                if had_a_part {
+                // In a room that nobody of ours was in, this is all there is.
+                if had_a_part || placed.state_after.is_empty() {
                     return Ok(true);
                 }
                 let after = self.sight(placed.state_after)?;

@@ -17,16 +17,38 @@ use crate::{
     keep::Member,
     log::{self, Kind},
     relations,
+    retention::RETENTION_TYPE,
     room::{Head, Pending, Placed, Published, Room},
     state::{NewNodes, Root, root_bytes},
     tables::{
-        ASIDE, Aside, EVENT, HEAD, HeadRecord, MEMBER, MEMBERSHIP, MemberRecord, Membership, MembershipRecord,
-        OUTLIER, Order, PARENT, Place, REDACTION, RELATION, REMOTE_ROOM, SERVER, STATE_NODE, TIMELINE, TXN,
+        ASIDE, Aside, EVENT, HEAD, HeadRecord, MEMBER, MEMBERSHIP, MemberRecord, Membership, MembershipRecord, OUTLIER,
+        Order, PARENT, Place, REDACTION, RELATION, REMOTE_ROOM, RETENTION, SERVER, STATE_NODE, TIMELINE, TXN,
     },
 };
 
 /// Most events that a new event refers to; further extremities wait for the next one. [SS-API §pdus]
 const PREV_EVENTS_MAX: usize = 20;
+
+/// Extremities of a room beyond which those that say nothing of their own about its state are let go. Before that they
+/// are tied together, unless nobody of ours may. [SS-API §pdus]
+const EXTREMITIES_KEPT: usize = 100;
+/// Extremities beyond which the oldest is let go whatever it says.
+const EXTREMITIES_KEPT_MAX: usize = 500;
+
+/// Lets an extremity go where there are too many: the work for each event, and what is written for it, grow with them.
+/// Of two with the same state one is enough.
+fn bound(extremities: &mut Vec<(OwnedEventId, Root)>) {
+    if extremities.len() <= EXTREMITIES_KEPT {
+        return;
+    }
+    let is_twin = |at: usize, state: &Root| extremities.iter().skip(at + 1).any(|(_, other)| other == state);
+    let twin = extremities.iter().enumerate().find(|(at, (_, state))| is_twin(*at, state)).map(|(at, _)| at);
+    match twin {
+        Some(at) => drop(extremities.remove(at)),
+        None if extremities.len() > EXTREMITIES_KEPT_MAX => drop(extremities.remove(0)),
+        None => {}
+    }
+}
 
 /// An event that somebody here wants to add.
 pub(crate) struct NewEvent<'a> {
@@ -182,6 +204,7 @@ impl Room {
         let mut extremities: Vec<(OwnedEventId, Root)> = head.extremities.clone();
         extremities.retain(|(id, _)| !event.prev_events().iter().any(|prev| prev == id));
         extremities.push((event.event_id().to_owned(), state_after));
+        bound(&mut extremities);
         self.pending.lock().insert(
             event.event_id().to_owned(),
             Pending { event: event.clone(), state_after: Some(state_after), aside: None },
@@ -385,6 +408,9 @@ impl Room {
         };
         txn.put(&TIMELINE, domain, &(no, order), &placed.record());
         txn.put(&EVENT, domain, event.event_id().as_str(), &Place { room: no, order });
+        if event.is(RETENTION_TYPE, "") {
+            txn.put(&RETENTION, domain, &no, &Order::MIN);
+        }
         if let Some(target) = &staged.redacts_later {
             txn.put(&REDACTION, domain, &(no, target.to_string()), &event.event_id().to_string());
         }

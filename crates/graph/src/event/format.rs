@@ -37,12 +37,14 @@ pub(super) fn parse(rules: &RoomVersionRules, bytes: &[u8]) -> Result<Event, Eve
 }
 
 fn check_fields(rules: &RoomVersionRules, event: &Object<'_>) -> Result<(), EventError> {
-    let kind = string(event, "type")?.ok_or(EventError::Missing("type"))?;
+    // COMPAT(Synapse): in versions before 11 servers have counted letters instead of bytes, and rooms have such events.
+    let counts_bytes = rules.authorization.use_room_create_sender;
+    let kind = text_field(event, "type", counts_bytes)?.ok_or(EventError::Missing("type"))?;
     let sender = string(event, "sender")?.ok_or(EventError::Missing("sender"))?;
     if OwnedUserId::try_from(sender).is_err() {
         return Err(EventError::Invalid("sender"));
     }
-    string(event, "state_key")?;
+    text_field(event, "state_key", counts_bytes)?;
     let named_by_itself = kind == "m.room.create" && !rules.event_format.require_room_create_room_id;
     match string(event, "room_id")? {
         Some(_) if named_by_itself => return Err(EventError::Unwanted("room_id")),
@@ -62,9 +64,18 @@ fn check_fields(rules: &RoomVersionRules, event: &Object<'_>) -> Result<(), Even
 
 /// A field that is a string of at most 255 bytes, if it is there.
 fn string<'o>(event: &'o Object<'_>, field: &'static str) -> Result<Option<&'o str>, EventError> {
+    text_field(event, field, true)
+}
+
+/// The same, of at most 255 bytes or else characters. [CS-API §size-limits]
+fn text_field<'o>(
+    event: &'o Object<'_>,
+    field: &'static str,
+    counts_bytes: bool,
+) -> Result<Option<&'o str>, EventError> {
     let Some(value) = event.get(field) else { return Ok(None) };
     let text = value.as_str().ok_or(EventError::Invalid(field))?;
-    if text.len() > FIELD_BYTES_MAX {
+    if text.len() > FIELD_BYTES_MAX && (counts_bytes || text.chars().count() > FIELD_BYTES_MAX) {
         return Err(EventError::FieldTooLarge { field, bytes: text.len() });
     }
     Ok(Some(text))

@@ -8,7 +8,7 @@ use ruma_common::{OwnedRoomId, OwnedServerName, RoomId};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{find, path, permit, profile};
+use super::{find, path, permit, profile, upgrade_room::bring_along};
 use crate::{Api, Json, Loose, Result, User};
 
 /// Keys of a membership event that are not the client's to set.
@@ -45,5 +45,6 @@ async fn enter(api: &Api, who: &User, (room, via): (&RoomId, &[OwnedServerName])
     }
     let profile = profile(api, &who.user_id)?;
     api.rooms.join_via(&who.user_id, room, via, &profile, body.reason.as_deref(), extra).await?;
+    bring_along(api, &who.user_id, room).await;
     Ok(Json(json!({ "room_id": room })))
 }

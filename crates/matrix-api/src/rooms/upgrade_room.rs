@@ -5,7 +5,7 @@
 
 use axum::extract::State;
 use koine_push::{EditError, Kind, NewRule, Position, Ruleset};
-use koine_room::{Room, Upgrade};
+use koine_room::{Membership, Room, Upgrade};
 use ruma_client_api::room::upgrade_room::v3;
 use ruma_common::{OwnedRoomId, OwnedUserId, RoomId, RoomVersionId, UserId};
 use serde::Deserialize;
@@ -53,6 +53,20 @@ pub(super) async fn take_along(api: &Api, replacement: &RoomId) {
             tracing::warn!(room_id = %replacement, user_id = %user, reason = %error,
                 "settings of a replaced room could not be taken along");
         }
+    }
+}
+
+/// Gives somebody who came into a room, maybe one of another server, the settings that they had for the room which it
+/// replaces.
+pub(super) async fn bring_along(api: &Api, user: &UserId, room: &RoomId) {
+    let Ok(new) = api.rooms.room(room) else { return };
+    let Ok(Some(old)) = api.rooms.named_predecessor(&new) else { return };
+    if !matches!(old.local_membership(user), Some(Membership::Join | Membership::Leave)) {
+        return;
+    }
+    if let Err(error) = settings(api, user, &old, &new).await {
+        tracing::warn!(room_id = %room, user_id = %user, reason = %error,
+            "settings of a replaced room could not be brought along");
     }
 }
 

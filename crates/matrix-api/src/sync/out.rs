@@ -40,6 +40,12 @@ impl Out {
         self.0.extend_from_slice(json);
     }
 
+    /// Something that is JSON already under `name`.
+    pub(crate) fn raw_field(&mut self, name: &str, json: &[u8]) {
+        self.name(name);
+        self.0.extend_from_slice(json);
+    }
+
     /// A list of pieces of JSON under `name`.
     pub(crate) fn list_field<T: AsRef<[u8]>>(&mut self, name: &str, items: impl IntoIterator<Item = T>) {
         self.open_field(name, b'[');

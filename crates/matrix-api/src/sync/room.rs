@@ -47,6 +47,13 @@ impl Look<'_> {
         // Who came in after the token knows nothing of the room. Nor does a first sync. A room that the reader left
         // is told from the token to the leaving, or, if they never were in it, the leaving alone.
         let came_later = joined && record.joined_at.is_some_and(|at| token.is_none_or(|since| at > since));
+        // Nor does who wants all members and was not told of it while they were not known.
+        let wants_all = !self.filter.room.state.lazy_load_members();
+        let was_partial = match token.filter(|_| joined && wants_all && !came_later) {
+            Some(since) => room.whole_since()?.is_some_and(|at| at > since),
+            None => false,
+        };
+        let came_later = came_later || was_partial;
         let since = token.filter(|_| !came_later);
         let mut viewer = Viewer::with_record(room, &self.who.user_id, Some(record.clone()));
         let timeline = self.timeline(room, record, &mut viewer, since, until)?;
@@ -127,6 +134,9 @@ impl Look<'_> {
         let mut page = room.page(span, until, |placed| {
             Ok(filter.allows(room.id(), placed) && !self.ignored.hides(placed) && (stayed || viewer.may_see(placed)?))
         })?;
+        if since.is_some() {
+            room.end_at_gap(&mut page)?;
+        }
         // Oldest first, as answers have it.
         page.events.reverse();
         Ok(page)

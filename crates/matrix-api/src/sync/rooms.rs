@@ -80,6 +80,10 @@ impl Look<'_> {
                 if !self.filter.room.allows_room(room.id()) || !self.concerns(part, record) {
                     continue;
                 }
+                // Who wants all members is told of the room once they are known.
+                if matches!(part, Part::Join) && room.is_partial() && !self.filter.room.state.lazy_load_members() {
+                    continue;
+                }
                 let data = changed.room_account_data.get(no).map(Vec::as_slice).unwrap_or_default();
                 match part {
                     Part::Join | Part::Leave => self.timeline_room(&room, record, data, out)?,

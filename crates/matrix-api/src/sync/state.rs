@@ -137,7 +137,15 @@ impl Look<'_> {
         }
         let senders: BTreeSet<&UserId> = section.timeline.events.iter().map(|placed| placed.event.sender()).collect();
         for sender in senders {
-            let Some(member) = section.room.state_event(state, "m.room.member", sender.as_str())? else { continue };
+            let member = match section.room.state_event(state, "m.room.member", sender.as_str())? {
+                Some(member) => Some(member),
+                // A room joined a moment ago may lack members.
+                None => {
+                    let said = section.timeline.events.iter().find(|placed| placed.event.sender() == sender);
+                    said.map(|said| section.room.membership_below(said)).transpose()?.flatten()
+                }
+            };
+            let Some(member) = member else { continue };
             let told = events.iter().any(|event| event.event.event_id() == member.event.event_id());
             let new = seen.is_new(self, section.room.no(), member.event.event_id());
             if !told && (new || redundant || section.since.is_none()) {
