@@ -2,7 +2,7 @@
 //!
 //! Areas add lines to the list; paths and methods come from ruma's metadata. What no line claims is `M_UNRECOGNIZED`.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 use axum::{
     Router,
@@ -72,8 +72,7 @@ impl Endpoints {
         T: 'static,
     {
         let filter = MethodFilter::try_from(method).expect("Matrix uses no methods but the usual ones");
-        let watched = Arc::new(front::Watched { name, observer: self.api.observer.clone() });
-        let method = on(filter, handler).layer(middleware::from_fn_with_state(watched, front::watch));
+        let method = crate::watched(name, self.api.observer.clone(), on(filter, handler));
 
         // COMPAT(matrix-js-sdk and most others): an empty state key is left out, with the slash before it or without.
         if let Some(short) = path.strip_suffix("/{state_key}") {

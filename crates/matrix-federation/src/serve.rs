@@ -49,22 +49,37 @@ pub(crate) fn router(federation: Federation, watch: impl Fn(&'static str, Endpoi
         .route(&v1("/state_ids/{room_id}"), watch("matrix.federation.state_ids", get(history::state_ids)))
         .route(&v1("/event_auth/{room_id}/{event_id}"), watch("matrix.federation.event_auth", get(history::event_auth)))
         .route(&v1("/backfill/{room_id}"), watch("matrix.federation.backfill", get(history::backfill)))
-        .route(&v1("/get_missing_events/{room_id}"), watch("matrix.federation.missing_events", post(history::missing_events)))
-        .route(&v1("/timestamp_to_event/{room_id}"), watch("matrix.federation.timestamp_to_event", get(history::timestamp_to_event)))
+        .route(
+            &v1("/get_missing_events/{room_id}"),
+            watch("matrix.federation.missing_events", post(history::missing_events)),
+        )
+        .route(
+            &v1("/timestamp_to_event/{room_id}"),
+            watch("matrix.federation.timestamp_to_event", get(history::timestamp_to_event)),
+        )
         .route(&v1("/hierarchy/{room_id}"), watch("matrix.federation.hierarchy", get(space::hierarchy)))
         .route(&v1("/make_join/{room_id}/{user_id}"), watch("matrix.federation.make_join", get(joining::make_join)))
         .route(&v1("/make_leave/{room_id}/{user_id}"), watch("matrix.federation.make_leave", get(joining::make_leave)))
         .route(&v1("/make_knock/{room_id}/{user_id}"), watch("matrix.federation.make_knock", get(joining::make_knock)))
-        .route(&v1("/send_join/{room_id}/{event_id}"), watch("matrix.federation.send_join_v1", put(joining::send_join_v1)))
+        .route(
+            &v1("/send_join/{room_id}/{event_id}"),
+            watch("matrix.federation.send_join_v1", put(joining::send_join_v1)),
+        )
         .route(&v2("/send_join/{room_id}/{event_id}"), watch("matrix.federation.send_join", put(joining::send_join)))
-        .route(&v1("/send_leave/{room_id}/{event_id}"), watch("matrix.federation.send_leave_v1", put(joining::send_leave_v1)))
+        .route(
+            &v1("/send_leave/{room_id}/{event_id}"),
+            watch("matrix.federation.send_leave_v1", put(joining::send_leave_v1)),
+        )
         .route(&v2("/send_leave/{room_id}/{event_id}"), watch("matrix.federation.send_leave", put(joining::send_leave)))
         .route(&v1("/send_knock/{room_id}/{event_id}"), watch("matrix.federation.send_knock", put(joining::send_knock)))
         .route(&v1("/invite/{room_id}/{event_id}"), watch("matrix.federation.invite_v1", put(invite::invite_v1)))
         .route(&v2("/invite/{room_id}/{event_id}"), watch("matrix.federation.invite", put(invite::invite)))
         .route(&v1("/query/directory"), watch("matrix.federation.directory", get(query::directory)))
         .route(&v1("/query/profile"), watch("matrix.federation.profile", get(query::profile)))
-        .route(&v1("/publicRooms"), watch("matrix.federation.public_rooms", get(query::public_rooms).post(query::search_public_rooms)))
+        .route(
+            &v1("/publicRooms"),
+            watch("matrix.federation.public_rooms", get(query::public_rooms).post(query::search_public_rooms)),
+        )
         .route(&v1("/user/devices/{user_id}"), watch("matrix.federation.devices", get(devices::devices)))
         .route(&v1("/user/keys/query"), watch("matrix.federation.query", post(devices::query)))
         .route(&v1("/user/keys/claim"), watch("matrix.federation.claim", post(devices::claim)))
