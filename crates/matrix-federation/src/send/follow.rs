@@ -90,7 +90,15 @@ impl Reader {
     fn open(federation: &Federation) -> Result<Self, ReadError> {
         let view = federation.shard().view();
         // At the very first start there is nobody to be told what happened before.
-        let place = view.cursor(CURSOR)?.unwrap_or(view.position());
+        let place = match view.cursor(CURSOR)? {
+            Some(place) => place,
+            None => {
+                let place = view.position();
+                // Whatever comes of it, what happens from now on is not lost with a crash.
+                drop(federation.shard().submit(move |txn| txn.move_cursor(CURSOR, place)));
+                place
+            }
+        };
         let mut behind = HashMap::new();
         for row in view.scan(&BEHIND, federation.domain(), .., Direction::Forward) {
             let (server, since) = row?;
@@ -103,7 +111,9 @@ impl Reader {
                     federation.outbox().destination(&server).add_messages(federation);
                 }
             }
-            Err(error) => tracing::error!(reason = %error, "messages to devices of other servers wait for the next start"),
+            Err(error) => {
+                tracing::error!(reason = %error, "messages to devices of other servers wait for the next start")
+            }
         }
         let reader = Self { place, saved: place, behind };
         for (server, since) in &reader.behind {

@@ -8,7 +8,7 @@ use koine_graph::{
     signatures::sign_object,
 };
 use koine_room::{Preset, Room};
-use ruma_common::{EventId, MilliSecondsSinceUnixEpoch, OwnedRoomId, RoomVersionId, UserId};
+use ruma_common::{EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedRoomId, RoomVersionId, UserId};
 use serde_json::{Value, json, value::to_raw_value};
 
 use crate::houses::{House, pair, until};
@@ -58,14 +58,34 @@ pub fn seal(rules: &RoomVersionRules, template: &Value, house: &House) -> Event 
     draft.seal(rules, &house.name, &house.key).expect("an event")
 }
 
-async fn send(from: &House, to: &House, txn: &str, events: &[Bytes]) -> (StatusCode, Value) {
+/// A message that follows what `room` has and rests on a membership that may be over.
+pub fn message_resting_on(house: &House, room: &Room, sender: &UserId, membership: &EventId, text: &str) -> Event {
+    let state = |kind: &str| {
+        room.current(kind, "").unwrap().map(|placed| placed.event.event_id().to_owned()).expect("it is there")
+    };
+    let draft = Draft {
+        room_id: Some(room.id().to_owned()),
+        sender: sender.to_owned(),
+        kind: "m.room.message".into(),
+        state_key: None,
+        content: to_raw_value(&json!({ "msgtype": "m.text", "body": text })).expect("JSON"),
+        redacts: None,
+        prev_events: room.extremities(),
+        auth_events: vec![state("m.room.create"), state("m.room.power_levels"), membership.to_owned()],
+        depth: 100,
+        origin_server_ts: MilliSecondsSinceUnixEpoch::now(),
+    };
+    draft.seal(room.rules(), &house.name, &house.key).expect("an event")
+}
+
+pub async fn send(from: &House, to: &House, txn: &str, events: &[Bytes]) -> (StatusCode, Value) {
     let events: Vec<&str> = events.iter().map(|event| std::str::from_utf8(event).expect("UTF-8")).collect();
     let body = format!(r#"{{"origin":"{}","origin_server_ts":1,"pdus":[{}]}}"#, from.name, events.join(","));
     let request = signed(from, to, &from.key, &Method::PUT, &format!("/_matrix/federation/v1/send/{txn}"), &body);
     call(to, request).await
 }
 
-async fn call(to: &House, request: http::Request<Bytes>) -> (StatusCode, Value) {
+pub async fn call(to: &House, request: http::Request<Bytes>) -> (StatusCode, Value) {
     let answer = to.links.call(&to.name, request).await.expect("it is there");
     (answer.status(), serde_json::from_slice(answer.body()).expect("JSON"))
 }
@@ -198,8 +218,10 @@ async fn an_event_that_follows_what_nobody_has_stays_out() {
         origin_server_ts: MilliSecondsSinceUnixEpoch::now(),
     };
     let event = draft.seal(one.room(&room).rules(), &two.name, &two.key).expect("an event");
-    let (_, answer) = send(&two, &one, "t1", &[event.json().clone()]).await;
-    assert!(answer["pdus"][event.event_id().as_str()]["error"].is_string(), "{answer}");
+    send(&two, &one, "t1", &[event.json().clone()]).await;
+    assert!(one.room(&room).event(event.event_id()).unwrap().is_none());
+    // Nobody is asked for a state that would soon be the whole room's.
+    assert!(!one.links.asked.lock().iter().any(|asked| asked.contains("/state")));
     one.say(&one.user("alice"), &room, "the room goes on").await;
     until("two hears it", || two.bodies(&room) == ["the room goes on"]).await;
 }
@@ -228,4 +250,146 @@ async fn keys_are_published_and_witnessed() {
     let word = &witnessed["server_keys"][0];
     assert_eq!(word["verify_keys"][two.key.id()]["key"], json!(two.key.public().to_base64()));
     assert!(word["signatures"]["one.example"].is_object() && word["signatures"]["two.example"].is_object());
+}
+
+/// An event that follows and is allowed by what the caller says.
+fn event_with(house: &House, room: &Room, prev: Vec<OwnedEventId>, auth: Vec<OwnedEventId>, text: &str) -> Event {
+    let draft = Draft {
+        room_id: Some(room.id().to_owned()),
+        sender: house.user("bob"),
+        kind: "m.room.message".into(),
+        state_key: None,
+        content: to_raw_value(&json!({ "msgtype": "m.text", "body": text })).expect("JSON"),
+        redacts: None,
+        prev_events: prev,
+        auth_events: auth,
+        depth: 100,
+        origin_server_ts: MilliSecondsSinceUnixEpoch::now(),
+    };
+    draft.seal(room.rules(), &house.name, &house.key).expect("an event")
+}
+
+fn nowhere() -> OwnedEventId {
+    EventId::parse("$nowhere_nowhere_nowhere_nowhere_nowhere_nowher").expect("an id")
+}
+
+#[tokio::test]
+async fn auth_events_that_point_nowhere_keep_an_event_out() {
+    let (one, two, room) = shared().await;
+    let here = two.room(&room);
+    let lost = event_with(&two, &here, here.extremities(), vec![nowhere()], "lost");
+    send(&two, &one, "t1", &[lost.json().clone()]).await;
+    assert!(one.room(&room).event(lost.event_id()).unwrap().is_none());
+    // What follows it has nothing to follow.
+    let after = event_with(&two, &here, vec![lost.event_id().to_owned()], message_auth(&two, &here), "after");
+    send(&two, &one, "t2", &[after.json().clone()]).await;
+    assert!(one.bodies(&room).is_empty());
+    one.say(&one.user("alice"), &room, "the room goes on").await;
+    until("two hears it", || two.bodies(&room).contains(&"the room goes on".to_owned())).await;
+}
+
+fn message_auth(house: &House, room: &Room) -> Vec<OwnedEventId> {
+    let bob = house.user("bob");
+    [("m.room.create", ""), ("m.room.power_levels", ""), ("m.room.member", bob.as_str())]
+        .iter()
+        .map(|(kind, key)| room.current(kind, key).unwrap().expect("it is there").event.event_id().to_owned())
+        .collect()
+}
+
+#[tokio::test]
+async fn events_of_another_room_are_no_part_of_this_one() {
+    let (one, two, room) = shared().await;
+    let other = one.create(&one.user("alice"), Preset::PublicChat, RoomVersionId::V11).await;
+    two.join(&two.user("bob"), &other, &one).await.expect("let in");
+    let (here, there) = (two.room(&room), two.room(&other));
+    // Allowed by events of the other room.
+    let borrowed = event_with(&two, &here, here.extremities(), message_auth(&two, &there), "borrowed");
+    let (_, answer) = send(&two, &one, "t1", &[borrowed.json().clone()]).await;
+    assert!(one.room(&room).event(borrowed.event_id()).unwrap().is_none(), "{answer}");
+    // Following events of the other room.
+    let astray = event_with(&two, &here, there.extremities(), message_auth(&two, &here), "astray");
+    send(&two, &one, "t2", &[astray.json().clone()]).await;
+    assert!(one.room(&room).event(astray.event_id()).unwrap().is_none());
+    assert!(one.bodies(&room).is_empty() && one.bodies(&other).is_empty());
+    one.say(&one.user("alice"), &room, "the room goes on").await;
+    until("two hears it", || two.bodies(&room).contains(&"the room goes on".to_owned())).await;
+}
+
+#[tokio::test]
+async fn a_burst_of_ten_thousand_branches_is_tied_together_and_stops_nobody() {
+    let (one, two, room) = shared().await;
+    let here = two.room(&room);
+    let (prev, auth) = (here.extremities(), message_auth(&two, &here));
+    for part in 0..200 {
+        let events: Vec<Bytes> = (0..50)
+            .map(|at| event_with(&two, &here, prev.clone(), auth.clone(), &format!("{part} {at}")).json().clone())
+            .collect();
+        let (status, answer) = send(&two, &one, &format!("t{part}"), &events).await;
+        assert_eq!(status, StatusCode::OK, "{answer}");
+    }
+    let many = one.room(&room).extremities().len();
+    assert!(many <= koine_room::EXTREMITIES_MAX, "{many} branches are left");
+    one.say(&one.user("alice"), &room, "the room goes on").await;
+    until("one end is left", || one.room(&room).extremities().len() <= 2).await;
+}
+
+#[tokio::test]
+async fn branches_that_nobody_here_may_tie_are_let_go_in_time() {
+    let (one, two) = pair().await;
+    let (bob, alice) = (two.user("bob"), one.user("alice"));
+    let room = two.create(&bob, Preset::PublicChat, RoomVersionId::V11).await;
+    two.set(&bob, &room, "m.room.power_levels", json!({ "users": { bob.as_str(): 100 }, "events_default": 50 })).await;
+    one.join(&alice, &room, &two).await.expect("let in");
+    until("two sees alice", || two.room(&room).is_joined(&alice)).await;
+    let here = two.room(&room);
+    let (prev, auth) = (here.extremities(), message_auth(&two, &here));
+    for part in 0..20 {
+        let events: Vec<Bytes> = (0..50)
+            .map(|at| event_with(&two, &here, prev.clone(), auth.clone(), &format!("{part} {at}")).json().clone())
+            .collect();
+        send(&two, &one, &format!("t{part}"), &events).await;
+    }
+    assert_eq!(one.bodies(&room).len(), 1_000);
+    let many = one.room(&room).extremities().len();
+    assert!(many <= 100, "{many} branches are kept");
+    two.say(&bob, &room, "the room goes on").await;
+    until("one hears it", || one.bodies(&room).contains(&"the room goes on".to_owned())).await;
+}
+
+#[tokio::test]
+async fn a_key_that_ran_out_signs_no_requests_and_no_new_events() {
+    let (one, two, room) = shared().await;
+    let ring = one.federation.keys();
+    let now = MilliSecondsSinceUnixEpoch::now();
+    assert!(ring.for_request(&two.name, two.key.id(), now).is_some());
+    let later = MilliSecondsSinceUnixEpoch(u64::from(now.get()).saturating_add(8 * 24 * 3_600_000).try_into().unwrap());
+    assert!(ring.for_request(&two.name, two.key.id(), later).is_none());
+    // What was made while it was good stays good; what is made after is not, where the version asks.
+    assert!(ring.for_event(&two.name, two.key.id(), now, true).is_some());
+    assert!(ring.for_event(&two.name, two.key.id(), later, true).is_none());
+    assert!(ring.for_event(&two.name, two.key.id(), later, false).is_some());
+    assert!(one.room(&room).is_joined(&two.user("bob")));
+}
+
+#[tokio::test]
+async fn a_key_that_was_replaced_is_published_and_vouches_for_old_events() {
+    let links = std::sync::Arc::new(crate::houses::Links::default());
+    let one = House::new(&links, "one.example").await;
+    let old = SigningKey::from_seed("old", &[3; 32]).expect("a key");
+    let ended = MilliSecondsSinceUnixEpoch(1_000_000_u32.into());
+    let config = koine_matrix_federation::FederationConfig {
+        old_keys: vec![(old.id().to_owned(), old.public().to_base64(), ended)],
+        ..Default::default()
+    };
+    let two = House::with(&links, "two.example", config).await;
+    let get = |path: &str| http::Request::builder().uri(path).body(Bytes::new()).expect("a request");
+    let (_, own) = call(&two, get("/_matrix/key/v2/server")).await;
+    assert_eq!(own["old_verify_keys"][old.id()], json!({ "key": old.public().to_base64(), "expired_ts": 1_000_000 }));
+    // Another server learns it, and tells it on.
+    let (_, witnessed) = call(&one, get("/_matrix/key/v2/query/two.example")).await;
+    assert_eq!(witnessed["server_keys"][0]["old_verify_keys"][old.id()]["expired_ts"], 1_000_000);
+    let ring = one.federation.keys();
+    assert!(ring.for_event(&two.name, old.id(), ended, true).is_some());
+    assert!(ring.for_event(&two.name, old.id(), MilliSecondsSinceUnixEpoch(1_000_001_u32.into()), true).is_none());
+    assert!(ring.for_request(&two.name, old.id(), ended).is_none());
 }

@@ -13,7 +13,7 @@ use koine_account::{AccountConfig, Accounts};
 use koine_graph::SigningKey;
 use koine_matrix_federation::{Bounds, Cores, Federation, FederationConfig, Future, Incoming, PeerError, Peers, router};
 use koine_room::{CommandError, CreateRoom, Preset, Profile, Room, Rooms, RoomsConfig, Sender};
-use koine_store::{DomainId, MemoryEngine, Shard};
+use koine_store::{DomainId, Engine, MemoryEngine, Shard};
 use parking_lot::Mutex;
 use ruma_common::{
     MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId, RoomId, RoomVersionId,
@@ -33,6 +33,8 @@ pub struct Links {
     down: Mutex<HashSet<OwnedServerName>>,
     /// Answers that arrive in another way than as a whole, by a part of their path.
     arriving: Mutex<Option<(&'static str, Arrival)>>,
+    /// A part of paths that are not answered for now.
+    held_up: Mutex<Option<&'static str>>,
     /// What was asked, as `origin path`.
     pub asked: Mutex<Vec<String>>,
 }
@@ -44,6 +46,11 @@ impl Links {
             true => self.down.lock().insert(name),
             false => self.down.lock().remove(&name),
         };
+    }
+
+    /// Nobody answers to paths with `part` in them, until it is `None`.
+    pub fn hold_up(&self, part: Option<&'static str>) {
+        *self.held_up.lock() = part;
     }
 
     /// Successful answers to paths with `part` in them arrive as `arrival` says.
@@ -75,7 +82,8 @@ impl Peers for Linked {
         _: Bounds,
     ) -> Future<'a, Result<http::Response<Bytes>, PeerError>> {
         Box::pin(async move {
-            if self.0.is_cut(server, &self.1) {
+            let held_up = *self.0.held_up.lock();
+            if self.0.is_cut(server, &self.1) || held_up.is_some_and(|part| request.uri().path().contains(part)) {
                 return Err(PeerError::Unreachable("the link is cut".into()));
             }
             self.0.asked.lock().push(format!("{} {}", self.1, request.uri().path()));
@@ -116,11 +124,30 @@ pub struct House {
 
 impl House {
     pub async fn new(links: &Arc<Links>, name: &str) -> Self {
+        Self::with(links, name, FederationConfig::default()).await
+    }
+
+    pub async fn with(links: &Arc<Links>, name: &str, config: FederationConfig) -> Self {
+        Self::on(links, name, config, Arc::new(MemoryEngine::new())).await
+    }
+
+    /// The same server after a restart, on what it had written.
+    pub async fn restarted(self) -> Self {
+        let engine = self.rooms.shard().engine().clone();
+        let (links, name) = (self.links.clone(), self.name.to_string());
+        links.routers.lock().remove(&self.name);
+        self.rooms.shard().close();
+        drop(self);
+        Self::on(&links, &name, FederationConfig::default(), engine).await
+    }
+
+    async fn on(links: &Arc<Links>, name: &str, config: FederationConfig, engine: Arc<dyn Engine>) -> Self {
+        let federation_config = config;
         let server_name = OwnedServerName::try_from(name).expect("a name");
         let mut seed = [7; 32];
         seed.iter_mut().zip(name.bytes()).for_each(|(seed, byte)| *seed = byte);
         let key = SigningKey::from_seed("1", &seed).expect("a key");
-        let shard = Shard::open(Arc::new(MemoryEngine::new())).expect("the engine opens");
+        let shard = Shard::open(engine).expect("the engine opens");
         let clock = Arc::new(MilliSecondsSinceUnixEpoch::now);
         let accounts = Accounts::new(shard.clone(), DomainId(1), server_name.clone(), AccountConfig::default(), clock);
         let config = RoomsConfig {
@@ -139,7 +166,7 @@ impl House {
             media: None,
             signing_key: key.clone(),
             peers: Arc::new(Linked(links.clone(), server_name.clone())),
-            config: FederationConfig::default(),
+            config: federation_config,
             now: MilliSecondsSinceUnixEpoch::now,
         });
         federation.start();
@@ -157,12 +184,29 @@ impl House {
     }
 
     pub async fn create(&self, creator: &UserId, preset: Preset, version: RoomVersionId) -> OwnedRoomId {
+        self.make(creator, preset, version, None).await
+    }
+
+    /// A room of a certain kind.
+    pub async fn create_of(&self, creator: &UserId, preset: Preset, kind: Option<&str>) -> OwnedRoomId {
+        self.make(creator, preset, RoomVersionId::V11, kind).await
+    }
+
+    async fn make(
+        &self,
+        creator: &UserId,
+        preset: Preset,
+        version: RoomVersionId,
+        kind: Option<&str>,
+    ) -> OwnedRoomId {
+        let mut creation_content = serde_json::Map::new();
+        creation_content.extend(kind.map(|kind| ("type".to_owned(), json!(kind))));
         let wanted = CreateRoom {
             creator: creator.to_owned(),
             profile: Profile { displayname: Some("Maker".into()), avatar_url: None },
             version,
             preset,
-            creation_content: serde_json::Map::new(),
+            creation_content,
             power_levels: serde_json::Map::new(),
             initial_state: vec![],
             name: Some("A room".into()),
@@ -191,8 +235,18 @@ impl House {
     }
 
     pub async fn set(&self, user: &UserId, room: &RoomId, kind: &str, content: Value) -> OwnedEventId {
+        self.set_at(user, room, (kind, ""), content).await
+    }
+
+    pub async fn set_at(
+        &self,
+        user: &UserId,
+        room: &RoomId,
+        (kind, key): (&str, &str),
+        content: Value,
+    ) -> OwnedEventId {
         let content = to_raw_value(&content).expect("JSON");
-        self.rooms.set_state(Sender { user, device: None }, room, kind, "", &content).await.expect("the state is set")
+        self.rooms.set_state(Sender { user, device: None }, room, kind, key, &content).await.expect("the state is set")
     }
 
     pub fn room(&self, id: &RoomId) -> Arc<Room> {

@@ -1,6 +1,10 @@
 //! Servers that share rooms, in one process and without a network.
 
+mod behind;
+mod devices;
 mod hostile;
 mod houses;
 mod joining;
+mod looking;
+mod restricted;
 mod rooms;
