@@ -10,7 +10,10 @@ use koine_store::{DomainId, Shard};
 use ruma_common::{MilliSecondsSinceUnixEpoch, OwnedServerName, ServerName};
 use tokio::sync::Semaphore;
 
-use crate::{elsewhere::space::Spaces, keys::Ring, peers::Peers, receive::Gates, receive::Resyncs, receive::Transactions, send::Outbox};
+use crate::{
+    elsewhere::space::Spaces, keys::Ring, peers::Peers, receive::Gates, receive::Resyncs, receive::Transactions,
+    send::Outbox,
+};
 
 /// Settings of federation.
 #[derive(Clone, Debug, Default)]

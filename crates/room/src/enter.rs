@@ -12,7 +12,7 @@ use koine_graph::{
     state::Edit,
 };
 use koine_store::{Direction, LogEntry, bytes::Bytes};
-use ruma_common::{EventId, OwnedRoomId, RoomId, RoomVersionId, UserId};
+use ruma_common::{EventId, OwnedRoomId, OwnedServerName, RoomId, RoomVersionId, UserId};
 use serde_json::value::RawValue;
 
 use crate::{
@@ -20,13 +20,14 @@ use crate::{
     error::ReadError,
     keep::{Keeping, Member, member_of},
     log::{self, Kind},
-    receive::ReceiveError,
+    partial::{Partial, Provisional},
+    receive::{Given, ReceiveError},
     registry::Rooms,
     room::{Head, Published, Room},
     state::{NewNodes, Root},
     tables::{
-        EVENT, HEAD, MEMBER, MEMBERSHIP, MemberRecord, Membership, MembershipRecord, OUTLIER, Order, Place, REMOTE_ROOM,
-        ROOM, ROOM_ID, RoomRecord, SERVER, SHOWN, TIMELINE,
+        EVENT, HEAD, MEMBER, MEMBERSHIP, MemberRecord, Membership, MembershipRecord, OUTLIER, Order, PARTIAL, Place,
+        REMOTE_ROOM, ROOM, ROOM_ID, RoomRecord, SERVER, SHOWN, TIMELINE, WHOLE,
     },
     write::RoomAt,
 };
@@ -42,10 +43,17 @@ impl Rooms {
     }
 
     /// Comes into a room by `event`, a membership event of somebody of ours, in the state that `keeping` was told.
+    /// `left_out`: the members were left out of that state, and these servers are in the room; the room is partial until
+    /// [`complete`](Self::complete) ends that.
     ///
     /// # Errors
     /// `Refused` when the rules do not allow the event in that state.
-    pub async fn enter(&self, keeping: Keeping, event: Event) -> Result<(), EnterError> {
+    pub async fn enter(
+        &self,
+        keeping: Keeping,
+        event: Event,
+        left_out: Option<Vec<OwnedServerName>>,
+    ) -> Result<(), EnterError> {
         let room = keeping.room().clone();
         let kept = keeping.judge().await?;
         if kept.unjudged() > 0 {
@@ -60,6 +68,7 @@ impl Rooms {
         self.core.store_nodes(nodes).await.map_err(ReceiveError::from)?;
         room.may_enter(&event, before)?;
         room.replace_members(&members).await?;
+        let partial = left_out.map(|servers| Partial { join: event.event_id().to_owned(), servers });
         let commit = {
             let mut head = room.head.lock();
             let count = |wanted| members.iter().filter(|(_, membership, _)| *membership == wanted).count() as u64;
@@ -73,11 +82,13 @@ impl Rooms {
             let staged = room.place(&mut new, event, before).map_err(ReceiveError::from)?;
             let servers = room.servers_before(&members).map_err(ReceiveError::from)?;
             *head = new.clone();
+            room.partial.send_replace(partial.clone().map(Arc::new));
             self.adopt(&room);
             room.commit_after(&new, vec![staged], {
                 let room = room.clone();
                 move |txn| {
                     room.write_itself(txn);
+                    room.write_partial(txn, partial.as_ref());
                     room.write_servers(txn, &servers);
                     room.write_locals(txn, &members);
                 }
@@ -189,7 +200,9 @@ type Servers = BTreeMap<String, u64>;
 
 impl Room {
     fn may_enter(&self, event: &Event, before: Root) -> Result<(), EnterError> {
-        match auth::check(self.rules(), event, &RoomAt { room: self, state: before }) {
+        let auth_events = self.auth_events_of(event)?;
+        let given = Given { room: self, events: &auth_events };
+        match auth::check(self.rules(), event, &Provisional { at: RoomAt { room: self, state: before }, given }) {
             Ok(()) => Ok(()),
             Err(error) => Err(match error.into_refusal() {
                 Ok(refusal) => EnterError::Refused(refusal),
@@ -248,6 +261,15 @@ impl Room {
             }
         }
         Ok(servers)
+    }
+
+    fn write_partial(&self, txn: &mut koine_store::Txn, partial: Option<&Partial>) {
+        let (domain, no) = (self.core.domain(), self.no());
+        txn.delete(&WHOLE, domain, &no);
+        match partial {
+            Some(partial) => txn.put(&PARTIAL, domain, &no, &partial.record()),
+            None => txn.delete(&PARTIAL, domain, &no),
+        }
     }
 
     fn write_servers(&self, txn: &mut koine_store::Txn, servers: &Servers) {

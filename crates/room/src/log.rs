@@ -20,12 +20,14 @@ pub enum Kind {
     PrivateReceipt = 4,
     /// A member came or went by the resolution of branches, beside the one that the event is about. Body: the member.
     Member = 5,
+    /// The state of the room lacked members and is whole now. No body.
+    Whole = 6,
 }
 
 impl Kind {
     /// The kind of an entry, if it is one of the rooms'.
     pub fn of(kind: u8) -> Option<Self> {
-        [Self::Event, Self::Receipt, Self::Forget, Self::PrivateReceipt, Self::Member]
+        [Self::Event, Self::Receipt, Self::Forget, Self::PrivateReceipt, Self::Member, Self::Whole]
             .into_iter()
             .find(|known| *known as u8 == kind)
     }

@@ -15,9 +15,10 @@ use crate::{
     elsewhere::Elsewhere,
     error::ReadError,
     hub::Hub,
+    partial::Partial,
     room::{Head, Room},
     state::root_of,
-    tables::{HEAD, MEMBER, MEMBERSHIP, Membership, MembershipRecord, RECEIPT_AT, ROOM, ROOM_ID, RoomNo},
+    tables::{HEAD, MEMBER, MEMBERSHIP, Membership, MembershipRecord, PARTIAL, RECEIPT_AT, ROOM, ROOM_ID, ROOM_NEXT, RoomNo},
 };
 
 /// Most rooms kept in memory while nobody uses them.
@@ -38,6 +39,8 @@ pub struct Rooms {
     pub(crate) pairs: Cache<RoomNo, Option<crate::pair::Pair>>,
     next_no: AtomicU64,
     pub(crate) elsewhere: OnceLock<Arc<dyn Elsewhere>>,
+    /// How far the index of words knows the log.
+    pub(crate) indexed: crate::search::Indexed,
     /// Rung when an event was scheduled that may be due before the others.
     pub(crate) delayed_bell: Arc<tokio::sync::Notify>,
     /// Held while an alias is looked up and written: aliases are unique.
@@ -52,6 +55,7 @@ impl Rooms {
         let newest = view.scan(&ROOM_ID, core.domain(), .., Direction::Backward).next().transpose()?;
         // Members are written before the room that they are in.
         let members = view.scan(&MEMBER, core.domain(), .., Direction::Backward).next().transpose()?;
+        let free = core.shard.get(&ROOM_NEXT, core.domain(), &0)?.unwrap_or(1);
         let newest = newest.map(|(no, _)| no).max(members.map(|((no, _, _), _)| no));
         drop(view);
         core.clear_spools()?;
@@ -64,13 +68,16 @@ impl Rooms {
             warm: Cache::new(rooms_kept),
             numbers: Cache::new(ROOMS_LOADED_MAX * 2),
             pairs: Cache::new(ROOMS_LOADED_MAX * 2),
-            next_no: AtomicU64::new(newest.map_or(1, |no| no + 1)),
+            next_no: AtomicU64::new(newest.map_or(1, |no| no + 1).max(free)),
             elsewhere: OnceLock::new(),
+            indexed: crate::search::Indexed::default(),
             delayed_bell: Arc::default(),
             alias_writer: tokio::sync::Mutex::new(()),
         });
         crate::dispatch::start(&rooms);
         crate::delayed::start(&rooms);
+        crate::search::start(&rooms);
+        crate::retention::start(&rooms);
         Ok(rooms)
     }
 
@@ -145,6 +152,19 @@ impl Rooms {
         self.warm.insert(room.no(), room.clone());
     }
 
+    /// A deleted room: whoever holds it finds it broken, and it cannot be loaded again.
+    pub(crate) fn forget_loaded(&self, room: &Room) {
+        self.numbers.remove(room.id());
+        self.warm.remove(&room.no());
+        self.loaded.lock().remove(&room.no());
+        room.break_off();
+    }
+
+    /// The number that the next room gets, if nobody is quicker.
+    pub(crate) fn next_no_so_far(&self) -> RoomNo {
+        self.next_no.load(Ordering::Relaxed)
+    }
+
     /// A number for a new room.
     pub(crate) fn next_no(&self) -> RoomNo {
         self.next_no.fetch_add(1, Ordering::Relaxed)
@@ -182,6 +202,10 @@ impl Rooms {
         let room = Room::new(self.core.clone(), (no, id), (version, rules), head, order, locals);
         let newest = shard.view().prefix(&RECEIPT_AT, domain, &(no,), Direction::Backward).next().transpose()?;
         room.receipts_newest.store(newest.map_or(0, |((_, position), _)| position), Ordering::Relaxed);
+        if let Some(record) = shard.get(&PARTIAL, domain, &no)? {
+            let partial = Partial::of(record).ok_or_else(|| damaged("how we came in is no event"))?;
+            room.partial.send_replace(Some(Arc::new(partial)));
+        }
         Ok(room)
     }
 

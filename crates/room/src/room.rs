@@ -18,11 +18,13 @@ use std::{
 use arc_swap::ArcSwap;
 use koine_graph::{Event, RoomVersionRules};
 use parking_lot::{Mutex, RwLock};
+use tokio::sync::watch;
 use ruma_common::{OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, RoomVersionId, UserId};
 
 use crate::{
     core::Core,
     error::ReadError,
+    partial::Partial,
     state::{Root, root_bytes},
     tables::{Aside, EventRecord, Membership, MembershipRecord, OUTLIER, Order, RoomNo},
     typing::Typing,
@@ -53,6 +55,8 @@ pub struct Room {
     pub(crate) txns: Mutex<HashMap<TxnKey, OwnedEventId>>,
     /// Log position of the newest receipt, at the least; most readers have nothing to look for.
     pub(crate) receipts_newest: AtomicU64,
+    /// Set while the state lacks members.
+    pub(crate) partial: watch::Sender<Option<Arc<Partial>>>,
     /// A commit failed: `head` is wrong, and the registry loads the room anew.
     broken: AtomicBool,
 }
@@ -147,6 +151,7 @@ impl Room {
             unread: UnreadCounts::default(),
             txns: Mutex::new(HashMap::new()),
             receipts_newest: AtomicU64::new(u64::MAX),
+            partial: watch::Sender::new(None),
             broken: AtomicBool::new(false),
         }
     }
@@ -209,6 +214,19 @@ impl Room {
             .filter(|(_, record)| record.membership == Membership::Join)
             .map(|(user, _)| user.clone())
             .collect()
+    }
+
+    /// Local people who have, or had, anything to do with the room.
+    pub fn local_people(&self) -> Vec<OwnedUserId> {
+        self.locals.read().keys().cloned().collect()
+    }
+
+    /// Whether nobody of ours is in the room, and all who were have forgotten it.
+    pub fn is_forgotten_by_all(&self) -> bool {
+        let is_over = |record: &MembershipRecord| {
+            record.forgotten && matches!(record.membership, Membership::Leave | Membership::Ban)
+        };
+        self.locals.read().values().all(is_over)
     }
 
     /// Calls `tell` with each joined local user, without collecting them.
@@ -310,6 +328,12 @@ impl Room {
     /// A local user's membership changed without an event. Called by the shard's writer after the sync.
     pub(crate) fn publish_member(&self, user: OwnedUserId, record: MembershipRecord) {
         self.locals.write().insert(user, record);
+    }
+
+    /// An event left the timeline.
+    pub(crate) fn drop_recent(&self, placed: &Placed) {
+        self.core.forget(placed.event.event_id());
+        self.recent.lock().events.retain(|recent| recent.order != placed.order);
     }
 
     /// Puts the emptied form of a redacted event in place of the full one, wherever it is in memory.

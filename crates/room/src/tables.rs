@@ -98,6 +98,18 @@ pub(crate) const BLOCKED: Table<String, String> = Table::new("room.blocked", Spa
 pub(crate) const ROOM_NEXT: Table<u8, RoomNo> = Table::new("room.room_next", Space::Index, 0xcd);
 /// room that once said how long its events are kept → up to where those that were too old are gone.
 pub(crate) const RETENTION: Table<RoomNo, Order> = Table::new("room.retention", Space::Index, 0xcc);
+/// (room, word with the letter of its field, order): where words stand.
+pub(crate) const SEARCH_WORD: Table<(RoomNo, String, Order), ()> = Table::new("room.search_word", Space::Index, 0x90);
+/// (room, order) → the words of an event, so that they can be forgotten.
+pub(crate) const SEARCH_AT: Table<(RoomNo, Order), WordsRecord> = Table::new("room.search_at", Space::Index, 0x91);
+/// 0 → while the index of words is made anew: the room, and the order before which its events are still to be read.
+pub(crate) const SEARCH_ANEW: Table<u8, (RoomNo, Order)> = Table::new("room.search_anew", Space::Index, 0x92);
+
+/// The words of an event.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct WordsRecord {
+    pub(crate) words: Vec<String>,
+}
 
 /// Where an event stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -384,6 +396,7 @@ pub(crate) enum DelayedOutcome {
 }
 
 koine_store::stored!(
+    WordsRecord,
     DelayedRecord,
     ReportRecord,
     RoomRecord,

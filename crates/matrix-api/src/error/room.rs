@@ -23,6 +23,7 @@ impl From<CommandError> for Error {
             CommandError::BadContent(_) => Self::bad_json(message),
             CommandError::InvalidParam(_) => Self::invalid_param(message),
             CommandError::UnableToAuthorise => bad("M_UNABLE_TO_AUTHORISE_JOIN", message),
+            CommandError::Partial => Self::new(StatusCode::NOT_FOUND, "M_UNABLE_DUE_TO_PARTIAL_STATE", message),
             CommandError::UnableToGrant => bad("M_UNABLE_TO_GRANT_JOIN", message),
             CommandError::UnsupportedVersion(_) => bad("M_UNSUPPORTED_ROOM_VERSION", message),
             CommandError::AliasTaken(_) => bad("M_ROOM_IN_USE", message),

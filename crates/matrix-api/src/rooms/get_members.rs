@@ -8,7 +8,7 @@ use koine_room::{MemberFilter, Membership, Viewer};
 use ruma_client_api::membership::get_member_events::v3;
 use ruma_events::room::member::MembershipState;
 
-use super::room;
+use super::{room, until_whole};
 use crate::{
     Api, Call, Error, Raw, Result,
     event::{Ignored, Shown},
@@ -22,6 +22,7 @@ pub async fn get_members(State(api): State<Api>, call: Call<v3::Request>) -> Res
     };
     let at = request.at.as_deref().map(|token| api.tokens().parse_place(token)).transpose()?;
     let room = room(&api, &request.room_id)?;
+    until_whole(&room).await?;
     let mut viewer = Viewer::new(&room, &call.who.user_id)?;
     let members = room.members(&mut viewer, at, filter)?;
     let ignored = Ignored::default();

@@ -7,7 +7,7 @@ use koine_room::{Membership, ReadError};
 use ruma_client_api::membership::joined_members::v3;
 use serde_json::{Map, Value, json};
 
-use super::room;
+use super::{room, until_whole};
 use crate::{Api, Call, Json, Result};
 
 pub async fn joined_members(State(api): State<Api>, call: Call<v3::Request>) -> Result<Json<Value>> {
@@ -15,6 +15,7 @@ pub async fn joined_members(State(api): State<Api>, call: Call<v3::Request>) -> 
     if room.local_membership(&call.who.user_id) != Some(Membership::Join) {
         return Err(ReadError::NotJoined.into());
     }
+    until_whole(&room).await?;
     // Both keys always: clients and test suites look for them also where a member has neither name nor picture.
     let joined = room.joined_members()?.into_iter().map(|(user, profile)| {
         (user.to_string(), json!({ "display_name": profile.displayname, "avatar_url": profile.avatar_url }))

@@ -43,11 +43,11 @@ mod upgrade_room;
 
 pub(crate) use thread_subscription::{before, listed};
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use http::Uri;
 use koine_account::{Class, LimitKey};
-use koine_room::{Profile, ReadError, Room, Sender};
+use koine_room::{CommandError, Profile, ReadError, Room, Sender};
 use ruma_client_api::{
     alias, context, directory, knock, membership, message, read_marker, receipt, redact, relations, reporting, room,
     space, state, threads, typing,
@@ -162,7 +162,7 @@ pub(crate) fn permit(api: &Api, who: &User) -> Result<()> {
 }
 
 /// How a user is called, as far as we know: people of other servers tell it themselves.
-fn profile(api: &Api, user: &UserId) -> Result<Profile> {
+pub(crate) fn profile(api: &Api, user: &UserId) -> Result<Profile> {
     if !api.accounts.is_local(user) {
         return Ok(Profile::default());
     }
@@ -182,6 +182,15 @@ where
 /// A room to look into.
 fn room(api: &Api, id: &RoomId) -> Result<Arc<Room>> {
     Ok(api.rooms.room(id)?)
+}
+
+/// How long an answer waits for the members of a room that was joined a moment ago.
+const MEMBERS_WAIT_MAX: Duration = Duration::from_secs(120);
+
+/// Waits until all members of a room are known.
+async fn until_whole(room: &Room) -> Result<()> {
+    let waiting = tokio::time::timeout(MEMBERS_WAIT_MAX, room.until_whole());
+    waiting.await.map_err(|_elapsed| CommandError::Partial.into())
 }
 
 /// A room of which it is no secret whether it exists.
@@ -219,7 +228,7 @@ async fn find(api: &Api, text: &str, query_string: &str) -> Result<(OwnedRoomId,
 }
 
 /// The query string of a request.
-fn query<T: DeserializeOwned>(query: &str) -> Result<T> {
+pub(crate) fn query<T: DeserializeOwned>(query: &str) -> Result<T> {
     let uri: Uri = format!("/?{query}").parse().map_err(|_| Error::invalid_param("The query cannot be read"))?;
     axum::extract::Query::try_from_uri(&uri)
         .map(|axum::extract::Query(parsed)| parsed)

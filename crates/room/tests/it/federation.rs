@@ -42,7 +42,7 @@ async fn join(near: &House, far: &House, id: &RoomId) {
     // The state comes first, though it rests on what comes after it.
     keeping.add(Part::State, state).await.expect("taken in");
     keeping.add(Part::AuthChain, auth_chain).await.expect("taken in");
-    far.rooms.enter(keeping, event).await.expect("entered");
+    far.rooms.enter(keeping, event, None).await.expect("entered");
 }
 
 /// Everything that happened in `from` after `order`, handed to `to` in that order.
@@ -231,8 +231,10 @@ async fn history_from_before_the_joining_is_put_in_front() {
     far.rooms.keep_outliers(&id, state.iter().map(|placed| placed.event.clone()).collect()).await.expect("kept");
     let events: Vec<Event> = history.iter().map(|placed| placed.event.clone()).collect();
     // The joining itself is known already.
-    assert_eq!(far.rooms.keep_history(&id, events.clone(), &ids).await.expect("kept"), 5);
-    assert_eq!(far.rooms.keep_history(&id, events, &ids).await.expect("kept"), 0);
+    let told = [(oldest.event.event_id().to_owned(), ids)];
+    assert_eq!(far.rooms.keep_history(&id, events.clone(), &[]).await.expect("kept"), 0, "no state is guessed");
+    assert_eq!(far.rooms.keep_history(&id, events.clone(), &told).await.expect("kept"), 5);
+    assert_eq!(far.rooms.keep_history(&id, events, &told).await.expect("kept"), 0);
     assert_eq!(far.bodies(&id), ["0", "1", "2", "3", "4"]);
     far.say(dora(), &id, "5").await;
     assert_eq!(far.bodies(&id).len(), 6);
