@@ -5,6 +5,7 @@
 //! how to read the numbers: `bench/README.md`.
 
 mod compare;
+mod federation;
 mod http;
 mod matrix;
 mod meter;
@@ -35,7 +36,9 @@ enum Action {
     Run(RunOptions),
     /// Brings up this checkout and its peers, measures them in turns, and writes the results.
     Compare(compare::Options),
-    /// Writes RESULTS.md anew from a file of results.
+    /// Measures what federation costs: joining and receiving in big rooms, messages from server to server.
+    Federation(federation::Options),
+    /// Writes RESULTS.md anew from a file of results, or FEDERATION.md from one of those.
     Report {
         /// A file of `bench/results/`.
         file: PathBuf,
@@ -127,6 +130,8 @@ async fn act(command: Command) -> Result<(), Failure> {
     match command.action {
         Action::Run(options) => run(options).await,
         Action::Compare(options) => compare::run(options).await,
+        Action::Federation(options) => federation::run(options).await,
+        Action::Report { file } if file.to_string_lossy().ends_with("-federation.json") => federation::report_again(&file),
         Action::Report { file } => compare::report_again(&file),
     }
 }

@@ -155,6 +155,14 @@ pub struct Machine {
 }
 
 impl Machine {
+    /// In one line.
+    pub fn in_words(&self) -> String {
+        let Self { cpu, cores, memory_gb, kernel, file_system, load_before } = self;
+        format!(
+            "{cpu}, {cores} cores, {memory_gb:.0} GB, Linux {kernel}, data on {file_system}; load before the run {load_before}."
+        )
+    }
+
     /// Describes this machine, and the file system of `folder`.
     pub fn here(folder: &std::path::Path) -> Self {
         let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();

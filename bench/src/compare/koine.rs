@@ -8,12 +8,37 @@ use serde_json::Value;
 use crate::Failure;
 use crate::compare::Participant;
 use crate::compare::process::{Running, free_port, output};
+use crate::federation::Tls;
 use crate::matrix::Server;
 
 const SETTINGS: &str = "koine local --no-demo (no rate limits): one process, embedded engine, every write durable before it is acknowledged, default memory budget";
 
 /// How often three free ports in a row are looked for.
 const PORT_TRIES_MAX: usize = 50;
+
+/// Starts one that other servers reach, in `folder`; its name comes third.
+pub async fn start_federating(
+    binary: Option<&Path>,
+    folder: &Path,
+    tls: &Tls,
+) -> Result<(Participant, Server, String, Running), Failure> {
+    let (binary, origin) = match binary {
+        Some(binary) => (binary.to_owned(), "a binary built before".to_owned()),
+        None => (build()?, commit()),
+    };
+    let port = free_ports()?;
+    let name = format!("127.0.0.1:{}", port + 1);
+    let mut command = Command::new(&binary);
+    command.arg("local").arg("--no-demo").arg("--port-base").arg(port.to_string()).arg("--server-name").arg(&name);
+    command.arg("--tls-cert").arg(&tls.chain).arg("--tls-key").arg(&tls.key).arg("--federation-ca").arg(&tls.authority);
+    command.arg("--data-dir").arg(folder.join("koine")).current_dir(folder);
+    let mut running = Running::start(command, folder.join("koine.log"))?;
+    let authority = format!("127.0.0.1:{port}");
+    running.until_ready(&authority).await?;
+    let participant =
+        Participant { name: "koine".to_owned(), version: version(&binary, &origin), settings: SETTINGS.to_owned() };
+    Ok((participant, Server { name: "koine".to_owned(), authority, shared_secret: None }, name, running))
+}
 
 /// Builds it unless `binary` is given, and starts it.
 pub async fn start(binary: Option<&Path>, folder: &Path) -> Result<(Participant, Server, Running), Failure> {

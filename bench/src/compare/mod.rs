@@ -3,10 +3,10 @@
 //! Every scenario of a round visits every server before the next begins, in an order that turns with the round, so that a
 //! minute in which the machine was busy with something else does not fall upon one server alone.
 
-mod koine;
-mod process;
+pub(crate) mod koine;
+pub(crate) mod process;
 mod report;
-mod synapse;
+pub(crate) mod synapse;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -49,7 +49,7 @@ pub struct Options {
 
 /// A server this tool can bring up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Peer {
+pub(crate) enum Peer {
     Koine,
     Synapse,
 }
@@ -75,10 +75,10 @@ struct Results {
 
 /// A server as the report names it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct Participant {
-    name: String,
-    version: String,
-    settings: String,
+pub(crate) struct Participant {
+    pub(crate) name: String,
+    pub(crate) version: String,
+    pub(crate) settings: String,
 }
 
 /// A server that is up.
@@ -237,7 +237,7 @@ fn name_of(results: &Results) -> String {
 }
 
 /// Today's date, UTC.
-fn today() -> String {
+pub(crate) fn today() -> String {
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     date_of_day(seconds / 86_400)
 }

@@ -9,6 +9,7 @@ use std::process::Command;
 use crate::Failure;
 use crate::compare::Participant;
 use crate::compare::process::{Running, cache_folder, free_port, output};
+use crate::federation::Tls;
 use crate::matrix::Server;
 
 /// The release that is compared with.
@@ -18,17 +19,47 @@ const SETTINGS: &str = "one process, SQLite (write-ahead log, synchronous=FULL: 
 
 /// Installs it if need be, and starts it.
 pub async fn start(folder: &Path) -> Result<(Participant, Server, Running), Failure> {
-    let python = install()?;
     let home = folder.join("synapse");
-    let io = |error| Failure::Io(home.display().to_string(), error);
-    std::fs::create_dir_all(&home).map_err(io)?;
     let port = free_port()?;
+    let (participant, server, running) = launch(&home, port, &configuration(&home, port, "localhost")).await?;
+    Ok((participant, server, running))
+}
+
+/// Starts one that other servers reach, in `folder`; its name comes third.
+pub async fn start_federating(
+    folder: &Path,
+    tls: &Tls,
+) -> Result<(Participant, Server, String, Running), Failure> {
+    let home = folder.join("synapse");
+    let (port, federation_port) = (free_port()?, free_port()?);
+    let name = format!("127.0.0.1:{federation_port}");
+    let mut config = configuration(&home, port, &name);
+    let listener = format!(
+        "  - port: {federation_port}\n    type: http\n    tls: true\n    bind_addresses: ['127.0.0.1']\n    \
+         resources: [{{ names: [federation] }}]\ndatabase:"
+    );
+    config = config.replacen("database:", &listener, 1);
+    config.push_str(&format!(
+        "tls_certificate_path: {}\ntls_private_key_path: {}\nfederation_verify_certificates: false\n\
+         ip_range_blacklist: []\nfederation_ip_range_blacklist: []\n\
+         rc_federation: {{ window_size: 1, sleep_limit: 1000000, sleep_delay: 1, reject_limit: 1000000, concurrent: 100 }}\n",
+        tls.chain.display(),
+        tls.key.display()
+    ));
+    let (participant, server, running) = launch(&home, port, &config).await?;
+    Ok((participant, server, name, running))
+}
+
+async fn launch(home: &Path, port: u16, configuration: &str) -> Result<(Participant, Server, Running), Failure> {
+    let python = install()?;
+    let io = |error| Failure::Io(home.display().to_string(), error);
+    std::fs::create_dir_all(home).map_err(io)?;
     let config = home.join("homeserver.yaml");
     std::fs::write(home.join("log.yaml"), LOG_CONFIG).map_err(io)?;
-    std::fs::write(&config, configuration(&home, port)).map_err(io)?;
+    std::fs::write(&config, configuration).map_err(io)?;
     let module = |what: &[&str]| {
         let mut command = Command::new(&python);
-        command.args(["-m", "synapse.app.homeserver", "-c"]).arg(&config).args(what).current_dir(&home);
+        command.args(["-m", "synapse.app.homeserver", "-c"]).arg(&config).args(what).current_dir(home);
         command
     };
     output(&mut module(&["--generate-keys"]))?;
@@ -66,11 +97,11 @@ root:
   handlers: [console]
 ";
 
-fn configuration(home: &Path, port: u16) -> String {
+fn configuration(home: &Path, port: u16, name: &str) -> String {
     let home = home.display();
     let unlimited = "{ per_second: 1000000, burst_count: 1000000 }";
     format!(
-        r#"server_name: localhost
+        r#"server_name: "{name}"
 public_baseurl: http://127.0.0.1:{port}/
 pid_file: {home}/homeserver.pid
 listeners:

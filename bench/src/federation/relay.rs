@@ -1,0 +1,123 @@
+//! `federation-relay`: people of one server talk in rooms that people of another read. The next message of a room leaves
+//! when the last was acknowledged; it counts when its reader has it.
+
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tokio::task::JoinSet;
+
+use super::Federating;
+use crate::Failure;
+use crate::http::escaped;
+use crate::matrix::{Client, SyncAsk, register};
+use crate::meter::{Line, Meter, Tally};
+use crate::procfs;
+
+/// Rooms, each with one who sends and one who reads.
+const ROOMS: usize = 8;
+/// How long a reader's sync waits for news.
+const POLL_MS: u64 = 5_000;
+/// How long what was sent may take to arrive once nothing more is sent.
+const ARRIVAL_WAIT_MAX: Duration = Duration::from_secs(120);
+const FILTER: &str = r#"{"room":{"timeline":{"limit":1000},"state":{"lazy_load_members":true}},"presence":{"types":[]}}"#;
+
+struct Pair {
+    sender: Client,
+    reader: Client,
+    since: String,
+    room: String,
+}
+
+/// Measures for so long. CPU is that of both servers.
+pub async fn relay(one: &Federating, other: &Federating, seconds: u64) -> Result<Line, Failure> {
+    let mut pairs = Vec::new();
+    let run = Instant::now().elapsed().as_nanos() ^ u128::from(std::process::id());
+    for number in 0..ROOMS {
+        pairs.push(pair(one, other, &format!("{number}-{run}")).await?);
+    }
+    let theirs = procfs::usage(other.running.pid()).unwrap_or_default();
+    let meter = Meter::start("federation-relay", &one.server.name, Some(one.running.pid()));
+    let until = Instant::now() + Duration::from_secs(seconds);
+    let mut talking = JoinSet::new();
+    for pair in pairs {
+        talking.spawn(talk(pair, until));
+    }
+    let mut tally = Tally::default();
+    while let Some(done) = talking.join_next().await {
+        tally.merge(done.map_err(|error| Failure::Words(error.to_string()))??);
+    }
+    let messages = tally.latencies.len() as f64;
+    let theirs = procfs::usage(other.running.pid()).unwrap_or_default().cpu_s - theirs.cpu_s;
+    let line = meter.finish(tally);
+    let both = line.server_cpu_s.unwrap_or_default() + theirs;
+    Ok(line
+        .with("rooms", ROOMS as f64)
+        .with("reading_server_cpu_s", theirs)
+        .with("both_cpu_ms_per_op", if messages > 0.0 { both * 1e3 / messages } else { 0.0 }))
+}
+
+async fn pair(one: &Federating, other: &Federating, name: &str) -> Result<Pair, Failure> {
+    let sender = register(&one.server, &format!("sender-{name}")).await?;
+    let reader = register(&other.server, &format!("reader-{name}")).await?;
+    let mut sender = Client::new(&one.server, &sender);
+    let mut reader = Client::new(&other.server, &reader);
+    let room = sender.create_room_patiently("A room of two servers").await?;
+    let via = escaped(&one.name);
+    let path = format!("/_matrix/client/v3/join/{}?server_name={via}&via={via}", escaped(&room));
+    reader.call_patiently("POST", &path, "{}").await?;
+    let filter = escaped(FILTER);
+    let since = crate::matrix::next_batch(reader.sync(SyncAsk { since: None, timeout_ms: 0, filter: Some(&filter) }).await?)?;
+    Ok(Pair { sender, reader, since, room })
+}
+
+/// Sends until then and reads until all has arrived: one latency per message, from its sending to its being read.
+async fn talk(pair: Pair, until: Instant) -> Result<Tally, Failure> {
+    let Pair { mut sender, mut reader, mut since, room } = pair;
+    let (told, mut heard) = tokio::sync::mpsc::unbounded_channel();
+    let where_to = room.clone();
+    let sending = tokio::spawn(async move {
+        let mut number = 0_usize;
+        while Instant::now() < until {
+            // Known to the reader before it can arrive.
+            let _ = told.send(Instant::now());
+            sender.send(&where_to, &format!("t{number}"), &format!("message-number-{number}.")).await?;
+            number += 1;
+        }
+        Ok::<usize, crate::matrix::CallError>(number)
+    });
+    let (mut began, mut read) = (Vec::new(), std::collections::HashSet::new());
+    let mut tally = Tally::default();
+    let filter = escaped(FILTER);
+    let mut sent = None;
+    let mut sending = Some(sending);
+    while Instant::now() < until + ARRIVAL_WAIT_MAX {
+        if sending.as_ref().is_some_and(tokio::task::JoinHandle::is_finished)
+            && let Some(done) = sending.take()
+        {
+            sent = Some(done.await.map_err(|error| Failure::Words(error.to_string()))??);
+        }
+        if sent.is_some_and(|sent| read.len() >= sent) {
+            break;
+        }
+        let ask = SyncAsk { since: Some(&since), timeout_ms: POLL_MS, filter: Some(&filter) };
+        let answer: Value = serde_json::from_slice(reader.sync(ask).await?)?;
+        since = answer["next_batch"].as_str().unwrap_or_default().to_owned();
+        while let Ok(at) = heard.try_recv() {
+            began.push(at);
+        }
+        let events = answer["rooms"]["join"][&room]["timeline"]["events"].as_array();
+        for event in events.into_iter().flatten() {
+            let body = event["content"]["body"].as_str().unwrap_or_default();
+            let number = body.strip_prefix("message-number-").and_then(|rest| rest.strip_suffix('.')?.parse().ok());
+            let Some(number) = number else { continue };
+            if let Some(at) = began.get::<usize>(number)
+                && read.insert(number)
+            {
+                tally.latencies.push(at.elapsed());
+            }
+        }
+    }
+    let lost = sent.unwrap_or_default().saturating_sub(read.len());
+    (0..lost).for_each(|_| tally.fail(&"a message did not arrive"));
+    Ok(tally)
+}
