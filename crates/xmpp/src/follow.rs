@@ -51,6 +51,14 @@ async fn tell(core: &Arc<Core>, position: Position, entry: &LogEntry) -> Result<
     if entry.domain != core.domain() {
         return Ok(());
     }
+    if let Some(koine_account::Kind::Account | koine_account::Kind::Device) = koine_account::Kind::of(entry.kind) {
+        if let Some(user) = koine_account::user_of(&entry.subject)
+            && let Err(error) = core.end_logged_out(&user)
+        {
+            tracing::error!(user_id = %user, reason = %error, "whether sessions were logged out cannot be read");
+        }
+        return Ok(());
+    }
     let Some(no) = room_of(&entry.subject) else { return Ok(()) };
     match Kind::of(entry.kind) {
         Some(Kind::Event) => {}
