@@ -10,12 +10,13 @@
 //! | `enter.rs` | entering, changing nickname and availability, leaving |
 //! | `speak.rs` | messages to the room and within it, subject, invitations, asking for voice |
 //! | `happened.rs` | the log |
-//! | `history.rs` | what was said before, on entering and from the archive |
+//! | `history.rs`, `archive.rs` | what was said before, on entering and from the archive |
 //! | `standing.rs` | affiliations and roles, and changing them |
 //! | `admin.rs`, `owner.rs`, `register.rs`, `info.rs`, `moderate.rs` | requests |
 //! | `settings.rs` | the form |
 
 mod admin;
+mod archive;
 mod enter;
 mod hall;
 mod happened;
@@ -44,6 +45,7 @@ pub(crate) use self::{
     enter::presence,
     happened::happened,
     info::{EXTENSION as INFO, request_to_occupant},
+    name::address as room_address,
     speak::message,
 };
 use self::hall::Hall;
@@ -55,8 +57,8 @@ pub(crate) const HALLS_MAX: usize = 100_000;
 pub(crate) const HALLS_PER_SESSION_MAX: usize = 2_000;
 
 /// What the rooms bring to the table of extensions.
-pub(crate) const EXTENSIONS: [&Extension; 5] =
-    [&INFO, &admin::EXTENSION, &owner::EXTENSION, &register::EXTENSION, &moderate::EXTENSION];
+pub(crate) const EXTENSIONS: [&Extension; 6] =
+    [&INFO, &admin::EXTENSION, &owner::EXTENSION, &register::EXTENSION, &moderate::EXTENSION, &archive::EXTENSION];
 
 /// All halls.
 #[derive(Default)]

@@ -240,3 +240,38 @@ async fn a_destroyed_room_sends_all_away_and_its_name_is_free() {
     let own = enter(&mut bob, "bob").await;
     assert!(codes(&own).contains(&"201".into()), "the name is free for a new room");
 }
+
+#[tokio::test]
+async fn the_archive_of_a_room_is_its_timeline_in_pages_for_those_inside() {
+    let world = World::new();
+    let (mut alice, mut bob) = (world.connect("alice", "a").await, world.connect("bob", "b").await);
+    make(&mut alice, "alice").await;
+    for n in 0..5 {
+        alice.send(&format!("<message type='groupchat' id='m{n}' to='{ROOM}'><body>{n}</body></message>")).await;
+        alice.until(is_groupchat).await;
+    }
+    let ask = |set: &str| {
+        format!("<iq type='set' id='q1' to='{ROOM}'><query xmlns='{}' queryid='f'><set xmlns='{}'>{set}</set></query></iq>", ns::MAM, ns::RSM)
+    };
+    assert_eq!(condition(&bob.ask(&ask("<max>2</max>")).await).as_deref(), Some("forbidden"), "bob is not in it");
+    alice.send(&ask("<max>2</max><before/>")).await;
+    let mut said = Vec::new();
+    let fin = loop {
+        let stanza = alice.next().await;
+        if stanza.name() == "iq" {
+            break stanza;
+        }
+        let result = stanza.child("result", ns::MAM).expect("a result of the archive");
+        let message = result.child("forwarded", ns::FORWARD).and_then(|forwarded| forwarded.child("message", ns::CLIENT));
+        let message = message.expect("a message is in it");
+        assert_eq!(message.attr("from"), Some("coven@rooms.example.org/alice"));
+        said.push(message.child_text("body", ns::CLIENT).expect("it has a body"));
+    };
+    assert_eq!(said, ["3", "4"], "the last page");
+    let fin = fin.child("fin", ns::MAM).expect("the end of the page");
+    assert_eq!(fin.attr("complete"), None);
+    let first = fin.child("set", ns::RSM).and_then(|set| set.child_text("first", ns::RSM)).expect("where it began");
+    alice.send(&ask(&format!("<max>10</max><before>{first}</before>"))).await;
+    let fin = alice.until(|stanza| stanza.name() == "iq").await;
+    assert_eq!(fin.child("fin", ns::MAM).and_then(|fin| fin.attr("complete")), Some("true"));
+}

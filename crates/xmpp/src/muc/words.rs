@@ -141,8 +141,13 @@ fn kept(placed: &Placed) -> Option<Value> {
     placed.event.content().get().contains(KEEPSAKE).then(|| serde_json::from_str(placed.event.content().get()).ok()).flatten()
 }
 
+/// Whether events of a type are messages.
+pub(super) fn is_said(kind: &str) -> bool {
+    matches!(kind, "m.room.message" | "m.room.encrypted" | "m.sticker" | message::PLAIN_KEEPSAKE)
+}
+
 /// The nickname that words were said under, or the name that their speaker has in the room.
-fn nick_in(room: &Room, placed: &Placed) -> String {
+pub(super) fn nick_in(room: &Room, placed: &Placed) -> String {
     let said = kept(placed).and_then(|content| content[KEEPSAKE]["nick"].as_str().map(ToOwned::to_owned));
     let user = placed.event.sender();
     let shown = || {
@@ -171,7 +176,7 @@ pub(super) fn of_event(core: &Core, room: &Room, placed: &Placed) -> Option<Word
         }
         "m.room.redaction" => {
             let target = room.event(&event.redacts(room.rules())?).ok().flatten()?;
-            if !matches!(target.event.kind(), "m.room.message" | "m.room.encrypted" | "m.sticker" | message::PLAIN_KEEPSAKE) {
+            if !is_said(target.event.kind()) {
                 return None;
             }
             let id = target.event.event_id().as_str();

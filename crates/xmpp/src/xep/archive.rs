@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use koine_room::{Order, Placed, ReadError, Room, Span, Viewer};
 use koine_stanza::{
-    BareJid, Condition, Element, Jid, StanzaError,
+    Condition, Element, Jid, StanzaError,
     form::{Field, Form},
     ns,
     rsm::{PageGiven, PageWish},
@@ -29,9 +29,9 @@ const PAGE_MAX: usize = 250;
 /// Most ids that one question names.
 const IDS_MAX: usize = 100;
 /// Most events that one question looks at in one room.
-const LOOK_MAX: usize = 20_000;
+pub(crate) const LOOK_MAX: usize = 20_000;
 /// More than the core of the specification. [XEP-0313 §support]
-const EXTENDED: &str = "urn:xmpp:mam:2#extended";
+pub(crate) const EXTENDED: &str = "urn:xmpp:mam:2#extended";
 /// Ids are ours. [XEP-0359 §disco]
 const STABLE_IDS: &str = ns::STANZA_ID;
 
@@ -71,7 +71,7 @@ pub(crate) const EXTENSION: Extension = Extension {
 };
 
 /// The form to ask with. [XEP-0313 §query-form]
-fn form() -> Form {
+pub(crate) fn form() -> Form {
     let ids = Field::new("ids", "list-multi", "Only these");
     Form::new("form", ns::MAM)
         .with(Field::new("with", "jid-single", "With whom"))
@@ -82,21 +82,61 @@ fn form() -> Form {
         .with(ids)
 }
 
-/// What is asked for.
+/// What is asked of an archive.
 #[derive(Default)]
-struct Wanted {
-    with: Option<BareJid>,
+pub(crate) struct Wanted {
+    pub(crate) with: Option<Jid>,
     start_ms: Option<u64>,
     end_ms: Option<u64>,
     /// Only events above this order.
-    after: Option<Order>,
+    pub(crate) after: Option<Order>,
     /// Only events below this order.
-    before: Option<Order>,
-    ids: Vec<String>,
+    pub(crate) before: Option<Order>,
+    pub(crate) ids: Vec<String>,
+}
+
+/// The page that is asked for.
+pub(crate) struct Asked {
+    pub(crate) wanted: Wanted,
+    pub(crate) direction: Direction,
+    pub(crate) limit: usize,
+}
+
+impl Asked {
+    /// What a query asks; `place` finds where an event stands.
+    pub(crate) fn read(query: &Element, place: impl Fn(&str) -> Result<Order, StanzaError>) -> Result<Self, StanzaError> {
+        let mut wanted = Wanted::read(query, &place)?;
+        let wish = PageWish::within(query).unwrap_or_default();
+        let limit = wish.max.unwrap_or(PAGE_DEFAULT).min(PAGE_MAX);
+        if let Some(after) = &wish.after {
+            let after = place(after)?;
+            wanted.after = Some(wanted.after.map_or(after, |other| other.max(after)));
+        }
+        let direction = if wish.before.is_some() { Direction::Backward } else { Direction::Forward };
+        if let Some(before) = wish.before.as_deref().filter(|before| !before.is_empty()) {
+            let before = place(before)?;
+            wanted.before = Some(wanted.before.map_or(before, |other| other.min(before)));
+        }
+        Ok(Self { wanted, direction, limit })
+    }
 }
 
 impl Wanted {
-    fn read(core: &Core, me: &UserId, query: &Element) -> Result<Self, StanzaError> {
+    /// Whether something said then is asked for.
+    pub(crate) fn is_in_time(&self, ts: u64) -> bool {
+        self.start_ms.is_none_or(|start| ts >= start) && self.end_ms.is_none_or(|end| ts <= end)
+    }
+
+    /// Where a page begins and where the archive ends, as it is read in a direction.
+    pub(crate) fn span(&self, direction: Direction) -> (Option<Order>, Option<Order>) {
+        let (low, high) = (self.after, self.before.map(|before| before - 1));
+        match direction {
+            Direction::Backward => (high, low),
+            Direction::Forward => (low, high),
+        }
+    }
+
+    fn read(query: &Element, place: &impl Fn(&str) -> Result<Order, StanzaError>) -> Result<Self, StanzaError> {
         let Some(form) = Form::within(query) else { return Ok(Self::default()) };
         let bad = |text: &str| StanzaError::new(Condition::BadRequest, text);
         if form.form_type.as_deref().is_some_and(|kind| kind != ns::MAM) {
@@ -109,12 +149,12 @@ impl Wanted {
             match field.var.as_str() {
                 "with" => {
                     let jid = Jid::new(value).map_err(|_| StanzaError::new(Condition::JidMalformed, "`with` is no address"))?;
-                    wanted.with = Some(jid.to_bare());
+                    wanted.with = Some(jid);
                 }
                 "start" => wanted.start_ms = Some(moment()?),
                 "end" => wanted.end_ms = Some(moment()?),
-                "after-id" => wanted.after = Some(place(core, me, value)?),
-                "before-id" => wanted.before = Some(place(core, me, value)?),
+                "after-id" => wanted.after = Some(place(value)?),
+                "before-id" => wanted.before = Some(place(value)?),
                 "ids" => wanted.ids = field.values.iter().take(IDS_MAX).cloned().collect(),
                 _ => return Err(StanzaError::new(Condition::FeatureNotImplemented, "the form has a field that is not known here")),
             }
@@ -128,7 +168,7 @@ fn place(core: &Core, me: &UserId, id: &str) -> Result<Order, StanzaError> {
     Ok(find(core, me, id).map_err(|error| unreadable(&error))?.ok_or_else(no_such)?.1.order)
 }
 
-fn no_such() -> StanzaError {
+pub(crate) fn no_such() -> StanzaError {
     StanzaError::new(Condition::ItemNotFound, "there is no such message in this archive")
 }
 
@@ -144,34 +184,33 @@ fn find(core: &Core, me: &UserId, id: &str) -> Result<Option<(Arc<Room>, Arc<Pla
     Ok(seen.then_some((room, placed, peer)))
 }
 
-/// One message of the archive.
-struct Found {
-    order: Order,
-    id: String,
-    ts: u64,
-    message: Element,
+/// One message of an archive.
+pub(crate) struct Found {
+    pub(crate) order: Order,
+    pub(crate) id: String,
+    pub(crate) ts: u64,
+    pub(crate) message: Element,
 }
 
 fn search(core: &Arc<Core>, request: &Request) -> Answer {
     let session = request.own_session()?;
     let me = session.user();
     let query = &request.payload;
-    let mut wanted = Wanted::read(core, me, query)?;
-    let wish = PageWish::within(query).unwrap_or_default();
-    let limit = wish.max.unwrap_or(PAGE_DEFAULT).min(PAGE_MAX);
-    if let Some(after) = &wish.after {
-        let after = place(core, me, after)?;
-        wanted.after = Some(wanted.after.map_or(after, |other| other.max(after)));
-    }
-    let direction = if wish.before.is_some() { Direction::Backward } else { Direction::Forward };
-    if let Some(before) = wish.before.as_deref().filter(|before| !before.is_empty()) {
-        let before = place(core, me, before)?;
-        wanted.before = Some(wanted.before.map_or(before, |other| other.min(before)));
-    }
-    let (mut page, complete) = match wanted.ids.is_empty() {
-        true => read(core, me, &wanted, direction, limit).map_err(|error| unreadable(&error))?,
-        false => (by_id(core, me, &wanted.ids)?, true),
+    let asked = Asked::read(query, |id| place(core, me, id))?;
+    let (page, complete) = match asked.wanted.ids.is_empty() {
+        true => read(core, me, &asked.wanted, asked.direction, asked.limit).map_err(|error| unreadable(&error))?,
+        false => (by_id(core, me, &asked.wanted.ids)?, true),
     };
+    let (messages, fin) = results(query, page, complete);
+    for message in messages {
+        let message = message.with_attr("from", session.jid().to_bare().to_string());
+        session.send(message.with_attr("to", session.jid().to_string()));
+    }
+    Ok(Some(fin))
+}
+
+/// A page as messages without addresses, in order, and what ends it. [XEP-0313 §results]
+pub(crate) fn results(query: &Element, mut page: Vec<Found>, complete: bool) -> (Vec<Element>, Element) {
     page.sort_by_key(|found| found.order);
     let given = PageGiven {
         first: page.first().map(|found| found.id.clone()),
@@ -183,24 +222,20 @@ fn search(core: &Arc<Core>, request: &Request) -> Answer {
     if query.has_child("flip-page", ns::MAM) {
         page.reverse();
     }
-    for found in page {
+    let result = |found: Found| {
         let delay = Element::new("delay", ns::DELAY).with_attr("stamp", time::format(found.ts));
         let forwarded = Element::new("forwarded", ns::FORWARD).with_child(delay).with_child(found.message);
         let result = Element::new("result", ns::MAM)
             .with_attr_opt("queryid", query.attr("queryid"))
             .with_attr("id", found.id)
             .with_child(forwarded);
-        let message = Element::new("message", ns::CLIENT)
-            .with_attr("from", session.jid().to_bare().to_string())
-            .with_attr("to", session.jid().to_string())
-            .with_child(result);
-        session.send(message);
-    }
+        Element::new("message", ns::CLIENT).with_child(result)
+    };
     let fin = Element::new("fin", ns::MAM)
         .with_attr_opt("queryid", query.attr("queryid"))
         .with_attr_opt("complete", complete.then_some("true"))
         .with_child(given.element());
-    Ok(Some(fin))
+    (page.into_iter().map(result).collect(), fin)
 }
 
 /// A page of all rooms of two, or of those with one person; and whether there is nothing further.
@@ -213,7 +248,7 @@ fn read(
 ) -> Result<(Vec<Found>, bool), ReadError> {
     let rooms = match &wanted.with {
         None => core.rooms().rooms_of_two(me)?,
-        Some(with) => match core.person_of(with) {
+        Some(with) => match core.person_of(&with.to_bare()) {
             None => Vec::new(),
             Some(peer) => {
                 let rooms = core.rooms().rooms_with(me, &peer)?;
@@ -273,11 +308,7 @@ fn read_room(
 ) -> Result<(Vec<Found>, bool), ReadError> {
     let mut viewer = Viewer::new(room, me)?;
     let Ok(newest) = viewer.newest() else { return Ok((Vec::new(), true)) };
-    let (low, high) = (wanted.after, wanted.before.map(|before| before - 1));
-    let (mut from, to) = match direction {
-        Direction::Backward => (high, low),
-        Direction::Forward => (low, high),
-    };
+    let (mut from, to) = wanted.span(direction);
     let talk = Talk::new(core, room, (me, peer));
     let blocked = core.has_blocked(me, peer);
     let mut found = Vec::new();
@@ -287,9 +318,8 @@ fn read_room(
         let page = room.page(span, newest, |placed| {
             looked += 1;
             let ts = u64::from(placed.event.origin_server_ts().get());
-            let in_time = wanted.start_ms.is_none_or(|start| ts >= start) && wanted.end_ms.is_none_or(|end| ts <= end);
             let hidden = blocked && placed.event.sender() == peer;
-            Ok(in_time && !hidden && !placed.event.is_state() && viewer.may_see(placed)?)
+            Ok(wanted.is_in_time(ts) && !hidden && !placed.event.is_state() && viewer.may_see(placed)?)
         })?;
         for placed in &page.events {
             found.extend(archived(core, &talk, (me, peer), placed)?);

@@ -3,16 +3,20 @@
 use crate::iq::Extension;
 
 mod about;
-mod archive;
+pub(crate) mod archive;
 pub(crate) mod avatar;
+mod bookmarks;
 mod blocking;
 mod carbons;
+mod commands;
 mod disco;
+pub(crate) mod external;
 pub(crate) mod pep;
 mod ping;
 mod private_xml;
 pub(crate) mod push;
 mod register;
+mod session;
 mod upload;
 mod vcard;
 
@@ -24,12 +28,16 @@ pub(crate) const ALL: &[&Extension] = &[
     &archive::EXTENSION,
     &avatar::EXTENSION,
     &blocking::EXTENSION,
+    &bookmarks::EXTENSION,
     &carbons::EXTENSION,
+    &commands::EXTENSION,
+    &external::EXTENSION,
     &pep::EXTENSION,
     &pep::OWNER,
     &private_xml::EXTENSION,
     &push::EXTENSION,
     &register::EXTENSION,
+    &session::EXTENSION,
     &vcard::EXTENSION,
     &upload::EXTENSION,
     &crate::im::ROSTER,
@@ -39,4 +47,5 @@ pub(crate) const ALL: &[&Extension] = &[
     crate::muc::EXTENSIONS[2],
     crate::muc::EXTENSIONS[3],
     crate::muc::EXTENSIONS[4],
+    crate::muc::EXTENSIONS[5],
 ];
