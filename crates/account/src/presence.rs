@@ -94,7 +94,12 @@ struct Shared {
     started: Instant,
     board: Mutex<Board>,
     bell: Notify,
+    /// Who changed, for further listeners.
+    told: tokio::sync::broadcast::Sender<OwnedUserId>,
 }
+
+/// Changes that a further listener may be behind.
+const BEHIND_MAX: usize = 4_096;
 
 /// A device is connected as long as this lives.
 #[must_use = "the device counts as polling until this is dropped"]
@@ -323,7 +328,8 @@ impl Board {
 
 impl Default for Presences {
     fn default() -> Self {
-        Self(Arc::new(Shared { started: Instant::now(), board: Mutex::default(), bell: Notify::new() }))
+        let told = tokio::sync::broadcast::Sender::new(BEHIND_MAX);
+        Self(Arc::new(Shared { started: Instant::now(), board: Mutex::default(), bell: Notify::new(), told }))
     }
 }
 
@@ -381,12 +387,19 @@ impl Presences {
         self.with(Board::sweep);
     }
 
+    /// Whose presence changed, as the one asker of [`changed`](Self::changed) learns of it. Whoever is slow misses some.
+    pub fn told(&self) -> tokio::sync::broadcast::Receiver<OwnedUserId> {
+        self.0.told.subscribe()
+    }
+
     /// Waits until something changed, and answers whose presence did since this was asked last. For one asker.
     pub async fn changed(&self) -> Vec<(Person, OwnedUserId)> {
         loop {
             let rung = self.0.bell.notified();
             let changed = self.0.board.lock().take_changed();
             if !changed.is_empty() {
+                // Nobody may be listening.
+                changed.iter().for_each(|(_, user)| drop(self.0.told.send(user.clone())));
                 return changed;
             }
             rung.await;

@@ -80,7 +80,12 @@ pub struct Hub {
     /// Counts changes that are not in the log; starts anew with the process. Grows under the lock of the inboxes, with the
     /// change noted in them: who reads a mark has the changes up to it.
     fleeting: AtomicU64,
+    /// Rooms in which somebody began to type, or stopped, for readers of all rooms.
+    typed: tokio::sync::broadcast::Sender<RoomNo>,
 }
+
+/// Changes of typing that a reader of all rooms may be behind.
+const TYPED_BEHIND_MAX: usize = 1_024;
 
 struct Inboxes {
     of: HashMap<OwnedUserId, Arc<Inbox>>,
@@ -148,7 +153,19 @@ impl Hub {
             inboxes: Mutex::new(Inboxes { of: HashMap::new(), delivered: position }),
             position: watch::Sender::new(position),
             fleeting: AtomicU64::new(0),
+            typed: tokio::sync::broadcast::Sender::new(TYPED_BEHIND_MAX),
         }
+    }
+
+    /// Rooms in which somebody begins to type, or stops, from now on. Whoever is slow misses some.
+    pub fn typed(&self) -> tokio::sync::broadcast::Receiver<RoomNo> {
+        self.typed.subscribe()
+    }
+
+    /// Somebody began to type in a room, or stopped.
+    pub(crate) fn tell_typed(&self, room: RoomNo) {
+        // Nobody may be listening.
+        let _ = self.typed.send(room);
     }
 
     /// The newest position whose changes have all been delivered to the inboxes.

@@ -127,6 +127,7 @@ impl Room {
     fn tell_of_typing(&self, typing: &mut Typing) {
         let hub = &self.core.hub;
         typing.mark = self.for_local_joined(|joined| hub.deliver_fleeting(joined, self.no()));
+        hub.tell_typed(self.no());
     }
 }
 

@@ -18,6 +18,8 @@ pub struct XmppConfig {
     pub stanza_bytes_max: usize,
     /// How long a session whose connection broke waits to be resumed. [XEP-0198]
     pub resume_for: Duration,
+    /// The TURN server that callers meet at. [XEP-0215]
+    pub turn: Option<crate::Turn>,
     /// The address of the web server, by which files are had. Without one, `https://` and the domain.
     pub web_url: Option<String>,
     /// Whether somebody without an account may make one in the stream. [XEP-0077]
@@ -28,7 +30,7 @@ pub struct XmppConfig {
 
 impl Default for XmppConfig {
     fn default() -> Self {
-        Self { stanza_bytes_max: 512 * 1024, resume_for: Duration::from_secs(600), registration: false, web_url: None, plain_on_loopback: false }
+        Self { stanza_bytes_max: 512 * 1024, resume_for: Duration::from_secs(600), registration: false, web_url: None, turn: None, plain_on_loopback: false }
     }
 }
 
@@ -81,6 +83,14 @@ impl Xmpp {
     /// Starts to deliver what happens. Needs a tokio runtime; the task ends when the shard does, or the last owner lets go.
     pub fn start(&self) {
         crate::follow::start(&self.0);
+        // Devices of connections that the last run of the program had.
+        let accounts = self.0.accounts().clone();
+        tokio::spawn(async move {
+            if let Err(error) = accounts.detach_left_over().await {
+                tracing::warn!(reason = %error, "devices that are gone stay in the lists");
+            }
+        });
+        crate::im::start(&self.0);
     }
 }
 

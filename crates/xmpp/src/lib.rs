@@ -30,3 +30,4 @@ pub use self::{
     core::{Cores, Xmpp, XmppConfig},
     stream::{Beginning, OverTls, Peer, Tls},
 };
+pub use xep::external::Turn;

@@ -9,11 +9,13 @@
 //! | `presence.rs` | who is there |
 //! | `subscription.rs` | who may know that |
 //! | `roster.rs` | the list of contacts |
+//! | `matrix.rs` | what Matrix devices do for a moment |
 //! | `away.rs` | what was said while nobody was there |
 
 mod away;
 mod conversation;
 mod happened;
+mod matrix;
 mod message;
 mod presence;
 mod roster;
@@ -33,6 +35,7 @@ use quick_cache::sync::Cache;
 
 pub(crate) use self::{
     happened::{happened, read_up_to},
+    matrix::start,
     message::message,
     presence::{presence, show_to},
     roster::EXTENSION as ROSTER,

@@ -286,15 +286,20 @@ async fn show_account(core: &Arc<Core>, user: &OwnedUserId, account: &BareJid, t
 }
 
 /// The presence of somebody who is there with Matrix devices alone.
-fn in_matrix(core: &Core, user: &UserId, account: &BareJid) -> Option<Element> {
+pub(super) fn in_matrix(core: &Core, user: &UserId, account: &BareJid) -> Option<Element> {
     let presence = core.accounts().presences().get(user).filter(|presence| presence.state != PresenceState::Offline)?;
     let show = (presence.state == PresenceState::Unavailable).then(|| Element::text_of("show", ns::CLIENT, "away"));
     let status = presence.status_msg.map(|status| Element::text_of("status", ns::CLIENT, status));
     let stanza = Element::new("presence", ns::CLIENT)
-        .with_attr("from", format!("{account}/{MATRIX_RESOURCE}"))
+        .with_attr("from", matrix_address(account))
         .with_child_opt(show)
         .with_child_opt(status);
     Some(stanza)
+}
+
+/// The address under which somebody is shown who is there with Matrix devices alone.
+pub(super) fn matrix_address(account: &BareJid) -> String {
+    format!("{account}/{MATRIX_RESOURCE}")
 }
 
 /// Somebody asks whether an account is there. [RFC6121 §4.3.2]

@@ -6,7 +6,7 @@ use koine_stanza::{Condition, Element, StanzaError, ns};
 
 use ruma_common::UserId;
 
-use super::{pep, upload};
+use super::{commands, pep, upload};
 use crate::{
     address::Place,
     core::Core,
@@ -97,6 +97,11 @@ fn items(core: &Arc<Core>, request: &Request) -> Answer {
     if let Some(account) = &request.account {
         may_discover(core, account, request)?;
         return pep::node_items(core, account, node, &request.from.to_bare());
+    }
+    if node == Some(commands::COMMANDS) && core.place(&request.to) == Place::Host {
+        let commands = commands::listed(core, request);
+        let query = Element::new("query", ns::DISCO_ITEMS).with_attr("node", commands::COMMANDS);
+        return Ok(Some(query.with_children(commands)));
     }
     if node.is_some() {
         return Err(StanzaError::new(Condition::ItemNotFound, "there is no such node"));

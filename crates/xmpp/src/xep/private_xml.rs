@@ -5,7 +5,7 @@ use std::sync::Arc;
 use koine_account::{Drawer, KeepError};
 use koine_stanza::{Condition, Element, StanzaError};
 
-use super::pep::parse;
+use super::{bookmarks, pep::parse};
 use crate::{
     core::Core,
     iq::{Answer, At, Extension, Handler, Request, Verb},
@@ -23,7 +23,7 @@ pub(crate) const EXTENSION: Extension = Extension {
             verbs: &[Verb::Get],
             name: "query",
             ns: PRIVATE,
-            run: |core, request| Box::pin(async move { get(&core, &request) }),
+            run: |core, request| Box::pin(get(core, request)),
         },
         Handler {
             at: &[At::Account],
@@ -50,11 +50,15 @@ fn things(request: &Request) -> Result<Vec<&Element>, StanzaError> {
     Ok(things)
 }
 
-fn get(core: &Core, request: &Request) -> Answer {
-    let user = request.own_session()?.user();
+async fn get(core: Arc<Core>, request: Request) -> Answer {
+    let user = request.own_session()?.user().clone();
     let mut query = Element::new("query", PRIVATE);
-    for thing in things(request)? {
-        let kept = core.accounts().kept(user, Drawer::Private, &name(thing)).map_err(|error| unkept(&error.into()))?;
+    for thing in things(&request)? {
+        if thing.is("storage", bookmarks::OLD) {
+            query.push(bookmarks::old_form(&core, &user).await);
+            continue;
+        }
+        let kept = core.accounts().kept(&user, Drawer::Private, &name(thing)).map_err(|error| unkept(&error.into()))?;
         let kept = kept.and_then(|kept| parse(&kept));
         query.push(kept.unwrap_or_else(|| Element::new(thing.name().to_owned(), thing.ns().to_owned())));
     }
@@ -64,6 +68,10 @@ fn get(core: &Core, request: &Request) -> Answer {
 async fn set(core: Arc<Core>, request: Request) -> Answer {
     let user = request.own_session()?.user().clone();
     for thing in things(&request)? {
+        if thing.is("storage", bookmarks::OLD) {
+            bookmarks::take_old_form(&core, &user, thing).await;
+            continue;
+        }
         let kept = core.accounts().keep(&user, Drawer::Private, &name(thing), Some(thing.to_xml())).await;
         kept.map_err(|error| unkept(&error))?;
     }

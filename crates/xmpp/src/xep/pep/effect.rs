@@ -5,21 +5,25 @@ use std::sync::Arc;
 use koine_account::{Access, NODE_ITEMS_MAX, NodeConfig, SendLast};
 use koine_projection::message::Names as _;
 use koine_room::ReceiptType;
-use koine_stanza::{Condition, Element, Jid, StanzaError};
+use koine_stanza::{Condition, Element, Jid, StanzaError, ns};
 use ruma_common::{OwnedUserId, UserId};
 use serde_json::json;
 
 use super::pubsub_error;
-use crate::{address::Place, core::Core, im::Talk, xep::avatar};
+use crate::{
+    address::Place,
+    core::Core,
+    im::Talk,
+    xep::{
+        avatar,
+        bookmarks::{self, NODE as BOOKMARKS, OLD as OLD_BOOKMARKS},
+    },
+};
 
 /// [XEP-0172]
 pub(super) const NICK: &str = "http://jabber.org/protocol/nick";
 /// [XEP-0490]
 const DISPLAYED: &str = "urn:xmpp:mds:displayed:0";
-/// [XEP-0402]
-const BOOKMARKS: &str = "urn:xmpp:bookmarks:1";
-/// [XEP-0048] in a node. [XEP-0223]
-const OLD_BOOKMARKS: &str = "storage:bookmarks";
 
 /// How a node is configured that nobody configured. [XEP-0163 §defaults]
 pub(super) fn usual(node: &str) -> NodeConfig {
@@ -58,6 +62,7 @@ pub(super) async fn after(core: &Arc<Core>, owner: &OwnedUserId, node: &str, id:
             set_profile(core, owner, "displayname", &name).await;
         }
         (avatar::METADATA, Some(payload)) => avatar::adopt(core, owner, payload).await,
+        (OLD_BOOKMARKS, Some(payload)) => Box::pin(bookmarks::take_old_form(core, owner, payload)).await,
         (DISPLAYED, Some(payload)) => displayed(core, owner, id, payload).await,
         _ => {}
     }
@@ -100,8 +105,14 @@ async fn displayed(core: &Arc<Core>, owner: &OwnedUserId, chat: &str, payload: &
 
 /// Brings a node up to date that mirrors something else; what is read next is the present.
 pub(super) async fn refresh(core: &Arc<Core>, owner: &OwnedUserId, node: &str) {
-    if node != NICK {
-        return;
+    match node {
+        BOOKMARKS => return bookmarks::mirror(core, owner).await,
+        OLD_BOOKMARKS => {
+            let storage = bookmarks::old_form(core, owner).await;
+            return publish(core, owner, OLD_BOOKMARKS, "current", &storage).await;
+        }
+        NICK => {}
+        _ => return,
     }
     let Ok((name, _)) = core.accounts().display_profile(owner) else { return };
     let Some(name) = name else { return };
@@ -126,5 +137,17 @@ pub(crate) async fn publish(core: &Arc<Core>, owner: &OwnedUserId, node: &str, i
     match core.accounts().publish(owner, publishing).await {
         Ok((_, config)) => super::notify::published(core, owner, (node, &config), (id, Some(payload))).await,
         Err(error) => tracing::warn!(user_id = %owner, reason = %error, "a node could not be brought up to date"),
+    }
+}
+
+/// Takes an item back in the owner's name.
+pub(crate) async fn retract(core: &Arc<Core>, owner: &OwnedUserId, node: &str, id: &str) {
+    match core.accounts().retract(owner, node, id).await {
+        Ok(config) => {
+            let gone = Element::new("retract", ns::PUBSUB_EVENT).with_attr("id", id);
+            let items = Element::new("items", ns::PUBSUB_EVENT).with_attr("node", node).with_child(gone);
+            super::notify::tell(core, owner, (node, &config), items).await;
+        }
+        Err(error) => tracing::warn!(user_id = %owner, reason = %error, "an item could not be taken back"),
     }
 }

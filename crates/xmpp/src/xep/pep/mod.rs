@@ -22,7 +22,7 @@ use ruma_common::UserId;
 
 pub(crate) use self::{
     caps::{Wants, answered, forget, greet},
-    effect::{publish as publish_own, set_profile},
+    effect::{publish as publish_own, retract as retract_own, set_profile},
     own::EXTENSION as OWNER,
     serve::{EXTENSION, parse},
 };
