@@ -39,8 +39,8 @@ pub fn free_ports() -> u16 {
     // Each test process begins somewhere else, below the ports that the kernel gives to outgoing connections.
     let start = 11_000 + (std::process::id() % 1_000) as u16 * 16;
     loop {
-        let base = start + NEXT.fetch_add(3, Ordering::Relaxed);
-        if (base..base + 3).all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok()) {
+        let base = start + NEXT.fetch_add(8, Ordering::Relaxed);
+        if (base..base + 8).all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok()) {
             return base;
         }
     }
