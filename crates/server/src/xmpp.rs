@@ -5,13 +5,13 @@ use std::{sync::Arc, time::Duration};
 use koine_account::Registration;
 use koine_media::Media;
 use koine_push::PushRules;
-use koine_xmpp::{Cores, Xmpp, XmppConfig as ProtocolConfig};
+use koine_xmpp::{Cores, Turn, Xmpp, XmppConfig as ProtocolConfig};
 use ruma_common::MilliSecondsSinceUnixEpoch;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    config::ByteSize,
+    config::{ByteSize, Config},
     program::{DOMAIN, Server, StartError},
 };
 
@@ -50,6 +50,7 @@ pub fn open(server: &Server, media: Media) -> Result<Xmpp, StartError> {
         config: ProtocolConfig {
             stanza_bytes_max: usize::try_from(config.xmpp.stanza_max.bytes()).unwrap_or(usize::MAX),
             resume_for: Duration::from_secs(config.xmpp.resume_for_s),
+            turn: turn(config),
             web_url: config.public_base_url.clone(),
             registration: config.accounts.registration == Registration::Open,
             plain_on_loopback: config.xmpp.plain_on_loopback,
@@ -59,4 +60,12 @@ pub fn open(server: &Server, media: Media) -> Result<Xmpp, StartError> {
     let xmpp = xmpp.map_err(StartError::Xmpp)?;
     xmpp.start();
     Ok(xmpp)
+}
+
+/// The TURN server, if clients are told of one.
+fn turn(config: &Config) -> Option<Turn> {
+    let turn = &config.turn;
+    let shared_secret = turn.shared_secret.clone()?;
+    let is_named = !turn.uris.is_empty();
+    is_named.then(|| Turn { uris: turn.uris.clone(), shared_secret, lifetime_s: turn.lifetime_s })
 }
