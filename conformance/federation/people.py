@@ -3,7 +3,6 @@
 import http.client
 import itertools
 import json
-import threading
 import time
 import urllib.parse
 
@@ -54,9 +53,9 @@ class Person:
         self.local = f"{name}{next(self.numbers)}"
         self.token = None
         self.since = None
-        # What came by sync: timelines, typing, receipts, presence, invitations.
+        # What came by sync: timelines, typing, receipts, presence, invitations, rooms that they are out of.
         self.timelines, self.ephemeral, self.presence, self.invites = {}, {}, {}, {}
-        self.lock = threading.Lock()
+        self.left = set()
         body = {"username": self.local, "password": PASSWORD, "auth": {"type": "m.login.dummy"}}
         first = self.ask("POST", f"{V3}/register", body)
         if first.status == 401:
@@ -157,6 +156,7 @@ class Person:
                 self.ephemeral.setdefault(room, {}).setdefault(event["type"], []).append(event["content"])
         for room, part in seen.get("rooms", {}).get("invite", {}).items():
             self.invites[room] = part["invite_state"]["events"]
+        self.left.update(seen.get("rooms", {}).get("leave", {}))
         for event in seen.get("presence", {}).get("events", []):
             self.presence[event["sender"]] = event["content"]
         return seen

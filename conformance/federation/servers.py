@@ -198,6 +198,7 @@ federation_custom_ca_list: ["{authority}"]
 ip_range_blacklist: []
 federation_ip_range_blacklist: []
 allow_public_rooms_over_federation: true
+room_list_publication_rules: [{{action: allow}}]
 allow_public_rooms_without_auth: true
 database: {{name: sqlite3, args: {{database: "{server.folder}/db"}}}}
 media_store_path: "{server.folder}/media"

@@ -124,7 +124,7 @@ def invitation_taken_back(town, way):
     maker.act(room, "invite", guest)
     guest.sees("the invitation", lambda: guest.invites.get(room))
     maker.act(room, "kick", guest)
-    until("it is gone", lambda: room not in guest.get(f"{V3}/sync").get("rooms", {}).get("invite", {}))
+    guest.sees("that it is gone", lambda: room in guest.left)
     refused = guest.try_join(room, maker)
     expect("coming in without invitation", (403, "M_FORBIDDEN"), (refused.status, refused.errcode))
 

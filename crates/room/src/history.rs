@@ -37,24 +37,32 @@ struct Old {
 }
 
 impl Rooms {
-    /// Keeps a stretch of history, oldest event first. `state` holds before those of them whose predecessors are not
-    /// known; all events of it must be, see [`keep_outliers`](Self::keep_outliers). How many events were new.
+    /// Keeps a stretch of history, oldest event first. Of those whose predecessors are not known, `told` has the state
+    /// before each, whose events must all be known, see [`keep_outliers`](Self::keep_outliers); what is not told of is
+    /// left out. How many events were new.
     pub async fn keep_history(
         &self,
         room: &RoomId,
         events: Vec<Event>,
-        state: &[OwnedEventId],
+        told: &[(OwnedEventId, Vec<OwnedEventId>)],
     ) -> Result<usize, ReceiveError> {
         let room = self.room(room)?;
         let (commit, count) = {
             // The writer's lock, so that no two stretches are given the same orders.
             let _head = room.head.lock();
-            let (told, mut nodes) = room.state_of(state)?;
+            let mut nodes = NewNodes::default();
             let mut stretch: Vec<Old> = Vec::new();
             for event in events {
-                if event.room_id() == room.id() && room.core.place_of(event.event_id())?.is_none() {
-                    stretch.extend(room.judge_old(event, told)?);
+                if event.room_id() != room.id() || room.core.place_of(event.event_id())?.is_some() {
+                    continue;
                 }
+                let state = told.iter().find(|(before, _)| before == event.event_id());
+                let state = state.map(|(_, state)| room.state_of(state)).transpose()?;
+                let state = state.map(|(root, mut new)| {
+                    nodes.append(&mut new);
+                    root
+                });
+                stretch.extend(room.judge_old(event, state)?);
             }
             let Some(first) = stretch.first_mut() else { return Ok(0) };
             first.nodes.append(&mut nodes);
@@ -101,12 +109,16 @@ impl Room {
         Ok(oldest.first().map_or(0, |placed| placed.order))
     }
 
-    /// Checks 4 and 5 for an event of history; `None` for one that is refused, and kept as such.
-    fn judge_old(self: &Arc<Self>, event: Event, told: Root) -> Result<Option<Old>, ReceiveError> {
+    /// Checks 4 and 5 for an event of history; `None` for one that is refused, and kept as such, and for one of whose
+    /// state nothing is known.
+    fn judge_old(self: &Arc<Self>, event: Event, told: Option<Root>) -> Result<Option<Old>, ReceiveError> {
         let auth_events = self.auth_events_of(&event)?;
         let (before, mut nodes) = match self.state_before(&event, &[]) {
             Ok(known) => known,
-            Err(ReceiveError::Missing { .. }) => (told, NewNodes::default()),
+            Err(ReceiveError::Missing { .. }) => match told {
+                Some(told) => (told, NewNodes::default()),
+                None => return Ok(None),
+            },
             Err(error) => return Err(error),
         };
         let rules = self.rules();

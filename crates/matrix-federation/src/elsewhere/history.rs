@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::Method;
 use koine_graph::Event;
-use koine_room::{CommandError, Room};
+use koine_room::{CommandError, Fate, Room};
 use ruma_common::{OwnedEventId, OwnedServerName};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -15,6 +15,8 @@ use crate::{Federation, acl, peers::segment};
 
 /// Most events asked for at once.
 const PAGE_MAX: usize = 100;
+/// Events of one page before which the state is asked for.
+const BRANCHES_MAX: usize = 8;
 
 #[derive(Deserialize)]
 struct Page {
@@ -67,7 +69,7 @@ impl Federation {
         };
         let gate = self.gates().pass(room.id()).await;
         let kept = match self.fetch_state(server, room, id).await {
-            Ok(state) => self.rooms().keep_history(room.id(), vec![event], &state).await,
+            Ok(state) => self.rooms().keep_history(room.id(), vec![event], &[(id.clone(), state)]).await,
             Err(error) => {
                 tracing::debug!(peer = %server, room_id = %room.id(), reason = %error, "no state before an old event");
                 return Ok(false);
@@ -97,17 +99,31 @@ impl Federation {
         };
         let mut events: Vec<Event> = events.into_iter().filter(new).collect();
         events.sort_by_key(Event::depth);
-        let Some(oldest) = events.first() else { return Ok(false) };
+        if events.is_empty() {
+            return Ok(false);
+        }
         let gate = self.gates().pass(room.id()).await;
-        let state = match oldest.is("m.room.create", "") {
-            true => Vec::new(),
-            false => self.fetch_state(server, room, oldest.event_id()).await.map_err(|error| {
+        // Where branches run into the page, each brings a state of its own.
+        let mut told = Vec::new();
+        for event in ends(room, &events).into_iter().take(BRANCHES_MAX) {
+            let state = self.fetch_state(server, room, &event).await.map_err(|error| {
                 tracing::debug!(peer = %server, room_id = %room.id(), reason = %error, "no state before history");
                 CommandError::NotReachable
-            })?,
-        };
-        let kept = self.rooms().keep_history(room.id(), events, &state).await;
+            })?;
+            told.push((event, state));
+        }
+        let kept = self.rooms().keep_history(room.id(), events, &told).await;
         drop(gate);
         kept.map(|count| count > 0).map_err(|error| CommandError::Damaged(error.to_string()))
     }
+}
+
+/// Those of some events that follow what is neither among them nor known with its state.
+fn ends(room: &Room, events: &[Event]) -> Vec<OwnedEventId> {
+    let is_known = |id: &OwnedEventId| {
+        events.iter().any(|event| event.event_id() == id)
+            || matches!(room.fate(id), Ok(Some(Fate::Accepted(_) | Fate::SoftFailed(_) | Fate::Rejected)))
+    };
+    let ends = events.iter().filter(|event| !event.prev_events().iter().all(is_known));
+    ends.map(|event| event.event_id().to_owned()).collect()
 }
