@@ -8,7 +8,7 @@ use std::{
 
 use koine_account::{Accounts, Class, LimitKey};
 use koine_media::{Media, Previews};
-use koine_push::PushRules;
+use koine_push::{PushRules, Pushers};
 use koine_room::{Rooms, UnreadRules};
 use ruma_common::RoomVersionId;
 use tokio::sync::watch;
@@ -49,6 +49,8 @@ pub struct Cores {
     pub push: Arc<PushRules>,
     /// What counts as unread, and for whom.
     pub unread_rules: Arc<dyn UnreadRules>,
+    /// Where applications want to be told.
+    pub pushers: Pushers,
     /// Settings of this API.
     pub config: ApiConfig,
     /// Told of every answered request.

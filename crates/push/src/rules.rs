@@ -157,6 +157,10 @@ impl PushRules {
         Ok(matcher)
     }
 
+    pub(crate) fn accounts(&self) -> &Accounts {
+        &self.accounts
+    }
+
     fn forget(&self, user: &UserId) {
         self.changes.fetch_add(1, Ordering::SeqCst);
         self.compiled.remove(user);

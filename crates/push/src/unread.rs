@@ -36,9 +36,9 @@ impl UnreadRules for PushRules {
 }
 
 /// The room, as conditions ask about it.
-struct Counted<'a> {
-    room: &'a UnreadContext<'a>,
-    sender: &'a UserId,
+pub(crate) struct Counted<'a> {
+    pub(crate) room: &'a UnreadContext<'a>,
+    pub(crate) sender: &'a UserId,
 }
 
 impl Surroundings for Counted<'_> {

@@ -15,7 +15,7 @@ use crate::{
     error::{CommandError, ReadError},
     log::{Kind, room_subject},
     registry::Rooms,
-    room::Room,
+    room::{Placed, Room},
     tables::{Membership, Order, RECEIPT, RECEIPT_AT, ReceiptKey, ReceiptRecord},
     unread,
 };
@@ -205,6 +205,20 @@ impl Room {
         }
         found.reverse();
         Ok(found)
+    }
+
+    /// Whether `user` has read this event, by their receipts.
+    pub fn has_read(&self, user: &UserId, placed: &Placed) -> Result<bool, ReadError> {
+        let (whole, threads) = self.read_positions(user)?;
+        if placed.order <= whole {
+            return Ok(true);
+        }
+        if threads.is_empty() {
+            return Ok(false);
+        }
+        let thread = self.thread_of(&placed.event)?;
+        let thread = thread.as_ref().map_or(MAIN_THREAD, |root| root.as_str());
+        Ok(threads.get(thread).is_some_and(|read| placed.order <= *read))
     }
 
     /// How far `user` has read by their receipts: in the whole room, and in each thread.

@@ -1,7 +1,7 @@
 //! What `koine-push` refuses, in Matrix's words.
 
 use http::StatusCode;
-use koine_push::{ChangeError, EditError, UnknownKind};
+use koine_push::{ChangeError, EditError, SetPusherError, UnknownKind};
 
 use crate::Error;
 
@@ -35,5 +35,14 @@ impl From<EditError> for Error {
 impl From<UnknownKind> for Error {
     fn from(error: UnknownKind) -> Self {
         Self::invalid_param(error.to_string())
+    }
+}
+
+impl From<SetPusherError> for Error {
+    fn from(error: SetPusherError) -> Self {
+        match error {
+            SetPusherError::Invalid(_) | SetPusherError::TooMany => Self::invalid_param(error.to_string()),
+            SetPusherError::Commit(error) => error.into(),
+        }
     }
 }

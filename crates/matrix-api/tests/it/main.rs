@@ -20,6 +20,7 @@ mod rooms;
 mod sessions;
 mod sliding_sync;
 mod spaces;
+mod pushers;
 mod sync;
 mod to_device;
 mod user_directory;
@@ -33,7 +34,8 @@ use koine_account::{AccountConfig, Accounts, LimitConfig, PasswordConfig, Regist
 use koine_graph::SigningKey;
 use koine_matrix_api::{Api, ApiConfig, Cores};
 use koine_media::{Media, Place};
-use koine_push::PushRules;
+use koine_net::Client;
+use koine_push::{PushRules, PusherCores, Pushers};
 use koine_room::{Rooms, RoomsConfig};
 use koine_store::{DomainId, MemoryEngine, Shard};
 use ruma_common::{MilliSecondsSinceUnixEpoch, OwnedServerName, owned_server_name};
@@ -122,6 +124,16 @@ impl World {
             rooms,
             media,
             unread_rules: push.clone(),
+        let pushers = PusherCores {
+            domain,
+            accounts: accounts.clone(),
+            rooms: rooms.clone(),
+            rules: push.clone(),
+            web: Client::new(&koine_net::Config::default().with_loopback()).expect("a client"),
+            now: MilliSecondsSinceUnixEpoch::now,
+        };
+        let pushers = Pushers::open(pushers).expect("an empty store opens");
+        pushers.start();
             push,
             config,
             observer: Arc::new(()),
@@ -132,6 +144,7 @@ impl World {
     }
 
     /// Any request.
+            pushers,
     pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
         let response = self.router.clone().oneshot(request).await.expect("the router does not fail");
         let (parts, body) = response.into_parts();
