@@ -11,7 +11,7 @@ use ruma_common::{MilliSecondsSinceUnixEpoch, OwnedServerName, ServerName};
 use tokio::sync::Semaphore;
 
 use crate::{
-    elsewhere::space::Spaces, keys::Ring, peers::Peers, receive::Gates, receive::Resyncs, receive::Transactions,
+    elsewhere::space::Spaces, keys::Ring, peers::Peers, receive::Gates, receive::Later, receive::Resyncs, receive::Transactions,
     send::Outbox,
 };
 
@@ -56,6 +56,7 @@ struct Inner {
     cores: Cores,
     keys: Ring,
     gates: Gates,
+    later: Later,
     transactions: Transactions,
     outbox: Outbox,
     /// Held by whoever fetches the rest of a room.
@@ -68,11 +69,11 @@ impl Federation {
     /// Ready to serve. Nothing is sent before [`start`](Self::start).
     pub fn new(cores: Cores) -> Self {
         let keys = Ring::new(cores.rooms.shard().clone(), cores.domain);
-        let (gates, transactions) = (Gates::default(), Transactions::new());
+        let (gates, later, transactions) = (Gates::default(), Later::default(), Transactions::new());
         let (outbox, spaces) = (Outbox::default(), Spaces::default());
         let resyncs = Resyncs::default();
         let completing = Arc::new(Semaphore::new(crate::elsewhere::whole::AT_ONCE));
-        Self(Arc::new(Inner { cores, keys, gates, transactions, outbox, completing, spaces, resyncs }))
+        Self(Arc::new(Inner { cores, keys, gates, later, transactions, outbox, completing, spaces, resyncs }))
     }
 
     /// Tells the rooms and the accounts who reaches other servers, and starts to send what happens. Needs a tokio
@@ -132,6 +133,10 @@ impl Federation {
 
     pub(crate) fn shard(&self) -> &Shard {
         self.0.cores.rooms.shard()
+    }
+
+    pub(crate) fn later(&self) -> &Later {
+        &self.0.later
     }
 
     pub(crate) fn gates(&self) -> &Gates {

@@ -1,11 +1,13 @@
 //! What other servers tell us: transactions of events and of things that pass.
 //!
 //! [`transaction`] takes a request apart, [`event`] sees each event into its room, [`gap`] fetches what is missing
-//! before it, [`passing`] handles what is no event, with [`devices`] and [`presence`]. Events of one room come in order, rooms beside each other.
+//! before it, [`later`] tries that again, [`passing`] handles what is no event, with [`devices`] and [`presence`].
+//! Events of one room come in order, rooms beside each other.
 
 mod devices;
 mod event;
 mod gap;
+mod later;
 mod passing;
 mod presence;
 mod transaction;
@@ -17,6 +19,7 @@ use ruma_common::{OwnedRoomId, RoomId};
 
 pub(crate) use devices::Resyncs;
 pub(crate) use gap::FetchError;
+pub(crate) use later::Later;
 pub(crate) use transaction::{Transactions, put_transaction};
 
 /// Rooms whose gates are remembered before those that nobody uses are thrown out.

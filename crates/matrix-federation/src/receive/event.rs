@@ -11,23 +11,36 @@ use crate::Federation;
 /// How long one event may keep us busy with what is missing before it.
 const EVENT_TIME_MAX: Duration = Duration::from_secs(120);
 
+/// What became of an event that nothing is wrong with.
+pub(super) enum Taken {
+    /// It is where it belongs.
+    In,
+    /// What comes before it could not be had.
+    Waits,
+}
+
 impl Federation {
     /// Checks an event and takes it into its room. The reason why not is for its sender to read.
-    pub(super) async fn take_event(&self, origin: &ServerName, room: &Arc<Room>, event: Event) -> Result<(), String> {
+    pub(super) async fn take_event(
+        &self,
+        origin: &ServerName,
+        room: &Arc<Room>,
+        event: Event,
+    ) -> Result<Taken, String> {
         let event = self.check_event(room.rules(), event).await.map_err(|error| error.to_string())?;
         if !room.is_attended() {
-            return self.take_outside(origin, room, event).await;
+            return self.take_outside(origin, room, event).await.map(|()| Taken::In);
         }
         let taking = self.take_checked(origin, room, event);
-        let received = tokio::time::timeout(EVENT_TIME_MAX, taking).await;
-        match received.map_err(|_| "what comes before it could not be fetched in time".to_owned())? {
+        let Ok(received) = tokio::time::timeout(EVENT_TIME_MAX, taking).await else { return Ok(Taken::Waits) };
+        match received {
             // [SS-API §soft-failure] Its sender did nothing wrong.
-            Ok(Received::Known | Received::Accepted | Received::SoftFailed(_)) => Ok(()),
+            Ok(Received::Known | Received::Accepted | Received::SoftFailed(_)) => Ok(Taken::In),
             Ok(Received::Rejected(refusal)) => Err(refusal.to_string()),
             // What is told of an event is what is wrong with it, not what we lack to judge it.
             Err(error @ ReceiveError::Missing { .. }) => {
                 tracing::debug!(peer = %origin, room_id = %room.id(), reason = %error, "an event waits for what is before it");
-                Ok(())
+                Ok(Taken::Waits)
             }
             Err(error) => Err(error.to_string()),
         }

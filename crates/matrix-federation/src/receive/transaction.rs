@@ -12,6 +12,7 @@ use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
 use tokio::sync::OnceCell;
 
+use super::event::Taken;
 use crate::{
     Error, Federation, Signed, acl,
     answer::{Raw, Result},
@@ -109,8 +110,12 @@ impl Federation {
                 let gate = federation.gates().pass(room.id()).await;
                 for event in events {
                     let id = event.event_id().to_owned();
-                    let result = match federation.take_event(&origin, &room, event).await {
-                        Ok(()) => json!({}),
+                    let result = match federation.take_event(&origin, &room, event.clone()).await {
+                        Ok(Taken::In) => json!({}),
+                        Ok(Taken::Waits) => {
+                            federation.take_later(&origin, &room, event);
+                            json!({})
+                        }
                         Err(reason) => {
                             tracing::debug!(peer = %origin, room_id = %room.id(), event_id = %id, %reason, "an event was not taken");
                             json!({ "error": reason })
