@@ -1,6 +1,6 @@
 //! Notifications as push gateways take them.
 //!
-//! [Push-API §post_matrixpushv1notify]
+//! [PG-API §post_matrixpushv1notify]
 
 use koine_room::{Placed, Room};
 use ruma_common::UserId;

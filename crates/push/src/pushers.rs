@@ -2,7 +2,7 @@
 //!
 //! A notification is sent until the gateway took it, one after the other for each pusher, with growing waits between
 //! tries, for a day at most. Whether somebody still wants it is looked at once more right before: who has read meanwhile is
-//! not disturbed. [Push-API §post_matrixpushv1notify]
+//! not disturbed. [PG-API §post_matrixpushv1notify]
 
 use std::{
     collections::HashMap,
@@ -176,7 +176,7 @@ impl Pushers {
         let _place = self.0.sending.acquire().await.expect("nobody closes this semaphore");
         let request = WebRequest::json(Method::POST, url, Bytes::from(body.to_string()), LIMITS);
         let answer = self.0.cores.web.web(request).await?.bytes().await?;
-        // [Push-API §post_matrixpushv1notify] "Homeservers must cease sending notification requests for these pushkeys"
+        // [PG-API §post_matrixpushv1notify] "Homeservers must cease sending notification requests for these pushkeys"
         if gateway::rejected(&answer).contains(&pusher.pushkey) {
             tracing::debug!(user_id = %user, app_id = pusher.app_id, "a push gateway knows a pusher no longer; it is removed");
             if let Err(error) = self.delete(user, &pusher.app_id, &pusher.pushkey).await {

@@ -23,6 +23,7 @@ mod spaces;
 mod pushers;
 mod sync;
 mod to_device;
+mod search;
 mod user_directory;
 
 use std::sync::Arc;
