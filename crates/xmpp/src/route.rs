@@ -88,6 +88,10 @@ impl Core {
             return Err(StanzaError::new(Condition::ServiceUnavailable, "there is nobody of that name"));
         };
         let account = match place {
+            // [RFC6121 §8.5.1]
+            Place::Account(user) if !self.is_account(&user) => {
+                return Err(StanzaError::new(Condition::ServiceUnavailable, "there is nobody of that name"));
+            }
             Place::Account(user) => Some(user),
             _ => None,
         };

@@ -39,6 +39,9 @@ pub(super) async fn deliver(core: &Arc<Core>, session: &Arc<Session>) {
     if let Err(error) = core.accounts().keep(user, Drawer::Delivered, "", Some(THERE.to_owned())).await {
         tracing::error!(user_id = %user, reason = %error, "it was not noted that an account is there");
     }
+    if core.im.readers.lock().contains(session.jid()) {
+        return;
+    }
     // Somebody was there when the server ended: what they were not told of, it had not taken.
     let Some(after) = place.and_then(|place| place.parse::<Order>().ok()) else { return };
     match late(core, session, after) {

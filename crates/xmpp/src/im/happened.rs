@@ -140,6 +140,7 @@ async fn member(core: &Arc<Core>, room: &Arc<Room>, placed: &Placed) -> Result<b
                 // Whoever lives in XMPP is there at once, as everybody is who is written to there.
                 if core.comes_at_once(&target) && !core.has_blocked(&target, &sender) {
                     enter(core, room, &target);
+                    ask(core, &sender, &target).await;
                 }
                 return Ok(true);
             }
@@ -171,6 +172,14 @@ async fn member(core: &Arc<Core>, room: &Arc<Room>, placed: &Placed) -> Result<b
         }
         (_, pair) => Ok(pair.is_some()),
     }
+}
+
+/// Whoever asks somebody into a conversation by Matrix asks to be told of their presence, and lets them be told of theirs.
+async fn ask(core: &Arc<Core>, sender: &UserId, target: &UserId) {
+    let lives_in_matrix = core.is_account(sender) && !core.accounts().uses_xmpp(sender).unwrap_or(true);
+    let Some(address) = core.address_of(target).filter(|_| lives_in_matrix) else { return };
+    core.say(sender, &address, Word::Subscribed).await;
+    core.say(sender, &address, Word::Subscribe).await;
 }
 
 /// Brings somebody into a room they were asked into, beside the reading of the log.

@@ -5,6 +5,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use koine_account::{Class, LimitKey};
 use koine_projection::message::{self, Act};
 use koine_room::{ReceiptType, Room, Sender};
 use koine_stanza::{Condition, Element, Jid, StanzaError, ns};
@@ -78,9 +79,21 @@ pub(crate) async fn message(
         // [RFC6121 §8.5.3.2.1] Meant for that session alone.
         return Err(unavailable());
     }
+    slow_down(core, &me, session.is_some()).await?;
     let room = core.conversation(&me, &peer).await?;
     let _ = core.rooms().set_typing(&me, room.id(), None);
     keep(core, &stanza, &room, (&me, &peer), (to, session)).await
+}
+
+/// Whoever sends too fast waits, and their stream with them; others, whose stream is not theirs alone, are told.
+async fn slow_down(core: &Core, me: &UserId, own_stream: bool) -> Result<(), StanzaError> {
+    while let Err(exceeded) = core.accounts().permit(Class::Message, LimitKey::User(me)) {
+        if !own_stream {
+            return Err(StanzaError::new(Condition::ResourceConstraint, exceeded.to_string()));
+        }
+        tokio::time::sleep(exceeded.retry_after).await;
+    }
+    Ok(())
 }
 
 fn has_session(core: &Core, to: &Jid) -> bool {

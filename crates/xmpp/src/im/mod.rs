@@ -58,8 +58,17 @@ pub(crate) struct Im {
     making: tokio::sync::Mutex<()>,
     /// Whom sessions have told that they are there, beside their contacts. [RFC6121 §4.6]
     directed: Mutex<HashMap<FullJid, HashSet<Jid>>>,
+    /// Sessions that read the archive themselves: they are not told of old messages.
+    readers: Mutex<HashSet<FullJid>>,
     /// Sessions as Matrix sees them: present.
     shown: Mutex<HashMap<FullJid, Polling>>,
+}
+
+impl Im {
+    /// A session reads the archive.
+    pub(crate) fn note_reader(&self, session: &FullJid) {
+        self.readers.lock().insert(session.clone());
+    }
 }
 
 impl Default for Im {
@@ -68,6 +77,7 @@ impl Default for Im {
             flights: Cache::new(FLIGHTS_MAX),
             making: tokio::sync::Mutex::default(),
             directed: Mutex::default(),
+            readers: Mutex::default(),
             shown: Mutex::default(),
         }
     }

@@ -190,6 +190,7 @@ async fn unavailable(core: &Arc<Core>, session: &Arc<Session>, stanza: &Element)
     let before = session.state().presence.take();
     let directed = core.im.directed.lock().remove(session.jid()).unwrap_or_default();
     core.im.shown.lock().remove(session.jid());
+    core.im.readers.lock().remove(session.jid());
     crate::xep::pep::forget(core, session.jid());
     crate::muc::session_ended(core, &Jid::from(session.jid().clone())).await;
     if let Some(before) = before {

@@ -238,3 +238,103 @@ async fn nobody_takes_a_message_for_nobody() {
     let refused = alice.until(|stanza| stanza.kind() == Some("error")).await;
     assert_eq!(condition(&refused).as_deref(), Some("bad-request"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chat_begun_in_matrix_is_a_conversation_at_once() {
+    let world = World::new();
+    let mut alice = come(&world, "alice", "a").await;
+    let bob = world.person("bob").await;
+    let alice_id = alice.session.user().clone();
+    let new = koine_room::CreateRoom {
+        creator: bob.clone(),
+        profile: koine_room::Profile::default(),
+        version: ruma_common::RoomVersionId::V11,
+        preset: koine_room::Preset::TrustedPrivateChat,
+        creation_content: serde_json::Map::new(),
+        power_levels: serde_json::Map::new(),
+        initial_state: Vec::new(),
+        name: None,
+        topic: None,
+        alias: None,
+        invite: vec![(alice_id.clone(), koine_room::Profile::default())],
+        is_direct: true,
+        listed: false,
+    };
+    let id = world.core().rooms().create(new).await.expect("a room");
+    let asked = alice.until(|stanza| stanza.kind() == Some("subscribe")).await;
+    assert_eq!(asked.attr("from"), Some("bob@example.org"));
+    let room = world.core().rooms().room(&id).expect("made");
+    say_in_matrix(&world, &bob, &room, "m.room.message", json!({ "msgtype": "m.text", "body": "hi" })).await;
+    assert_eq!(body(&alice.until(is_message).await).as_deref(), Some("hi"));
+    alice.send("<message to='bob@example.org' type='chat' id='m1'><body>hello</body></message>").await;
+    assert_eq!(room_of(&world, "alice", "bob").id(), &id, "it is the same room");
+    alice.send("<presence to='bob@example.org' type='subscribed'/>").await;
+    alice.send("<presence to='bob@example.org' type='subscribe'/>").await;
+    alice.until(|stanza| stanza.kind() == Some("subscribed")).await;
+    let contact = world.core().accounts().contact(&alice_id, "bob@example.org").expect("read").expect("known");
+    assert_eq!(contact.subscription(), "both");
+    world.core().rooms().set_typing(&bob, &id, Some(std::time::Duration::from_secs(5))).expect("in the room");
+    let typing = alice.until(|stanza| stanza.has_ns(ns::CHAT_STATES)).await;
+    assert!(typing.has_child("composing", ns::CHAT_STATES) && typing.attr("from") == Some("bob@example.org"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_left_is_entered_again() {
+    let world = World::new();
+    let (alice, mut bob) = (come(&world, "alice", "a").await, come(&world, "bob", "b").await);
+    let say = "<message to='bob@example.org' type='chat' id='m'><body>x</body></message>";
+    alice.send(say).await;
+    bob.until(is_message).await;
+    let room = room_of(&world, "alice", "bob");
+    for gone in [bob.session.user(), alice.session.user()] {
+        world.core().rooms().leave(gone, room.id(), None).await.expect("in it");
+        alice.send(say).await;
+        bob.until(is_message).await;
+        assert_eq!(room_of(&world, "alice", "bob").id(), room.id());
+        assert!(room.is_joined(gone));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_not_ask_is_told_nothing_of_accounts() {
+    let world = World::new();
+    let mut alice = come(&world, "alice", "a").await;
+    world.person("bob").await;
+    for name in ["bob", "nobody"] {
+        let asked = format!("<iq type='get' id='d' to='{name}@example.org'><query xmlns='http://jabber.org/protocol/disco#info'/></iq>");
+        assert_eq!(condition(&alice.ask(&asked).await).as_deref(), Some("service-unavailable"), "{name}");
+    }
+    let own = alice.ask("<iq type='get' id='o'><query xmlns='http://jabber.org/protocol/disco#info'/></iq>").await;
+    let query = own.children().next().expect("a query");
+    let features: Vec<&str> = query.children().filter_map(|child| child.attr("var")).collect();
+    for wanted in [ns::MAM, "urn:xmpp:bookmarks:1#compat", "http://jabber.org/protocol/pubsub#publish-options", "urn:xmpp:push:0"] {
+        assert!(features.contains(&wanted), "{wanted}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_admin_makes_accounts_and_others_do_not() {
+    let world = World::new();
+    let mut alice = come(&world, "alice", "a").await;
+    let add = "<iq type='set' id='c' to='example.org'><command xmlns='http://jabber.org/protocol/commands' node='http://jabber.org/protocol/admin#add-user'><x xmlns='jabber:x:data' type='submit'><field var='FORM_TYPE'><value>http://jabber.org/protocol/admin</value></field><field var='accountjid'><value>carol@example.org</value></field><field var='password'><value>secret secret</value></field></x></command></iq>";
+    assert_eq!(condition(&alice.ask(add).await).as_deref(), Some("forbidden"));
+    let user = alice.session.user().clone();
+    world.core().accounts().set_flag(&user, koine_account::Flag::Admin, true).await.expect("there is");
+    let made = alice.ask(add).await;
+    assert_eq!(made.children().next().and_then(|command| command.attr("status")), Some("completed"));
+    assert_eq!(condition(&alice.ask(add).await).as_deref(), Some("conflict"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bookmarks_are_the_same_in_all_their_forms() {
+    let world = World::new();
+    let mut alice = come(&world, "alice", "a").await;
+    let set = "<iq type='set' id='s'><query xmlns='jabber:iq:private'><storage xmlns='storage:bookmarks'><conference jid='tea@rooms.example.org' name='Tea' autojoin='true'><nick>Al</nick></conference></storage></query></iq>";
+    assert_eq!(alice.ask(set).await.kind(), Some("result"));
+    let items = alice.ask("<iq type='get' id='g'><pubsub xmlns='http://jabber.org/protocol/pubsub'><items node='urn:xmpp:bookmarks:1'/></pubsub></iq>").await;
+    let item = items.child("pubsub", ns::PUBSUB).and_then(|pubsub| pubsub.child("items", ns::PUBSUB)).and_then(|items| items.children().next()).expect("an item");
+    assert_eq!((item.id(), item.children().next().and_then(|one| one.attr("name"))), (Some("tea@rooms.example.org"), Some("Tea")));
+    let old = alice.ask("<iq type='get' id='o'><query xmlns='jabber:iq:private'><storage xmlns='storage:bookmarks'/></query></iq>").await;
+    let storage = old.children().next().and_then(|query| query.children().next()).expect("storage");
+    assert_eq!(storage.children().next().and_then(|one| one.attr("jid")), Some("tea@rooms.example.org"));
+}

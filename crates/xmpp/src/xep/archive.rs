@@ -195,6 +195,7 @@ pub(crate) struct Found {
 fn search(core: &Arc<Core>, request: &Request) -> Answer {
     let session = request.own_session()?;
     let me = session.user();
+    core.im.note_reader(session.jid());
     let query = &request.payload;
     let asked = Asked::read(query, |id| place(core, me, id))?;
     let (page, complete) = match asked.wanted.ids.is_empty() {

@@ -62,15 +62,15 @@ async fn set(core: Arc<Core>, request: Request) -> Answer {
         if request.payload.children().count() != 1 {
             return Err(StanzaError::new(Condition::BadRequest, "whoever removes an account says nothing else"));
         }
-        // The answer first: nobody is there for it any more when it is done.
-        let result = crate::iq::result(&asked(&request), None);
-        session.send(result);
-        if let Err(error) = core.accounts().deactivate(&user, true).await {
-            return Err(refused(&error));
-        }
-        if let Err(error) = core.rooms().leave_all(&user).await {
-            tracing::warn!(user_id = %user, reason = %error, "a closed account is still in rooms");
-        }
+        // Beside the answer, which nobody is there for any more when this is done.
+        tokio::spawn(async move {
+            if let Err(error) = core.accounts().deactivate(&user, true).await {
+                tracing::error!(user_id = %user, reason = %error, "an account could not be closed");
+            }
+            if let Err(error) = core.rooms().leave_all(&user).await {
+                tracing::warn!(user_id = %user, reason = %error, "a closed account is still in rooms");
+            }
+        });
         return Ok(None);
     }
     let (Some(name), Some(password)) = (text("username"), text("password")) else {
@@ -81,14 +81,6 @@ async fn set(core: Arc<Core>, request: Request) -> Answer {
     }
     core.accounts().set_password(&user, Secret::from(password)).await.map_err(|error| refused(&error))?;
     Ok(None)
-}
-
-/// The request's head, to be answered.
-fn asked(request: &Request) -> Element {
-    Element::new("iq", koine_stanza::ns::CLIENT)
-        .with_attr("from", request.from.to_string())
-        .with_attr("to", request.to.to_string())
-        .with_attr("id", request.id.as_str())
 }
 
 fn refused(error: &ChangeError) -> StanzaError {
