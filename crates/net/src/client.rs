@@ -81,6 +81,12 @@ impl Parts {
 #[derive(Clone)]
 pub struct Client(Arc<Inner>);
 
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").finish_non_exhaustive()
+    }
+}
+
 struct Inner {
     finder: Finder,
     pool: Pool,
@@ -222,6 +228,10 @@ impl Client {
     /// `began` is when the request did.
     pub fn failed(&self, server: &ServerName, began: Instant, error: &Error) {
         self.0.health.failed_surely(server, began, error);
+    }
+
+    pub(crate) fn finder(&self) -> &Finder {
+        &self.0.finder
     }
 
     /// The time by the clock that back-off uses.

@@ -83,6 +83,15 @@ impl Finder {
         Ok(Found { route, trusted: false })
     }
 
+    /// Where the operator says that a service of a host is: under its name with the port, or under the name alone where
+    /// that says nothing of ports.
+    pub fn fixed_service(&self, host: &str, port: u16) -> Option<Target> {
+        let host = host.to_ascii_lowercase();
+        let named = self.places.get(&format!("{host}:{port}"));
+        let place = named.or_else(|| self.places.get(&host).filter(|place| place.port.is_none()))?;
+        Some(Target { host: place.host.clone(), port: place.port.unwrap_or(port) })
+    }
+
     fn fixed(&self, server: &Authority) -> Option<Route> {
         let place = self.places.get(&server.text.to_ascii_lowercase());
         let place = place.or_else(|| self.places.get(&server.host.to_string()))?;

@@ -33,6 +33,7 @@ pub mod backoff;
 mod client;
 mod config;
 mod connect;
+mod dial;
 mod discover;
 pub mod dns;
 mod error;

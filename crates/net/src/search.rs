@@ -180,7 +180,7 @@ fn found_srv(subject: Authority, mut records: Vec<SrvRecord>, chance: &mut impl 
 }
 
 /// The order to try records in: by priority; among equals by chance, in proportion to their weights [RFC 2782].
-fn in_order(mut records: Vec<SrvRecord>, chance: &mut impl Rng) -> Vec<SrvRecord> {
+pub(crate) fn in_order(mut records: Vec<SrvRecord>, chance: &mut impl Rng) -> Vec<SrvRecord> {
     // Records without weight first, so that the draw below gives them "a very small chance" and no more.
     records.sort_by_key(|record| (record.priority, record.weight));
     let mut ordered = Vec::with_capacity(records.len());

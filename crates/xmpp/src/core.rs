@@ -24,13 +24,15 @@ pub struct XmppConfig {
     pub web_url: Option<String>,
     /// Whether somebody without an account may make one in the stream. [XEP-0077]
     pub registration: bool,
+    /// Reaches other XMPP servers; without it there are none.
+    pub servers: Option<koine_net::Client>,
     /// Whether clients on this machine may log in without TLS, though never with their password in the clear. For tests.
     pub plain_on_loopback: bool,
 }
 
 impl Default for XmppConfig {
     fn default() -> Self {
-        Self { stanza_bytes_max: 512 * 1024, resume_for: Duration::from_secs(600), registration: false, web_url: None, turn: None, plain_on_loopback: false }
+        Self { stanza_bytes_max: 512 * 1024, resume_for: Duration::from_secs(600), registration: false, web_url: None, turn: None, plain_on_loopback: false, servers: None }
     }
 }
 
@@ -62,6 +64,8 @@ pub(crate) struct Core {
     pub(crate) hosts: Hosts,
     pub(crate) sessions: Sessions,
     pub(crate) muc: Muc,
+    /// Connections to other servers.
+    pub(crate) links: crate::s2s::Links,
     pub(crate) im: crate::im::Im,
     pub(crate) wants: crate::xep::pep::Wants,
     pub(crate) started: std::time::Instant,
@@ -77,7 +81,7 @@ impl Xmpp {
     pub fn new(cores: Cores) -> Result<Self, String> {
         let hosts = Hosts::new(cores.rooms.server_name());
         let secret = crate::secret::open(cores.rooms.shard(), cores.domain)?;
-        Ok(Self(Arc::new(Core { cores, hosts, sessions: Sessions::default(), muc: Muc::default(), im: crate::im::Im::default(), wants: crate::xep::pep::Wants::default(), started: std::time::Instant::now(), secret })))
+        Ok(Self(Arc::new(Core { cores, hosts, sessions: Sessions::default(), muc: Muc::default(), links: crate::s2s::Links::default(), im: crate::im::Im::default(), wants: crate::xep::pep::Wants::default(), started: std::time::Instant::now(), secret })))
     }
 
     /// Starts to deliver what happens. Needs a tokio runtime; the task ends when the shard does, or the last owner lets go.

@@ -98,6 +98,13 @@ async fn handshake(socket: TcpStream, tls: &Tls) -> Option<Tcp> {
     }
 }
 
+/// TLS with somebody who connected to us, for a stream of stanzas in `content_ns`.
+pub(crate) async fn handshake_for(socket: TcpStream, tls: &Tls, content_ns: &'static str) -> Option<Tcp> {
+    let stream = timeout(HANDSHAKE_MAX, TlsAcceptor::from(tls.config()).accept(socket)).await.ok()?.ok()?;
+    let security = tls.security(stream.get_ref().1);
+    Some(Tcp::new(Io::Tls(Box::new(stream)), security, content_ns, Limits::bytes(UNPROVEN_BYTES_MAX)))
+}
+
 fn encrypted(stream: tokio_rustls::server::TlsStream<TcpStream>, tls: &Tls) -> Tcp {
     let security = tls.security(stream.get_ref().1);
     Tcp::new(Io::Tls(Box::new(stream)), security, ns::CLIENT, Limits::bytes(UNPROVEN_BYTES_MAX))

@@ -33,6 +33,8 @@ const DROPPED_BYTES_MAX: usize = 256 * 1024;
 pub(crate) enum Io {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
+    /// With TLS, from us to another server.
+    TlsOut(Box<tokio_rustls::client::TlsStream<TcpStream>>),
 }
 
 impl Io {
@@ -40,6 +42,7 @@ impl Io {
         match self {
             Self::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
             Self::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::TlsOut(stream) => Pin::new(stream).poll_read(cx, buffer),
         }
     }
 
@@ -47,6 +50,7 @@ impl Io {
         match self {
             Self::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::TlsOut(stream) => Pin::new(stream).poll_write(cx, bytes),
         }
     }
 
@@ -54,6 +58,7 @@ impl Io {
         match self {
             Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
             Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            Self::TlsOut(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
@@ -61,6 +66,7 @@ impl Io {
         match self {
             Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::TlsOut(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }
