@@ -13,7 +13,11 @@ use ruma_common::{OwnedRoomId, OwnedUserId, RoomId, UserId};
 use sha2::Sha256;
 
 use super::{settings::Settings, user_x};
-use crate::{core::Core, session::Session};
+use crate::{
+    core::Core,
+    outbox::{Outgoing, Rendered},
+    session::Session,
+};
 
 /// Members without a session here who are shown as occupants when somebody enters; others appear when they speak.
 pub(super) const SHOWN_MEMBERS_MAX: usize = 200;
@@ -258,6 +262,22 @@ pub(super) fn occupant_id(core: &Core, room: &RoomId, user: &UserId) -> String {
     mac.update(b"\0");
     mac.update(user.as_bytes());
     data_encoding::BASE32_NOPAD.encode(&mac.finalize().into_bytes()).to_ascii_lowercase()
+}
+
+/// Sends a stanza without `to`, which many get, to one session of them.
+pub(super) async fn tell_shared(core: &Arc<Core>, seat: &Seat, stanza: &Arc<Rendered>) {
+    match &seat.session {
+        Some(session) => {
+            if let Some(session) = session.upgrade() {
+                session.send_shared(stanza);
+            }
+        }
+        None => {
+            if let Some(stanza) = Outgoing::addressed(stanza).element(seat.jid.as_str()) {
+                core.deliver(stanza).await;
+            }
+        }
+    }
 }
 
 /// Sends to one session.

@@ -7,17 +7,17 @@ use std::sync::Arc;
 use koine_graph::Membership;
 use koine_projection::muc::{self as standing_of, Affiliation, MEMBER, Role, SETTINGS};
 use koine_room::{Placed, ReadError, Room};
-use koine_stanza::{Element, ns};
+use koine_stanza::{BareJid, Element, ns};
 use ruma_common::{OwnedUserId, UserId};
 
 use super::{
     enter,
-    hall::{Hall, Inside, Notice, Seat, tell},
+    hall::{Hall, Inside, Notice, Seat, tell, tell_shared},
     history,
     settings::Settings,
     standing, user_x, words,
 };
-use crate::core::Core;
+use crate::{core::Core, outbox::Rendered};
 
 /// Tells the occupants of a room of an event.
 pub(crate) async fn happened(core: &Arc<Core>, room: &Arc<Room>, placed: &Placed) -> Result<(), ReadError> {
@@ -65,9 +65,18 @@ impl Told<'_> {
         if inside.nicks_of(sender).is_empty() && words.nick.is_none() {
             self.appear(inside, sender).await?;
         }
+        // Written once for each name that the room is entered by, of which there is mostly one.
+        let mut written: Vec<(BareJid, Arc<Rendered>)> = Vec::new();
         for (_, _, seat) in inside.seats().filter(|(_, _, seat)| self.concerns(seat)) {
-            let message = history::spoken(self.core, self.hall, inside, words.clone(), self.placed, seat);
-            tell(self.core, seat, message).await;
+            let known = written.iter().find(|(room, _)| *room == seat.room).map(|(_, message)| message.clone());
+            let message = known.unwrap_or_else(|| {
+                let mut message = history::spoken(self.core, self.hall, inside, words.clone(), self.placed, seat);
+                message.set_attr("to", None::<String>);
+                let message = Rendered::new(&message);
+                written.push((seat.room.clone(), message.clone()));
+                message
+            });
+            tell_shared(self.core, seat, &message).await;
         }
         Ok(())
     }

@@ -12,7 +12,7 @@ use ruma_common::{OwnedDeviceId, OwnedUserId};
 use tokio::{sync::OwnedMutexGuard, time::timeout};
 
 use super::{
-    features,
+    features, live,
     transport::{Broken, Incoming, OurHeader, Transport, next},
 };
 use crate::{
@@ -30,12 +30,35 @@ const SESSIONS_MAX: usize = 200;
 /// How long an older connection of a session may take to let go of it.
 const HANDOVER_MAX: Duration = Duration::from_secs(60);
 
-/// A session, and the right of this connection to it.
+/// A session, and the right of this connection to it. Whoever drops it leaves the session without a connection.
 pub(crate) struct Bound {
+    core: Arc<Core>,
     pub(crate) session: Arc<Session>,
     /// The number by which its outbox knows the connection.
-    pub(crate) connection: u64,
-    pub(crate) guard: OwnedMutexGuard<()>,
+    connection: u64,
+    /// The turn to handle stanzas, once the connection before has let go of it.
+    turn: Option<OwnedMutexGuard<()>>,
+    is_taken: bool,
+}
+
+impl Bound {
+    fn new(core: &Arc<Core>, session: Arc<Session>, connection: u64) -> Self {
+        Self { core: core.clone(), session, connection, turn: None, is_taken: false }
+    }
+
+    /// The session, the number of its connection, and the turn.
+    pub(crate) fn take(mut self) -> (Arc<Session>, u64, Option<OwnedMutexGuard<()>>) {
+        self.is_taken = true;
+        (self.session.clone(), self.connection, self.turn.take())
+    }
+}
+
+impl Drop for Bound {
+    fn drop(&mut self) {
+        if !self.is_taken {
+            tokio::spawn(live::left(self.core.clone(), self.session.clone(), self.connection));
+        }
+    }
 }
 
 /// What a client wants before TLS.
@@ -295,12 +318,13 @@ impl Negotiation {
             internal()
         })?;
         let session = Session::new(jid, user.clone(), device);
-        let guard = session.connection.clone().lock_owned().await;
         let connection = session.outbox().attach().ok_or_else(internal)?;
-        if let Some(old) = core.sessions.add(session.clone()) {
+        let mut bound = Bound::new(core, session, connection);
+        if let Some(old) = core.sessions.add(bound.session.clone()) {
             old.end(StreamError::new(StreamCondition::Conflict, "another connection has taken this resource"));
         }
-        Ok(Bound { session, connection, guard })
+        bound.turn = Some(bound.session.connection.clone().lock_owned().await);
+        Ok(bound)
     }
 
     /// Goes on with a session whose connection broke: it with `<resumed/>`, or `<failed/>`. [XEP-0198 §5]
@@ -319,10 +343,12 @@ impl Negotiation {
         let Some(connection) = session.outbox().attach() else {
             return Ok(Err(sm_failed(Condition::ItemNotFound, None)));
         };
+        let mut bound = Bound::new(&self.core, session.clone(), connection);
         // What came over the old connection is handled to its end before it is counted.
-        let Ok(guard) = timeout(HANDOVER_MAX, session.connection.clone().lock_owned()).await else {
+        let Ok(turn) = timeout(HANDOVER_MAX, session.connection.clone().lock_owned()).await else {
             return Ok(Err(sm_failed(Condition::ItemNotFound, None)));
         };
+        bound.turn = Some(turn);
         let handled = {
             let mut outbox = session.outbox();
             if !outbox.is_attached(connection) {
@@ -337,7 +363,7 @@ impl Negotiation {
         };
         session.state().inactive = false;
         let resumed = Element::new("resumed", ns::SM).with_attr("previd", id).with_attr("h", handled.to_string());
-        Ok(Ok((Bound { session, connection, guard }, resumed)))
+        Ok(Ok((bound, resumed)))
     }
 
     /// Turns stream management on. [XEP-0198 §3]

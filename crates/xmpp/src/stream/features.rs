@@ -8,9 +8,6 @@ use crate::{
     stream::{UNPROVEN_BYTES_MAX, transport::Security},
 };
 
-/// Seconds without a word after which a connection is asked whether it is there. [XEP-0478]
-pub(crate) const IDLE_S: u64 = 300;
-
 /// Before TLS. [RFC6120 §5.3.1]
 pub(super) fn before_tls(offer: Option<&Offer>) -> Vec<Element> {
     let start = Element::new("starttls", ns::TLS);

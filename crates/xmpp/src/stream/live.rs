@@ -79,7 +79,7 @@ struct Live {
 
 /// Serves a session over a connection until either ends.
 pub(crate) async fn run(core: Arc<Core>, transport: Box<dyn Transport>, bound: Bound, peer: Peer) {
-    let Bound { session, connection, guard } = bound;
+    let (session, connection, turn) = bound.take();
     let mut live = Live {
         core: core.clone(),
         transport,
@@ -94,39 +94,40 @@ pub(crate) async fn run(core: Arc<Core>, transport: Box<dyn Transport>, bound: B
     let parting = live.talk(peer.closing).await;
     live.finish_handling().await;
     match parting {
+        // Last words may take long, and nobody should talk to a session that is as good as gone.
         Parting::Closed => {
             live.write_all();
+            Box::pin(core.session_ended(&session)).await;
+            drop(turn);
             Box::pin(end(&mut *live.transport)).await;
         }
-        Parting::Error(error) => Box::pin(end_with(&mut *live.transport, &error)).await,
-        Parting::Lost if session.is_resumable() => {
-            drop(live);
-            drop(guard);
-            tokio::spawn(wait_for_return(core, session, connection));
-            return;
+        Parting::Error(error) => {
+            Box::pin(core.session_ended(&session)).await;
+            drop(turn);
+            Box::pin(end_with(&mut *live.transport, &error)).await;
         }
-        Parting::Lost => {}
+        Parting::Lost if session.is_resumable() => {
+            tokio::spawn(left(core, session, connection));
+        }
+        Parting::Lost => Box::pin(core.session_ended(&session)).await,
         Parting::TakenOver => {
-            drop(guard);
+            drop(turn);
             let error = StreamError::new(StreamCondition::Conflict, "the session goes on over another connection");
-            return Box::pin(end_with(&mut *live.transport, &error)).await;
+            Box::pin(end_with(&mut *live.transport, &error)).await;
         }
         Parting::Shutdown => {
             // The lists of sessions and devices end with the program, or are put right when it begins again.
             if let Broken::Error(error) = shutdown() {
                 Box::pin(end_with(&mut *live.transport, &error)).await;
             }
-            return;
         }
     }
-    drop(live);
-    core.session_ended(&session).await;
-    drop(guard);
 }
 
-/// A session without a connection. [XEP-0198 §5]
-async fn wait_for_return(core: Arc<Core>, session: Arc<Session>, connection: u64) {
-    let todo = timeout(core.config().resume_for, poll_fn(|cx| session.outbox().poll_detached(cx, connection))).await;
+/// A session whose connection has left it: it waits for another one, if it can be resumed, or ends. [XEP-0198 §5]
+pub(super) async fn left(core: Arc<Core>, session: Arc<Session>, connection: u64) {
+    let wait = if session.is_resumable() { core.config().resume_for } else { Duration::ZERO };
+    let todo = timeout(wait, poll_fn(|cx| session.outbox().poll_detached(cx, connection))).await;
     if matches!(todo, Ok(Todo::TakenOver)) {
         return;
     }

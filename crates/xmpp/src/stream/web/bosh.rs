@@ -16,7 +16,7 @@ use axum::{
     body::to_bytes,
     extract::{Request, State},
     http::{HeaderValue, StatusCode, header},
-    response::{IntoResponse, Response},
+    response::Response,
 };
 use koine_stanza::{
     Element, escape, ns,
