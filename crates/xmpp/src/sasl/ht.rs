@@ -9,7 +9,7 @@ use sha2::Sha256;
 use subtle::ConstantTimeEq as _;
 
 use super::{Attempt, Failure, Proven, check_state, named, permit};
-use crate::stream::transport::Security;
+use crate::stream::{sasl2::device_of, transport::Security};
 
 /// What a mechanism ties itself to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,9 +56,9 @@ impl Ht {
         let proof = &message[end + 1..];
         let aimed = named(name, attempt);
         permit(attempt, aimed.as_ref())?;
-        let (Some(user), Some(device)) = (aimed, attempt.device.as_deref()) else {
-            return Err(Failure::NotAuthorized);
-        };
+        let (Some(user), Some(agent)) = (aimed, attempt.agent) else { return Err(Failure::NotAuthorized) };
+        let device = device_of(agent, &user, &attempt.core.secret);
+        let device = &*device;
         let binding = self.binding(attempt.security).ok_or(Failure::NotAuthorized)?;
         let unavailable = |error: koine_account::StoreUnavailable| {
             tracing::error!(reason = %error, "an account cannot be read: nobody can log in");

@@ -11,7 +11,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use koine_account::{Class, LimitKey, ScramHash};
 use koine_stanza::{BareJid, DomainPart, Element, NodePart, ns};
-use ruma_common::{OwnedDeviceId, OwnedUserId};
+use ruma_common::OwnedUserId;
 
 pub(crate) use self::ht::{Ht, token_text};
 use crate::{core::Core, stream::transport::Security};
@@ -133,8 +133,8 @@ pub(crate) struct Attempt<'a> {
     pub(crate) security: &'a Security,
     pub(crate) offer: &'a Offer,
     pub(crate) address: Option<IpAddr>,
-    /// The device that the client says it is, for tokens. [XEP-0484]
-    pub(crate) device: Option<OwnedDeviceId>,
+    /// The installation that the client says it is, for tokens. [XEP-0484 §4.1]
+    pub(crate) agent: Option<&'a str>,
     /// How often it used its token, if it counts. [XEP-0484]
     pub(crate) count: Option<u64>,
 }

@@ -9,7 +9,7 @@ mod features;
 pub(crate) mod live;
 mod register;
 mod sasl1;
-mod sasl2;
+pub(crate) mod sasl2;
 pub(crate) mod tcp;
 pub(crate) mod tls;
 pub(crate) mod transport;

@@ -44,7 +44,7 @@ impl Negotiation {
         let security = transport.security().clone();
         let core = self.core().clone();
         let address = Some(self.address);
-        let attempt = Attempt { core: &core, security: &security, offer, address, device: None, count: None };
+        let attempt = Attempt { core: &core, security: &security, offer, address, agent: None, count: None };
         let mut exchange = match Exchange::new(auth.attr("mechanism").unwrap_or_default(), &attempt, false) {
             Ok(exchange) => exchange,
             Err(failure) => return Ok(Err(failure)),

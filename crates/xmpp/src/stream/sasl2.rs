@@ -12,9 +12,7 @@ use super::{
     features,
     transport::{Broken, Transport},
 };
-use crate::{
-    sasl::{Attempt, Exchange, Failure, Offer, Proven, Step, token_text},
-};
+use crate::sasl::{Attempt, Exchange, Failure, Offer, Proven, Step, token_text};
 
 /// How long a token is good for.
 const TOKEN_LIFE_MS: u64 = 21 * 24 * 60 * 60 * 1000;
@@ -83,12 +81,9 @@ impl Negotiation {
         let core = self.core().clone();
         let fast = request.child("fast", ns::FAST);
         let count = fast.and_then(|fast| fast.attr("count")).and_then(|count| count.parse().ok());
-        // The installation is one of the account that the client claims; what it proves must be the same.
-        let claimed = self.claimed.as_ref().and_then(|jid| core.user_of(jid));
-        let agent = agent(request, claimed.as_deref(), &core.secret);
-        let device = agent.device.clone();
+        let agent = request.child("user-agent", ns::SASL2).and_then(|agent| agent.attr("id"));
         let attempt =
-            Attempt { core: &core, security: &security, offer, address: Some(self.address), device, count };
+            Attempt { core: &core, security: &security, offer, address: Some(self.address), agent, count };
         let name = request.attr("mechanism").unwrap_or_default();
         let mut exchange = match Exchange::new(name, &attempt, fast.is_some()) {
             Ok(exchange) => exchange,
@@ -133,9 +128,8 @@ impl Negotiation {
         // [XEP-0388 §2.3] The header's `from`, if there is one, is who it proves to be.
         match &self.claimed {
             Some(claimed) if core.jid_of(&proven.user).as_ref() != Some(claimed) => Ok(Err(Failure::NotAuthorized)),
-            Some(_) => Ok(Ok((proven, agent))),
-            None => {
-                let agent = self::agent(request, Some(&proven.user), &core.secret);
+            _ => {
+                let agent = self::agent(request, &proven.user, &core.secret);
                 Ok(Ok((proven, agent)))
             }
         }
@@ -229,16 +223,16 @@ impl Negotiation {
 }
 
 /// What the client says about itself. [XEP-0388 §2.3]
-fn agent(request: &Element, user: Option<&UserId>, secret: &[u8; 32]) -> Agent {
+fn agent(request: &Element, user: &UserId, secret: &[u8; 32]) -> Agent {
     let Some(said) = request.child("user-agent", ns::SASL2) else { return Agent::default() };
     let texts = ["software", "device"].map(|name| said.child_text(name, ns::SASL2));
     let name: Vec<_> = texts.into_iter().flatten().filter(|text| !text.trim().is_empty()).collect();
-    let device = said.attr("id").zip(user).map(|(id, user)| device_id(id, user, secret));
+    let device = said.attr("id").map(|id| device_of(id, user, secret));
     Agent { device, name: (!name.is_empty()).then(|| name.join(", ")) }
 }
 
 /// The device of an installation. Others see it, and must not learn the installation's own id from it.
-fn device_id(agent_id: &str, user: &UserId, secret: &[u8; 32]) -> OwnedDeviceId {
+pub(crate) fn device_of(agent_id: &str, user: &UserId, secret: &[u8; 32]) -> OwnedDeviceId {
     format!("XMPP{}", hashed(secret, &["device", agent_id, user.as_str()])).into()
 }
 

@@ -70,6 +70,8 @@ struct Channel {
 }
 
 struct Shared {
+    /// The head of the first request.
+    begun_with: Element,
     /// The number of the next request.
     next: u64,
     /// Those that came too early, by their numbers.
@@ -152,7 +154,10 @@ fn begin(web: &Web, body: &Element, rid: u64, peer: Peer) -> Option<Arc<Channel>
     let wait = Duration::from_secs(number("wait").unwrap_or(0)).min(WAIT_MAX);
     let hold = number("hold").unwrap_or(1).min(REQUESTS_MAX - 1) as usize;
     let sid = new_id();
+    let mut begun_with = Element::new("body", ns::HTTP_BIND);
+    body.attributes().iter().cloned().for_each(|attribute| begun_with.push_attribute(attribute));
     let state = Shared {
+        begun_with,
         next: rid,
         early: BTreeMap::new(),
         incoming: VecDeque::new(),
@@ -245,7 +250,8 @@ impl Shared {
                 a.ns.as_deref() == Some(ns::XBOSH) && a.name == "restart" && matches!(a.value.as_str(), "true" | "1")
             });
             if restart || body.attr("sid").is_none() {
-                self.incoming.push_back(Incoming::Open(header(&body)));
+                let header = header(&body, &self.begun_with);
+                self.incoming.push_back(Incoming::Open(header));
             }
             let is_end = body.kind() == Some("terminate");
             let mut body = body;
@@ -302,12 +308,12 @@ impl Shared {
     }
 }
 
-fn header(body: &Element) -> Header {
-    let header = Element::new("stream", ns::STREAM)
-        .with_attr("version", "1.0")
-        .with_attr_opt("to", body.attr("to"))
-        .with_attr_opt("from", body.attr("from"))
-        .with_attr_opt("xml:lang", body.attr("xml:lang"));
+/// The header of a stream. One that begins anew need not say all of it again.
+fn header(body: &Element, begun_with: &Element) -> Header {
+    let mut header = Element::new("stream", ns::STREAM).with_attr("version", "1.0");
+    for name in ["to", "from", "xml:lang"] {
+        header.set_attr(name, body.attr(name).or(begun_with.attr(name)));
+    }
     Header { element: header, content_ns: Some(ns::CLIENT.into()) }
 }
 
