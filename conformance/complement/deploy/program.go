@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 
 	"github.com/matrix-org/complement/client"
 )
@@ -57,5 +58,6 @@ func (k koine) Command(p Place) *exec.Cmd {
 	for _, other := range p.Others {
 		args = append(args, "--server-at", other)
 	}
+	args = append(args, strings.Fields(os.Getenv("KOINE_ARGS"))...)
 	return exec.Command(k.bin, args...)
 }

@@ -129,6 +129,11 @@ impl Core {
         self.events.insert(placed.event.event_id().to_owned(), (room, placed.clone()));
     }
 
+    /// Whether an event is in memory, which only those are that hold: in a timeline, or as part of a state.
+    pub(crate) fn remembers(&self, id: &EventId) -> bool {
+        self.events.peek(id).is_some()
+    }
+
     /// Drops what is remembered of an event whose place changed.
     pub(crate) fn forget(&self, id: &EventId) {
         self.events.remove(id);

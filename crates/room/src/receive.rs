@@ -389,6 +389,8 @@ impl Room {
             txn.on_durable(move |_| {
                 unsettled.settle();
                 room.core.nodes_stored(&nodes);
+                // It may have been part of a state before.
+                room.core.forget(event.event_id());
                 room.pending.lock().remove(event.event_id());
             });
         })

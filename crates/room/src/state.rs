@@ -241,6 +241,10 @@ impl Room {
         if let Some(pending) = self.pending.lock().get(id) {
             return Ok(pending.aside == Some(Aside::Rejected));
         }
+        // Only what holds is remembered, which spares a look for nearly every auth event of a message.
+        if self.core.remembers(id) {
+            return Ok(false);
+        }
         Ok(self.core.aside(id)?.is_some_and(|record| record.why == Aside::Rejected))
     }
 

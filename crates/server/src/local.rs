@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Ports without `--port-base`.
-const PORTS: Ports = Ports { plain: 8008, tls: 8448, metrics: 9008, xmpp: 5222, xmpp_tls: 5223 };
+const PORTS: Ports = Ports { plain: 8008, tls: 8448, metrics: 9008, xmpp: 5222, xmpp_tls: 5223, xmpp_server: 5269 };
 
 /// Runs a server for this machine alone: no configuration, open registration, two accounts and a room to begin with
 #[derive(Debug, Args)]
@@ -51,6 +51,9 @@ pub struct Local {
     /// Where another server of this machine is, as hs2=127.0.0.1:8449, so that its name need not be in DNS
     #[arg(long, value_name = "NAME=ADDRESS", value_parser = server_at)]
     server_at: Vec<(String, String)>,
+    /// Join rooms of other servers without waiting for their members (`federation.partial_joins`)
+    #[arg(long)]
+    partial_joins: bool,
     /// Let programs that know this secret make accounts at /_synapse/admin/v1/register. For tests
     #[arg(long, value_name = "SECRET")]
     registration_shared_secret: Option<String>,
@@ -63,17 +66,18 @@ struct Ports {
     metrics: u16,
     xmpp: u16,
     xmpp_tls: u16,
+    xmpp_server: u16,
 }
 
 impl Ports {
     fn from(base: u16) -> Self {
-        Self { plain: base, tls: base + 1, metrics: base + 2, xmpp: base + 3, xmpp_tls: base + 4 }
+        Self { plain: base, tls: base + 1, metrics: base + 2, xmpp: base + 3, xmpp_tls: base + 4, xmpp_server: base + 5 }
     }
 
-    fn listeners(self, host: IpAddr) -> [ListenerConfig; 4] {
+    fn listeners(self, host: IpAddr) -> [ListenerConfig; 5] {
         let listener = |port, tls| ListenerConfig::new(SocketAddr::from((host, port)), tls);
         let xmpp = |port, tls| ListenerConfig::xmpp_client(SocketAddr::from((host, port)), tls);
-        [listener(self.plain, false), listener(self.tls, true), xmpp(self.xmpp, false), xmpp(self.xmpp_tls, true)]
+        [listener(self.plain, false), listener(self.tls, true), xmpp(self.xmpp, false), xmpp(self.xmpp_tls, true), ListenerConfig::xmpp_server(SocketAddr::from((host, self.xmpp_server)))]
     }
 }
 
@@ -136,6 +140,7 @@ impl Local {
         config.federation.network = config.federation.network.with_loopback();
         config.federation.network.extra_authorities = self.federation_ca;
         config.federation.network.static_destinations.extend(self.server_at);
+        config.federation.partial_joins = self.partial_joins;
         config
     }
 }

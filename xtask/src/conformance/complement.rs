@@ -17,7 +17,23 @@ use super::{Result, Summary, Yard, must, output_of};
 
 const MODULE: &str = "github.com/matrix-org/complement";
 /// Packages below the module that are run, and which tests of them.
-const PACKAGES: [(&str, &str); 3] = [("tests/csapi", "."), ("tests", "."), ("tests/msc4222", ".")];
+const PACKAGES: [(&str, &str); 13] = [
+    ("tests/csapi", "."),
+    ("tests", "."),
+    ("tests/msc3391", "."),
+    ("tests/msc3757", "."),
+    ("tests/msc3874", "."),
+    ("tests/msc3890", "."),
+    ("tests/msc3902", "TestPartialStateJoin"),
+    ("tests/msc3930", "."),
+    ("tests/msc3967", "."),
+    ("tests/msc4140", "."),
+    ("tests/msc4155", "."),
+    ("tests/msc4222", "."),
+    ("tests/msc4306", "."),
+];
+/// What the servers of a package's tests are started with beside the usual.
+const ARGUMENTS: [(&str, &str); 1] = [("msc3902", "--partial-joins")];
 /// Processes at once. Tests mostly wait, so more than there are cores.
 const JOBS: usize = 4;
 /// One process may take this long; Go ends it then and says where it hung.
@@ -183,6 +199,9 @@ impl<'a> Suite<'a> {
         command.args(["-test.v=test2json", "-test.parallel=8", "-test.timeout", TIMEOUT, "-test.run", pattern]);
         self.environment(&mut command);
         command.env("KOINE_SLOT", slot.to_string()).stdout(Stdio::piped());
+        if let Some((_, arguments)) = ARGUMENTS.iter().find(|(package, _)| *package == short) {
+            command.env("KOINE_ARGS", arguments);
+        }
         let mut child = command.spawn()?;
         let lines = BufReader::new(child.stdout.take().ok_or("no output of the tests")?).lines();
         let mut seen = Outcomes::default();

@@ -25,7 +25,7 @@ const ANSWER_BYTES_MAX: usize = 256 * 1024;
 /// How long one server may take to tell its keys.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
 /// Servers whose keys are fetched at the same time for one request.
-const FETCHES_AT_ONCE: usize = 16;
+const FETCHES_AT_ONCE: usize = 64;
 
 /// What a server says of its keys, checked.
 pub(crate) struct Word {
