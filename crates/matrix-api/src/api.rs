@@ -17,6 +17,7 @@ use crate::{
     Error, Result, SupportConfig, TurnConfig,
     sliding_sync::{Connections, Facts},
     sync::SeenMembers,
+    synapse_admin::Jobs,
     token::Tokens,
 };
 
@@ -33,6 +34,7 @@ struct Inner {
     seen_members: SeenMembers,
     connections: Connections,
     facts: Facts,
+    jobs: Jobs,
 }
 
 /// What an [`Api`] is made of.
@@ -109,6 +111,7 @@ impl Api {
             seen_members: SeenMembers::default(),
             connections: Connections::default(),
             facts: Facts::default(),
+            jobs: Jobs::default(),
         }))
     }
 
@@ -135,6 +138,11 @@ impl Api {
     /// What lists of rooms ask of every room.
     pub(crate) fn facts(&self) -> &Facts {
         &self.0.facts
+    }
+
+    /// What admins started that takes its time.
+    pub(crate) fn jobs(&self) -> &Jobs {
+        &self.0.jobs
     }
 
     /// Returns when the program is about to end.

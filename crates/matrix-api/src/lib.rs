@@ -49,6 +49,7 @@ mod discovery;
 mod key_backup;
 mod keys;
 mod media;
+mod old_sync;
 mod presence;
 mod profile;
 mod push_rules;
@@ -99,6 +100,7 @@ pub fn router(api: Api) -> axum::Router {
     media::endpoints(&mut endpoints);
     push_rules::endpoints(&mut endpoints);
     sync::endpoints(&mut endpoints);
+    old_sync::endpoints(&mut endpoints);
     sliding_sync::endpoints(&mut endpoints);
     keys::endpoints(&mut endpoints);
     dehydrated_device::endpoints(&mut endpoints);

@@ -1,6 +1,8 @@
 //! `GET /rooms/{roomId}/relations/{eventId}[/{relType}[/{eventType}]]`: events that refer to an event.
 //!
 //! [CS-API §get_matrixclientv1roomsroomidrelationseventid]
+//! [CS-API §get_matrixclientv1roomsroomidrelationseventidreltype]
+//! [CS-API §get_matrixclientv1roomsroomidrelationseventidreltypeeventtype]
 
 use axum::extract::State;
 use koine_graph::ClientForm;

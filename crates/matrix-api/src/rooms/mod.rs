@@ -180,7 +180,7 @@ where
 }
 
 /// A room to look into.
-fn room(api: &Api, id: &RoomId) -> Result<Arc<Room>> {
+pub(crate) fn room(api: &Api, id: &RoomId) -> Result<Arc<Room>> {
     Ok(api.rooms.room(id)?)
 }
 

@@ -73,11 +73,13 @@ impl Index {
     }
 
     /// What of a list is shown.
-    pub(super) fn window(&self, list: &List, dms: &HashSet<RoomNo>) -> Window {
+    pub(super) fn window(&self, list: &List, dms: &HashSet<RoomNo>, sorting: &Sorting) -> Window {
         let mut window = Window { count: 0, rooms: Vec::new() };
         for (_, no) in &self.sorted {
             let Some(entry) = self.entries.get(no) else { continue };
-            if !list.filters.as_ref().is_none_or(|filters| entry.passes(filters, dms.contains(no))) {
+            let passes =
+                |filters: &Filters| entry.passes(filters, dms.contains(no)) && sorting.passes(*no, filters);
+            if !list.filters.as_ref().is_none_or(passes) {
                 continue;
             }
             let place = window.count as u64;
@@ -100,6 +102,72 @@ impl Entry {
             && filters.room_types.as_ref().is_none_or(|types| types.is_empty() || types.iter().any(is_type))
             && !filters.not_room_types.as_ref().is_some_and(|types| types.iter().any(is_type))
     }
+}
+
+/// How the account sorts its rooms: what lists ask of them that is not the rooms' own.
+#[derive(Default)]
+pub(super) struct Sorting {
+    /// Children of the spaces that the request names.
+    children: HashMap<OwnedRoomId, HashSet<RoomNo>>,
+    tags: HashMap<RoomNo, HashSet<String>>,
+}
+
+impl Sorting {
+    /// What the lists of a request need to know, and no more.
+    pub(super) fn of<'l>(api: &Api, user: &UserId, lists: impl Iterator<Item = &'l List> + Clone) -> Result<Self> {
+        let mut sorting = Self::default();
+        let filters = lists.filter_map(|list| list.filters.as_ref());
+        for space in filters.clone().filter_map(|filters| filters.spaces.as_ref()).flatten() {
+            if !sorting.children.contains_key(space) {
+                sorting.children.insert(space.clone(), children_of(api, user, space)?);
+            }
+        }
+        if filters.clone().any(|filters| filters.tags.is_some() || filters.not_tags.is_some()) {
+            sorting.tags = tags_of(api, user)?;
+        }
+        Ok(sorting)
+    }
+
+    fn passes(&self, no: RoomNo, filters: &Filters) -> bool {
+        let is_child = |space: &OwnedRoomId| self.children.get(space).is_some_and(|rooms| rooms.contains(&no));
+        let has = |tag: &String| self.tags.get(&no).is_some_and(|tags| tags.contains(tag));
+        filters.spaces.as_ref().is_none_or(|spaces| spaces.iter().any(is_child))
+            && filters.tags.as_ref().is_none_or(|tags| tags.iter().any(has))
+            && !filters.not_tags.as_ref().is_some_and(|tags| tags.iter().any(has))
+    }
+}
+
+/// The rooms right below a space that the account is in. [CS-API §mspacechild]
+fn children_of(api: &Api, user: &UserId, space: &OwnedRoomId) -> Result<HashSet<RoomNo>> {
+    let Ok(room) = api.rooms.room(space) else { return Ok(HashSet::new()) };
+    if room.local_membership(user) != Some(Membership::Join) {
+        return Ok(HashSet::new());
+    }
+    let children = room.state_events(room.published().state, Some("m.space.child"))?;
+    // Without servers to ask for it, a child is none any more.
+    let children = children.iter().filter(|child| child.event.content_field::<Vec<String>>("via").is_some());
+    let ids = children.filter_map(|child| OwnedRoomId::try_from(child.event.state_key()?).ok());
+    Ok(ids.filter_map(|id| api.rooms.room(&id).ok()).map(|room| room.no()).collect())
+}
+
+/// [CS-API §room-tagging]
+fn tags_of(api: &Api, user: &UserId) -> Result<HashMap<RoomNo, HashSet<String>>> {
+    #[derive(Deserialize)]
+    struct Tags {
+        tags: HashMap<String, serde::de::IgnoredAny>,
+    }
+    let mut found = HashMap::new();
+    for data in api.accounts.room_account_data_after(user, None)? {
+        if data.kind != "m.tag" {
+            continue;
+        }
+        // Clients write this; what is not understood says nothing.
+        let Ok(Tags { tags }) = serde_json::from_str(&data.content) else { continue };
+        if let Ok(room) = api.rooms.room(&data.room_id) {
+            found.insert(room.no(), tags.into_keys().collect());
+        }
+    }
+    Ok(found)
 }
 
 /// A room that the account is in, or is to be.

@@ -10,7 +10,7 @@ use koine_room::{Changes, Inbox, Membership, MembershipRecord, Room, RoomNo};
 use super::{
     connection::{Connection, Known, Mark, State, Told},
     extensions::{Reach, Told as ToldByExtensions},
-    index::{Index, direct_rooms, is_from_ignored},
+    index::{Index, Sorting, direct_rooms, is_from_ignored},
     request::Body,
     required::Config,
 };
@@ -175,10 +175,11 @@ impl Look<'_> {
             }
         }
         let mut joined: HashMap<(usize, usize), Arc<Config>> = HashMap::new();
+        let sorting = Sorting::of(self.api, user, self.body.lists.values())?;
         for (number, list) in self.body.lists.values().enumerate() {
             let config = state.intern(Config::new(list.timeline_limit, &list.required_state, user));
             let (Some(index), Some((_, dms))) = (&state.index, &state.dms) else { continue };
-            let window = index.window(list, dms);
+            let window = index.window(list, dms, &sorting);
             sight.counts.push(window.count);
             for no in window.rooms {
                 let Some(place) = sight.places.get_mut(&no) else {

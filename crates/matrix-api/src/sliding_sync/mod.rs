@@ -6,7 +6,7 @@
 //! request asks its account's inbox which rooms changed, looks at those alone, and sleeps while there is nothing.
 //!
 //! Served is the form that clients send today, `unstable/org.matrix.simplified_msc3575/sync`. The stable path is not
-//! served, and answers as any unknown endpoint does. Not built: the filters by space, tag and name, which are
+//! served, and answers as any unknown endpoint does. Not built: the filter by name, which is
 //! refused, and extensions other than the six of `extensions.rs`, which stay unanswered as unknown ones must.
 
 mod connection;

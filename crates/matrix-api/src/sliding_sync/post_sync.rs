@@ -8,7 +8,7 @@ use axum::extract::State;
 use ruma_common::{api::auth_scheme::AccessToken, metadata};
 
 use super::{look::Look, request::Body};
-use crate::{Api, Error, Loose, Raw, Result, event::Ignored};
+use crate::{Api, Error, Loose, Raw, Result, event::Ignored, presence};
 
 /// Longest time a request is kept waiting; a client that asks for more asks again.
 const TIMEOUT_MAX: Duration = Duration::from_secs(5 * 60);
@@ -34,6 +34,9 @@ pub async fn sync(State(api): State<Api>, call: Loose<SlidingSync, Body>) -> Res
     let timeout = parameter(&call.query, "timeout").map(str::parse::<u64>);
     let timeout = timeout.transpose().map_err(|_| Error::invalid_param("`timeout` is no number of milliseconds"))?;
     let timeout = Duration::from_millis(timeout.unwrap_or_default()).min(TIMEOUT_MAX);
+    let wish = presence::parse_state(parameter(&call.query, "set_presence").unwrap_or("online"))?;
+    // [CS-API §presence] The device is there as long as it waits.
+    let _polling = api.accounts.presences().poll(&who.user_id, &who.device_id, wish);
     let start = Instant::now();
     let deadline = tokio::time::Instant::now() + timeout;
 

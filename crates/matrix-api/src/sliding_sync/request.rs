@@ -20,6 +20,8 @@ pub(super) const RANGES_MAX: usize = 32;
 pub(super) const SUBSCRIPTIONS_MAX: usize = 500;
 /// Most entries of one `required_state`.
 pub(super) const REQUIRED_STATE_MAX: usize = 200;
+/// Most spaces, or tags, of one filter.
+pub(super) const FILTER_ENTRIES_MAX: usize = 100;
 /// Most events of a timeline; who asks for more gets these.
 pub(super) const TIMELINE_LIMIT_MAX: u64 = 100;
 
@@ -67,9 +69,10 @@ pub(super) struct Filters {
     /// `null` stands for rooms without a type.
     pub(super) room_types: Option<Vec<Option<String>>>,
     pub(super) not_room_types: Option<Vec<Option<String>>>,
-    spaces: Option<IgnoredAny>,
-    tags: Option<IgnoredAny>,
-    not_tags: Option<IgnoredAny>,
+    /// Rooms that are children of one of these spaces, which the account is in.
+    pub(super) spaces: Option<Vec<OwnedRoomId>>,
+    pub(super) tags: Option<Vec<String>>,
+    pub(super) not_tags: Option<Vec<String>>,
     room_name_like: Option<IgnoredAny>,
 }
 
@@ -150,15 +153,15 @@ impl Body {
 
 impl Filters {
     fn check(&self) -> Result<()> {
-        let unknown = [
-            ("spaces", &self.spaces),
-            ("tags", &self.tags),
-            ("not_tags", &self.not_tags),
-            ("room_name_like", &self.room_name_like),
+        let lengths = [
+            self.spaces.as_ref().map(Vec::len),
+            self.tags.as_ref().map(Vec::len),
+            self.not_tags.as_ref().map(Vec::len),
         ];
-        match unknown.into_iter().find(|(_, filter)| filter.is_some()) {
-            Some((name, _)) => {
-                let message = format!("This server has no filter `{name}`");
+        most("entries of a filter", lengths.into_iter().flatten().max().unwrap_or(0), FILTER_ENTRIES_MAX)?;
+        match self.room_name_like {
+            Some(_) => {
+                let message = "This server has no filter `room_name_like`";
                 Err(Error::new(StatusCode::BAD_REQUEST, "M_UNRECOGNIZED", message))
             }
             None => Ok(()),

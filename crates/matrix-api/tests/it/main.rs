@@ -5,9 +5,13 @@
 
 mod account_data;
 mod admin;
+mod bad_input;
+mod dehydrated_device;
+mod delayed_events;
 mod devices;
 mod discovery;
 mod hostile;
+mod invitations;
 mod key_backup;
 mod keys;
 mod media;
@@ -22,6 +26,8 @@ mod sliding_sync;
 mod spaces;
 mod pushers;
 mod sync;
+mod synapse_admin;
+mod thread_subscriptions;
 mod to_device;
 mod search;
 mod user_directory;

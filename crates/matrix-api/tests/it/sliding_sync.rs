@@ -182,7 +182,18 @@ async fn filters_divide_the_rooms() {
     let invited = create(&world, &bob, json!({ "invite": [alice.user_id] })).await;
     let data = format!("/v3/user/{}/account_data/m.direct", encode(&alice.user_id));
     alice.put(&world, &data, json!({ (bob.user_id.as_str()): [direct] })).await.ok();
+    let child = format!("/v3/rooms/{}/state/m.space.child/{}", encode(&space), encode(&plain));
+    alice.put(&world, &child, json!({ "via": ["example.org"] })).await.ok();
+    let child = format!("/v3/rooms/{}/state/m.space.child/{}", encode(&space), encode(&direct));
+    alice.put(&world, &child, json!({})).await.ok();
+    let tag = format!("/v3/user/{}/rooms/{}/tags/m.favourite", encode(&alice.user_id), encode(&encrypted));
+    alice.put(&world, &tag, json!({})).await.ok();
     for (filters, mut expected) in [
+        (json!({ "spaces": [space] }), vec![&plain]),
+        (json!({ "spaces": ["!nowhere:example.org"] }), vec![]),
+        (json!({ "tags": ["m.favourite", "m.lowpriority"] }), vec![&encrypted]),
+        (json!({ "not_tags": ["m.favourite"], "is_invite": true }), vec![&invited]),
+        (json!({ "tags": ["m.favourite"], "not_tags": ["m.favourite"] }), vec![]),
         (json!({ "is_dm": true }), vec![&direct]),
         (json!({ "is_invite": true }), vec![&invited]),
         (json!({ "is_encrypted": true }), vec![&encrypted]),

@@ -7,6 +7,7 @@ mod delayed;
 mod directory;
 mod federation;
 mod membership;
+mod purge;
 mod readers;
 mod relations;
 mod unread;

@@ -1,0 +1,261 @@
+//! Every operation of the client-server API that the ledger calls built, against what nobody should send.
+//!
+//! The operations come from `spec/matrix-operations.tsv`, so that a new one is tried as soon as it is listed. Whatever is
+//! sent, the answer is never a failure of ours, every refusal says its errcode, and nobody is served without a token
+//! where one is needed.
+
+use http::{Method, Request};
+use koine_account::Flag;
+use ruma_common::UserId;
+use serde_json::{Value, json};
+
+use crate::{
+    Answer, Person, World,
+    rooms::{create, encode},
+};
+
+const LEDGER: &str = include_str!("../../../../spec/matrix-operations.tsv");
+
+/// Operations that everybody may ask for. [CS-API §using-access-tokens]
+const OPEN: &[&str] = &[
+    "getWellknown",
+    "getWellknownSupport",
+    "getWellknownPolicy",
+    "getVersions",
+    "getLoginFlows",
+    "login",
+    "refresh",
+    "register",
+    "checkUsernameAvailability",
+    "registrationTokenValidity",
+    "getUserProfile",
+    "getProfileField",
+    "getRoomIdByAlias",
+    "getRoomVisibilityOnDirectory",
+    "getPublicRooms",
+    "getContent",
+    "getContentOverrideName",
+    "getContentThumbnail",
+    "getRoomSummary",
+    "requestTokenToRegisterEmail",
+    "requestTokenToRegisterMSISDN",
+    "requestTokenToResetPasswordEmail",
+    "requestTokenToResetPasswordMSISDN",
+    "getAuthMetadata",
+    "redirectToSSO",
+    "redirectToIdP",
+];
+/// Operations that ask for proof without a token too: their refusal is the question for it.
+const PROVEN_OTHERWISE: &[&str] = &["changePassword", "deactivateAccount"];
+
+struct Operation {
+    method: Method,
+    path: String,
+    name: String,
+}
+
+fn operations() -> Vec<Operation> {
+    let rows = LEDGER.lines().skip(1).map(|line| line.split('\t').collect::<Vec<_>>());
+    let built = rows.filter(|row| row[0] == "client-server" && matches!(row[4], "yes" | "partly"));
+    built
+        .map(|row| Operation {
+            method: row[1].parse().expect("a method"),
+            path: row[2].to_owned(),
+            name: row[3].to_owned(),
+        })
+        .collect()
+}
+
+/// Somebody to ask, with a room of their own and what belongs to somebody else.
+struct Scene {
+    who: Person,
+    room: String,
+}
+
+impl Scene {
+    async fn new(world: &World, name: &str) -> Self {
+        let who = world.person(name).await;
+        let room = create(world, &who, json!({ "preset": "public_chat" })).await;
+        Self { who, room }
+    }
+
+    /// The path with its variables filled in: with ids of the asker, of somebody else, or with nonsense.
+    fn fill(&self, path: &str, kind: Ids) -> String {
+        let mut filled = String::new();
+        for segment in path.split('/').skip(1) {
+            filled.push('/');
+            match segment.strip_prefix('{').and_then(|segment| segment.strip_suffix('}')) {
+                None => filled.push_str(segment),
+                Some(variable) => filled.push_str(&encode(&self.value(variable, kind))),
+            }
+        }
+        filled
+    }
+
+    fn value(&self, variable: &str, kind: Ids) -> String {
+        match kind {
+            Ids::Nonsense => "%00 🦀/".repeat(40),
+            Ids::Huge => "-99999999999999999999".to_owned(),
+            Ids::Foreign => match variable {
+                "userId" => "@nobody:elsewhere.org",
+                "roomId" | "roomIdOrAlias" => "!nowhere:elsewhere.org",
+                "roomAlias" => "#nowhere:elsewhere.org",
+                "eventId" => "$bm90aGluZyBpcyBoZXJlIGJ1dCBhIGxvbmcgbmFtZQ",
+                "serverName" => "elsewhere.org",
+                "deviceId" => "ELSEWHERE",
+                _ => "0",
+            }
+            .to_owned(),
+            Ids::Own => match variable {
+                "userId" => self.who.user_id.clone(),
+                "roomId" | "roomIdOrAlias" => self.room.clone(),
+                "roomAlias" => "#own:example.org".to_owned(),
+                "eventId" => "$b3Vycw".to_owned(),
+                "serverName" => "example.org".to_owned(),
+                "deviceId" => self.who.device_id.clone(),
+                "eventType" | "type" => "m.room.topic".to_owned(),
+                "receiptType" => "m.read".to_owned(),
+                "kind" => "override".to_owned(),
+                "keyName" => "displayname".to_owned(),
+                _ => "x".to_owned(),
+            },
+        }
+    }
+}
+
+impl Person {
+    fn id(&self) -> &UserId {
+        self.user_id.as_str().try_into().expect("a user id")
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ids {
+    Own,
+    Foreign,
+    Nonsense,
+    Huge,
+}
+
+/// Bodies that no client means.
+fn bodies() -> Vec<String> {
+    let names = [
+        "user_id", "room_id", "event_id", "device_id", "devices", "messages", "limit", "reason", "content", "name", "topic",
+        "invite", "preset", "visibility", "room_version", "creation_content", "initial_state", "power_level_content_override",
+        "identifier", "type", "password", "token", "auth", "new_password", "refresh_token", "username", "device_keys",
+        "one_time_keys", "fallback_keys", "master_key", "self_signing_key", "timeout", "from", "to", "search_term", "filter",
+        "since", "third_party_networks", "rooms", "sessions", "algorithm", "auth_data", "version", "typing", "presence",
+        "status_msg", "locked", "suspended", "membership", "new_version", "additional_creators", "actions", "conditions",
+        "enabled", "pattern", "m.fully_read", "m.read", "thread_id", "displayname", "avatar_url", "order", "score", "url",
+        "include_all_networks", "lists", "room_subscriptions", "extensions", "conn_id", "room_alias_name", "state_key",
+        "msgtype", "body", "pushkey", "kind", "app_id", "app_display_name", "data", "lang", "append", "profile_tag",
+        "search_categories", "txn_id", "erase", "id_server", "medium", "address", "client_secret", "event_fields", "room",
+    ];
+    let all = |value: Value| {
+        let fields = names.iter().map(|name| ((*name).to_owned(), value.clone()));
+        Value::Object(fields.collect()).to_string()
+    };
+    vec![
+        String::new(),
+        "{}".to_owned(),
+        "[]".to_owned(),
+        "\"text\"".to_owned(),
+        "null".to_owned(),
+        "{\"torn".to_owned(),
+        format!("{}{}", "{\"a\":".repeat(150), "1".to_owned() + &"}".repeat(150)),
+        all(json!(-1)),
+        all(json!(1e300)),
+        all(json!(99_999_999_999_999_999_u64)),
+        all(json!("")),
+        all(json!(null)),
+        all(json!([])),
+        all(json!({})),
+        all(json!(true)),
+        all(json!([[1], { "": null }, "x"])),
+        all(json!({ "": { "x": [] }, "@alice:example.org": 5, "!a:b": [] })),
+    ]
+}
+
+const QUERIES: [&str; 6] = [
+    "",
+    "limit=-1&from=s1_0_0_0000000000000000&dir=x&ts=-5&timeout=-1&since=nonsense&filter=%7B",
+    "limit=99999999999999999999999&from=&to=&dir=b&ts=99999999999999999999&since=t1_ff&width=-1&height=1e9&method=x",
+    "limit=0&dir=f&ts=0&width=0&height=0&version=-1&recurse=maybe&since=&filter=0&set_presence=dancing&full_state=2",
+    "from=s18446744073709551615_0_0_0000000000000000&limit=1&version=1&via=%00&server=%ff&at=s&membership=dancing",
+    "%ff=%00&=&&limit&from=%F0%9F%A6%80&kind=%2F&user_id=@@@&username=%0A&room_types=%5B&q=",
+];
+
+async fn ask(world: &World, operation: &Operation, path: &str, token: Option<&str>, body: &str) -> Answer {
+    let mut request = Request::builder().method(operation.method.clone()).uri(path);
+    if let Some(token) = token {
+        request = request.header("authorization", format!("Bearer {token}"));
+    }
+    let body = if operation.method == Method::GET { "" } else { body };
+    world.send(request.body(body.to_owned().into()).expect("a valid request")).await
+}
+
+/// A refusal that says what it is, or a success.
+#[track_caller]
+fn is_in_order(answer: &Answer, operation: &Operation, what: &str) {
+    let (status, name) = (answer.status.as_u16(), &operation.name);
+    assert!(status < 500, "{name} {what}: {status} {}", answer.json);
+    let says_why = answer.json["errcode"].is_string() || answer.json["flows"].is_array();
+    assert!(status < 400 || says_why, "{name} {what}: {status} {}", answer.json);
+}
+
+#[tokio::test]
+async fn nothing_is_answered_with_a_failure_of_ours() {
+    let world = World::new();
+    let bodies = bodies();
+    for (number, operation) in operations().iter().enumerate() {
+        // Some end the session of the asker, so each has one of its own.
+        let scene = Scene::new(&world, &format!("body{number}")).await;
+        for kind in [Ids::Own, Ids::Foreign, Ids::Nonsense, Ids::Huge] {
+            let path = scene.fill(&operation.path, kind);
+            for (place, body) in bodies.iter().enumerate() {
+                if operation.method == Method::GET && place > 0 {
+                    break;
+                }
+                let answer = ask(&world, operation, &path, Some(&scene.who.token), body).await;
+                is_in_order(&answer, operation, &format!("{kind:?} body {place}"));
+            }
+            for query in QUERIES {
+                let path = format!("{path}?{query}");
+                let answer = ask(&world, operation, &path, Some(&scene.who.token), "{}").await;
+                is_in_order(&answer, operation, &format!("{kind:?} ?{query}"));
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn nobody_is_served_without_a_token_that_is_good() {
+    let world = World::new();
+    let (locked, closed) = (world.person("locked").await, world.person("closed").await);
+    world.accounts.set_flag(locked.id(), Flag::Locked, true).await.expect("an account");
+    world.accounts.deactivate(closed.id(), false).await.expect("an account");
+    let scene = Scene::new(&world, "alice").await;
+    let mut operations = operations();
+    // Who is locked may log out, so that comes last.
+    operations.sort_by_key(|operation| operation.name.starts_with("logout"));
+    for operation in operations {
+        let path = scene.fill(&operation.path, Ids::Own);
+        let cases = [
+            (None, "M_MISSING_TOKEN"),
+            (Some("nonsense"), "M_UNKNOWN_TOKEN"),
+            (Some(closed.token.as_str()), "M_UNKNOWN_TOKEN"),
+            (Some(locked.token.as_str()), "M_USER_LOCKED"),
+        ];
+        for (token, errcode) in cases {
+            let answer = ask(&world, &operation, &path, token, "{}").await;
+            is_in_order(&answer, &operation, errcode);
+            let name = operation.name.as_str();
+            let may_still = errcode == "M_USER_LOCKED" && name.starts_with("logout");
+            if OPEN.contains(&name) || PROVEN_OTHERWISE.contains(&name) || may_still {
+                continue;
+            }
+            let found = answer.json["errcode"].as_str().unwrap_or_default();
+            assert_eq!((answer.status.as_u16(), found), (401, errcode), "{name}: {}", answer.json);
+        }
+    }
+}
