@@ -6,6 +6,7 @@ use crate::{
     core::Core,
     sasl::{Ht, Offer},
     stream::{UNPROVEN_BYTES_MAX, transport::Security},
+    xep::caps,
 };
 
 /// Before TLS. [RFC6120 §5.3.1]
@@ -30,19 +31,27 @@ pub(super) fn before_login(core: &Core, offer: &Offer, security: &Security) -> V
 
 /// After authentication.
 pub(super) fn after_login(core: &Core) -> Vec<Element> {
-    vec![
+    let mut features = vec![
         Element::new("bind", ns::BIND).with_child(Element::new("required", ns::BIND)),
         // COMPAT(clients of RFC 3921): without it some wait for ever.
         Element::new("session", ns::SESSION).with_child(Element::new("optional", ns::SESSION)),
-        Element::new("sm", ns::SM),
-        Element::new("csi", ns::CSI),
-        limits(core.config().stanza_bytes_max),
-    ]
+    ];
+    features.extend(in_session(core));
+    features
 }
 
 /// Of a session that was resumed or bound in one go.
 pub(super) fn in_session(core: &Core) -> Vec<Element> {
-    vec![Element::new("sm", ns::SM), Element::new("csi", ns::CSI), limits(core.config().stanza_bytes_max)]
+    vec![
+        Element::new("sm", ns::SM),
+        Element::new("csi", ns::CSI),
+        // [RFC6121 §2.6.1]
+        Element::new("ver", "urn:xmpp:features:rosterver"),
+        // [RFC6121 §3.4.1]
+        Element::new("sub", "urn:xmpp:features:pre-approval"),
+        caps::of_server(core),
+        limits(core.config().stanza_bytes_max),
+    ]
 }
 
 fn mechanisms(offer: &Offer) -> Element {

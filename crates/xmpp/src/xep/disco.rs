@@ -6,7 +6,7 @@ use koine_stanza::{Condition, Element, StanzaError, ns};
 
 use ruma_common::UserId;
 
-use super::{commands, pep, upload};
+use super::{caps, commands, pep, upload};
 use crate::{
     address::Place,
     core::Core,
@@ -52,9 +52,16 @@ fn info(core: &Arc<Core>, request: &Request) -> Answer {
     if let Some(node) = request.payload.attr("node").filter(|node| !node.is_empty()) {
         return match &request.account {
             Some(account) => pep::node_info(core, account, node, &request.from.to_bare()),
+            // [XEP-0115 §discover] What the hash in the features of streams stands for.
+            None if at == At::Host && node == caps::node(core) => Ok(Some(about(core, at).with_attr("node", node))),
             None => Err(StanzaError::new(Condition::ItemNotFound, "there is no such node")),
         };
     }
+    Ok(Some(about(core, at)))
+}
+
+/// What is said about a kind of address.
+pub(crate) fn about(core: &Core, at: At) -> Element {
     let identities: &[(&str, &str, &str)] = match at {
         At::RoomService => &[("conference", "text", "Rooms")],
         At::UploadService => &[("store", "file", "Files")],
@@ -74,9 +81,7 @@ fn info(core: &Arc<Core>, request: &Request) -> Answer {
     let features =
         features.into_iter().map(|feature| Element::new("feature", ns::DISCO_INFO).with_attr("var", feature));
     let form = (at == At::UploadService).then(|| upload::about(core).element());
-    Ok(Some(
-        Element::new("query", ns::DISCO_INFO).with_children(identities).with_children(features).with_child_opt(form),
-    ))
+    Element::new("query", ns::DISCO_INFO).with_children(identities).with_children(features).with_child_opt(form)
 }
 
 /// Whether somebody may learn that there is such an account: its owner, and whoever is told of its presence. For others it is

@@ -7,6 +7,7 @@ pub(crate) mod archive;
 pub(crate) mod avatar;
 mod bookmarks;
 mod blocking;
+pub(crate) mod caps;
 mod carbons;
 mod commands;
 mod disco;
@@ -29,6 +30,7 @@ pub(crate) const ALL: &[&Extension] = &[
     &avatar::EXTENSION,
     &blocking::EXTENSION,
     &bookmarks::EXTENSION,
+    &caps::EXTENSION,
     &carbons::EXTENSION,
     &commands::EXTENSION,
     &external::EXTENSION,

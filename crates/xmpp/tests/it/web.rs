@@ -87,13 +87,19 @@ async fn a_session_stands_over_requests() {
         tokio::task::yield_now().await;
         post(&router, &early).await
     });
-    let ids: Vec<_> = first.children().chain(second.children()).filter_map(Element::id).collect();
+    let of = |body: &Element| body.children().filter_map(Element::id).map(str::to_owned).collect::<Vec<_>>();
+    let mut ids = [of(&first), of(&second)].concat();
+    let mut rid = 16;
+    while ids.len() < 2 {
+        ids.extend(of(&post(&router, &body(rid, &sid, "")).await));
+        rid += 1;
+    }
     assert_eq!(ids, ["a", "b"]);
     // Nothing to say: the request waits, and is answered with nothing.
-    assert_eq!(post(&router, &body(16, &sid, "")).await.children().count(), 0);
-    let ended = post(&router, &body(17, &format!("{sid} type='terminate'"), "")).await;
+    assert_eq!(post(&router, &body(rid, &sid, "")).await.children().count(), 0);
+    let ended = post(&router, &body(rid + 1, &format!("{sid} type='terminate'"), "")).await;
     assert_eq!(ended.kind(), Some("terminate"), "{ended:?}");
-    let gone = post(&router, &body(18, &sid, "")).await;
+    let gone = post(&router, &body(rid + 2, &sid, "")).await;
     assert_eq!((gone.kind(), gone.attr("condition")), (Some("terminate"), Some("item-not-found")));
 }
 

@@ -118,7 +118,7 @@ fn learn(core: &Arc<Core>, session: &Arc<Session>, wanted: Arc<HashSet<String>>)
 }
 
 /// What a client hashes. [XEP-0115 §ver-gen]
-fn verification(info: &Element) -> String {
+pub(crate) fn verification(info: &Element) -> String {
     let attr = |element: &Element, name: &str| element.attr(name).unwrap_or_default().to_owned();
     let mut text = String::new();
     let identities: BTreeSet<String> = info

@@ -21,7 +21,7 @@ use koine_stanza::{BareJid, Condition, Element, ErrorType, StanzaError, ns};
 use ruma_common::UserId;
 
 pub(crate) use self::{
-    caps::{Wants, answered, forget, greet},
+    caps::{Wants, answered, forget, greet, verification},
     effect::{publish as publish_own, retract as retract_own, set_profile},
     own::EXTENSION as OWNER,
     serve::{EXTENSION, parse},
