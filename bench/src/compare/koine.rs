@@ -86,7 +86,7 @@ fn commit() -> String {
     output(Command::new("git").args(["-C", root, "describe", "--always", "--dirty"])).unwrap_or_default()
 }
 
-/// A `--port-base` N with N, N + 1 (TLS), N + 2 (metrics) and two more (XMPP) free. The client API listens on N.
+/// A `--port-base` N with N, N + 1 (TLS), N + 2 (metrics) and three more (XMPP) free. The client API listens on N.
 fn free_ports() -> Result<u16, Failure> {
     for _ in 0..PORT_TRIES_MAX {
         let base = free_port()?;

@@ -26,10 +26,7 @@ pub async fn start(folder: &Path) -> Result<(Participant, Server, Running), Fail
 }
 
 /// Starts one that other servers reach, in `folder`; its name comes third.
-pub async fn start_federating(
-    folder: &Path,
-    tls: &Tls,
-) -> Result<(Participant, Server, String, Running), Failure> {
+pub async fn start_federating(folder: &Path, tls: &Tls) -> Result<(Participant, Server, String, Running), Failure> {
     let home = folder.join("synapse");
     let (port, federation_port) = (free_port()?, free_port()?);
     let name = format!("127.0.0.1:{federation_port}");

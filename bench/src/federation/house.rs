@@ -110,7 +110,8 @@ impl House {
                 let _ = stream.set_nodelay(true);
                 let Ok(stream) = acceptor.accept(stream).await else { return };
                 let service = service_fn(move |request| house.clone().answer(address.clone(), request));
-                let serving = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+                let serving =
+                    hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
                 // A peer that hangs up is no news.
                 let _ = serving.await;
             });
@@ -135,9 +136,11 @@ impl House {
             }
             ["federation", "v2", "send_join", room, _] => self.joined(room, &body, query.contains("omit_members=true")),
             ["federation", "v1", "state", room] => self.rooms.lock().get(*room).map(Shown::whole),
-            ["federation", "v1", "state_ids", room] => self.rooms.lock().get(*room).map(|shown| {
-                json!({ "pdu_ids": shown.ids, "auth_chain_ids": [] }).to_string().into()
-            }),
+            ["federation", "v1", "state_ids", room] => self
+                .rooms
+                .lock()
+                .get(*room)
+                .map(|shown| json!({ "pdu_ids": shown.ids, "auth_chain_ids": [] }).to_string().into()),
             ["federation", "v1", "event", id] => self.event(id),
             ["federation", "v1", "send", _] => Some(accepted(&body)),
             _ => None,
@@ -302,7 +305,8 @@ fn decoded(segment: &str) -> String {
         let digits = [bytes.clone().next(), bytes.clone().nth(1)].map(|digit| digit.map(char::from));
         match (byte, digits) {
             (b'%', [Some(high), Some(low)]) => {
-                let value = high.to_digit(16).zip(low.to_digit(16)).and_then(|(high, low)| u8::try_from(high * 16 + low).ok());
+                let value =
+                    high.to_digit(16).zip(low.to_digit(16)).and_then(|(high, low)| u8::try_from(high * 16 + low).ok());
                 out.push(value.unwrap_or(byte));
                 bytes.nth(1);
             }

@@ -81,8 +81,7 @@ pub async fn run(options: Options) -> Result<(), Failure> {
     let machine = Machine::here(&folder.path);
     let authority = Authority::new(&folder.path)?;
     let house = house::House::open(&authority, options.servers.clamp(1, 200)).await?;
-    let mut results =
-        Results { date: today(), machine, servers: Vec::new(), skipped: Vec::new(), lines: Vec::new() };
+    let mut results = Results { date: today(), machine, servers: Vec::new(), skipped: Vec::new(), lines: Vec::new() };
     for members in &options.members {
         for peer in &options.peers {
             if *peer != Peer::Koine && *members > options.others_members_max {

@@ -19,7 +19,8 @@ const ROOMS: usize = 8;
 const POLL_MS: u64 = 5_000;
 /// How long what was sent may take to arrive once nothing more is sent.
 const ARRIVAL_WAIT_MAX: Duration = Duration::from_secs(120);
-const FILTER: &str = r#"{"room":{"timeline":{"limit":1000},"state":{"lazy_load_members":true}},"presence":{"types":[]}}"#;
+const FILTER: &str =
+    r#"{"room":{"timeline":{"limit":1000},"state":{"lazy_load_members":true}},"presence":{"types":[]}}"#;
 
 struct Pair {
     sender: Client,
@@ -66,7 +67,8 @@ async fn pair(one: &Federating, other: &Federating, name: &str) -> Result<Pair, 
     let path = format!("/_matrix/client/v3/join/{}?server_name={via}&via={via}", escaped(&room));
     reader.call_patiently("POST", &path, "{}").await?;
     let filter = escaped(FILTER);
-    let since = crate::matrix::next_batch(reader.sync(SyncAsk { since: None, timeout_ms: 0, filter: Some(&filter) }).await?)?;
+    let since =
+        crate::matrix::next_batch(reader.sync(SyncAsk { since: None, timeout_ms: 0, filter: Some(&filter) }).await?)?;
     Ok(Pair { sender, reader, since, room })
 }
 

@@ -40,8 +40,10 @@ fn tables(results: &Results, file: &str) -> String {
     put(format!("Every line of every round: [results/{file}](results/{file}). Medians of the rounds.\n"));
     put(format!("Machine: {}\n", results.machine.in_words()));
     let (busy, others) = busy(&results.lines);
-    put(format!("While measuring, other programs used {others:.0} CPU seconds beside {busy:.0} of the servers': trust CPU \
-                 before times.\n"));
+    put(format!(
+        "While measuring, other programs used {others:.0} CPU seconds beside {busy:.0} of the servers': trust CPU \
+                 before times.\n"
+    ));
     for server in &results.servers {
         put(format!("* {} {}: {}", server.name, server.version, server.settings));
     }
@@ -64,7 +66,8 @@ fn tables(results: &Results, file: &str) -> String {
         ));
     }
     put("\n## Receiving messages in such a room\n".to_owned());
-    put("| members | server | CPU per message, ms | messages per second | median of a transaction, ms | errors |".to_owned());
+    put("| members | server | CPU per message, ms | messages per second | median of a transaction, ms | errors |"
+        .to_owned());
     put("|---|---|---|---|---|---|".to_owned());
     for ((_, members, server), lines) in of(&groups, "federation-receive") {
         put(format!(
@@ -89,7 +92,8 @@ fn tables(results: &Results, file: &str) -> String {
         ));
     }
     put("\n## State resolution\n".to_owned());
-    put("See [RESOLUTION.md](RESOLUTION.md): two branches of a room with 10,000 members, beside ruma-state-res.".to_owned());
+    put("See [RESOLUTION.md](RESOLUTION.md): two branches of a room with 10,000 members, beside ruma-state-res."
+        .to_owned());
     if !results.skipped.is_empty() {
         put("\n## Not measured\n".to_owned());
         for skipped in &results.skipped {

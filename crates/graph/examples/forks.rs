@@ -161,7 +161,11 @@ fn chain(room: &Room, state: StateMap) -> EventIdSet<OwnedEventId> {
     found
 }
 
-fn by_the_other(room: &Room, maps: &[Plain], chains: Vec<EventIdSet<OwnedEventId>>) -> BTreeMap<(StateEventType, String), OwnedEventId> {
+fn by_the_other(
+    room: &Room,
+    maps: &[Plain],
+    chains: Vec<EventIdSet<OwnedEventId>>,
+) -> BTreeMap<(StateEventType, String), OwnedEventId> {
     let fetch = |id: &EventId| {
         let event = room.events.get(id)?.clone();
         Some(Theirs { id: id.to_owned(), kind: event.kind().into(), event })

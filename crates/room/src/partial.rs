@@ -206,7 +206,8 @@ impl Room {
                 let record = AsideRecord { room: no, why: Aside::Rejected, state_after: None, json };
                 txn.put(&ASIDE, domain, id.as_str(), &record);
             }
-            let locals = anew.members.into_iter().filter_map(|member| room.write_member_of_state(txn, member)).collect();
+            let locals =
+                anew.members.into_iter().filter_map(|member| room.write_member_of_state(txn, member)).collect();
             txn.put(&HEAD, domain, &no, &anew.head.record(order));
             txn.delete(&PARTIAL, domain, &no);
             let entry =

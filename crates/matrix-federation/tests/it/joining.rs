@@ -146,7 +146,8 @@ async fn a_room_joined_without_its_members_is_talked_in_and_becomes_whole() {
     let refused = two.invite(&bob, &room, &two.user("carl")).await;
     assert!(matches!(refused, Err(CommandError::Partial)), "{refused:?}");
     let path = format!("/_matrix/federation/v1/make_join/{room}/{alice}?ver=11");
-    let answer = one.links.call(&two.name, signed(&one, &two, &one.key, &Method::GET, &path, "")).await.expect("an answer");
+    let answer =
+        one.links.call(&two.name, signed(&one, &two, &one.key, &Method::GET, &path, "")).await.expect("an answer");
     let error: Value = serde_json::from_slice(answer.body()).expect("JSON");
     assert_eq!((answer.status(), &error["errcode"]), (StatusCode::NOT_FOUND, &json!("M_UNABLE_DUE_TO_PARTIAL_STATE")));
     one.links.hold_up(None);
@@ -169,7 +170,8 @@ async fn what_only_the_members_forbid_is_refused_once_they_are_known() {
     let (one, two) = pair_of_whom_one_is_quick().await;
     let (alice, anna) = (one.user("alice"), one.user("anna"));
     let room = public_room(&one).await;
-    let before = one.room(&room).current("m.room.member", anna.as_str()).expect("readable").expect("there").event.clone();
+    let before =
+        one.room(&room).current("m.room.member", anna.as_str()).expect("readable").expect("there").event.clone();
     one.rooms.kick(&alice, &room, &anna, None).await.expect("kicked");
     one.links.hold_up(Some("/state"));
     two.join(&two.user("bob"), &room, &one).await.expect("let in");
