@@ -203,31 +203,26 @@ impl Destination {
 
     /// Sends one transaction. `false` if there is nothing to send; the task has ended then.
     async fn send_some(&self, federation: &Federation) -> Result<bool, PeerError> {
-        let unreadable = |error: ReadError| PeerError::Unusable(error.to_string());
         if self.queue.lock().lost_since.is_some() {
             self.send_newest(federation).await?;
             return Ok(true);
         }
         let Some(parcel) = self.gather(federation)? else { return Ok(false) };
-        let Parcel { places, passing, units, .. } = &parcel;
-        let (mut events, mut bytes, mut taken) = (Vec::with_capacity(places.len()), 0, 0);
-        for (position, no) in places {
-            if bytes > PDU_BYTES {
-                break;
+        let first = parcel.places.first().map_or(0, |(position, _)| position.0);
+        let sending = async {
+            let (events, taken) = events_at(federation, &parcel.places)?;
+            self.transact(federation, first, &events, &parcel.units).await?;
+            Ok(taken)
+        };
+        let taken = match sending.await {
+            Ok(taken) => taken,
+            Err(error) => {
+                let mut queue = self.queue.lock();
+                queue.presences.put_back(parcel.people);
+                queue.lists.put_back(parcel.told);
+                return Err(error);
             }
-            taken += 1;
-            let room = federation.rooms().room_by_no(*no).map_err(unreadable)?;
-            let order = i64::try_from(position.0).unwrap_or(i64::MAX);
-            if let Some(placed) = room.event_at(order).map_err(unreadable)? {
-                bytes += placed.event.json().len();
-                events.push(placed.event.clone());
-            }
-        }
-        let first = places.first().map_or(0, |(position, _)| position.0);
-        if let Err(error) = self.transact(federation, first, &events, units).await {
-            self.queue.lock().presences.put_back(parcel.people);
-            return Err(error);
-        }
+        };
         let written = parcel.messages.iter().map(|message| message.position).collect();
         if let Err(error) = federation.accounts().outgoing_done(&self.server, written).await {
             tracing::warn!(peer = %self.server, reason = %error, "messages that were sent may be sent again");
@@ -238,8 +233,8 @@ impl Destination {
         if still {
             queue.events.drain(..taken);
         }
-        queue.lists.done(&parcel.told);
-        for unit in passing {
+        queue.lists.told();
+        for unit in &parcel.passing {
             if let Some(at) = queue.units.iter().position(|(_, known)| known == unit) {
                 queue.units.remove(at);
             }
@@ -263,7 +258,8 @@ impl Destination {
         let mut queue = self.queue.lock();
         queue.messages |= !messages.is_empty();
         let is_idle = queue.events.is_empty() && queue.units.is_empty() && queue.presences.is_empty();
-        if is_idle && queue.lists.is_empty() && !queue.messages {
+        if is_idle && told.units.is_empty() && queue.lists.is_empty() && !queue.messages {
+            queue.lists.told();
             queue.runs = false;
             return Ok(None);
         }
@@ -355,4 +351,28 @@ impl Destination {
         }
         Ok(())
     }
+}
+
+/// The events at these places, as far as they go into one transaction, and how many places that are. Those of rooms that
+/// are gone are left out.
+fn events_at(federation: &Federation, places: &[(Position, RoomNo)]) -> Result<(Vec<Event>, usize), PeerError> {
+    let unreadable = |error: ReadError| PeerError::Unusable(error.to_string());
+    let (mut events, mut bytes, mut taken) = (Vec::with_capacity(places.len()), 0, 0);
+    for (position, no) in places {
+        if bytes > PDU_BYTES {
+            break;
+        }
+        taken += 1;
+        let room = match federation.rooms().room_by_no(*no) {
+            Ok(room) => room,
+            Err(ReadError::NoSuchRoom) => continue,
+            Err(error) => return Err(unreadable(error)),
+        };
+        let order = i64::try_from(position.0).unwrap_or(i64::MAX);
+        if let Some(placed) = room.event_at(order).map_err(unreadable)? {
+            bytes += placed.event.json().len();
+            events.push(placed.event.clone());
+        }
+    }
+    Ok((events, taken))
 }

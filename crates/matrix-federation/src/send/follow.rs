@@ -40,6 +40,10 @@ pub(crate) fn start(federation: &Federation) {
         save.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut trim = tokio::time::interval(TRIM_EVERY);
         trim.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        // What was written shortly before the program ended, and nothing may be written for long.
+        if !follow(&weak, &mut reader) {
+            return;
+        }
         loop {
             tokio::select! {
                 changed = grown.changed() => if changed.is_err() { return },

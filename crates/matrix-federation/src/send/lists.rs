@@ -45,8 +45,8 @@ pub(super) enum News {
 #[derive(Default)]
 pub(super) struct Lists {
     of: BTreeMap<OwnedUserId, Waiting>,
-    /// Counts news, so that what came while some was told is not taken for told.
-    next: u64,
+    /// The place behind which those that are being told were not told.
+    telling_since: Option<u64>,
 }
 
 #[derive(Clone, Default)]
@@ -56,14 +56,13 @@ struct Waiting {
     devices: Vec<DeviceChange>,
     is_new: bool,
     signing_keys: bool,
-    number: u64,
 }
 
-/// News as they are told, and whose they are.
+/// News on their way: what comes meanwhile follows on them.
 #[derive(Default)]
 pub(super) struct Told {
     pub(super) units: Vec<String>,
-    of: Vec<(OwnedUserId, u64)>,
+    of: Vec<(OwnedUserId, Waiting)>,
 }
 
 impl Lists {
@@ -81,15 +80,13 @@ impl Lists {
 
     /// The place in the log behind which not all was told.
     pub(super) fn since(&self) -> Option<u64> {
-        self.of.values().map(|waiting| waiting.since).min()
+        self.of.values().map(|waiting| waiting.since).chain(self.telling_since).min()
     }
 
     pub(super) fn add(&mut self, user: &UserId, position: Position, news: News) {
-        self.next += 1;
         let since = position.0.saturating_sub(1);
         let waiting = self.of.entry(user.to_owned()).or_insert_with(|| Waiting { since, ..Waiting::default() });
         waiting.since = waiting.since.min(since);
-        waiting.number = self.next;
         match news {
             News::User => waiting.is_new = true,
             News::SigningKeys => waiting.signing_keys = true,
@@ -97,17 +94,27 @@ impl Lists {
         }
     }
 
-    /// Some of those who wait, as they are now.
-    fn some(&self) -> Vec<(OwnedUserId, Waiting)> {
-        self.of.iter().take(UNITS_AT_ONCE).map(|(user, waiting)| (user.clone(), waiting.clone())).collect()
+    fn take_first(&mut self) -> Option<(OwnedUserId, Waiting)> {
+        let (user, waiting) = self.of.pop_first()?;
+        self.telling_since = Some(self.telling_since.map_or(waiting.since, |since| since.min(waiting.since)));
+        Some((user, waiting))
     }
 
-    /// The server has these.
-    pub(super) fn done(&mut self, told: &Told) {
-        for (user, number) in &told.of {
-            if self.of.get(user).is_some_and(|waiting| waiting.number == *number) {
-                self.of.remove(user);
+    /// The server has what was on its way.
+    pub(super) fn told(&mut self) {
+        self.telling_since = None;
+    }
+
+    /// The server does not have them: they wait again, before what came meanwhile.
+    pub(super) fn put_back(&mut self, told: Told) {
+        self.telling_since = None;
+        for (user, mut waiting) in told.of {
+            if let Some(newer) = self.of.remove(&user) {
+                newer.devices.into_iter().for_each(|change| waiting.add_change(change));
+                waiting.is_new |= newer.is_new;
+                waiting.signing_keys |= newer.signing_keys;
             }
+            self.of.insert(user, waiting);
         }
     }
 }
@@ -133,16 +140,17 @@ impl Waiting {
 }
 
 impl Destination {
-    /// News of users' devices, as they are now.
+    /// News of users' devices, as they are now. What is answered is to be put back, unless it is told.
     pub(super) fn lists_to_tell(&self, federation: &Federation) -> Result<Told, StoreUnavailable> {
-        let some = self.with_lists(|lists| lists.some());
         let mut told = Told::default();
-        for (user, waiting) in some {
-            if told.units.len() >= UNITS_AT_ONCE {
-                break;
+        while told.units.len() < UNITS_AT_ONCE {
+            let Some((user, waiting)) = self.with_lists(Lists::take_first) else { break };
+            let written = federation.write_news(&user, &waiting, &mut told.units);
+            told.of.push((user, waiting));
+            if let Err(error) = written {
+                self.with_lists(|lists| lists.put_back(told));
+                return Err(error);
             }
-            federation.write_news(&user, &waiting, &mut told.units)?;
-            told.of.push((user, waiting.number));
         }
         Ok(told)
     }
@@ -352,12 +360,17 @@ mod tests {
     }
 
     #[test]
-    fn news_that_come_while_some_are_told_stay() {
+    fn news_that_come_while_some_are_told_follow_on_them() {
         let (mut lists, alice) = (Lists::default(), user_id!("@alice:example.org"));
-        lists.add(alice, Position(5), News::SigningKeys);
-        let told = Told { units: vec![], of: lists.some().into_iter().map(|(user, it)| (user, it.number)).collect() };
-        lists.add(alice, Position(6), News::SigningKeys);
-        lists.done(&told);
-        assert!(!lists.is_empty());
+        lists.add(alice, Position(5), change(5, Some(3), "A"));
+        let told = Told { units: vec![], of: lists.take_first().into_iter().collect() };
+        lists.add(alice, Position(9), change(9, Some(5), "A"));
+        assert_eq!(chain(&lists), [(9, Some(5), "A".to_owned())]);
+        assert_eq!(lists.since(), Some(4), "it is not told yet");
+        lists.put_back(told);
+        assert_eq!(chain(&lists), [(9, Some(3), "A".to_owned())]);
+        lists.take_first();
+        lists.told();
+        assert_eq!(lists.since(), None);
     }
 }

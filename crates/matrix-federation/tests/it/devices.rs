@@ -83,6 +83,20 @@ async fn keys_of(house: &House, asker: &UserId, user: &UserId) -> BTreeMap<Strin
     keys.devices.iter().map(|(id, device)| (id.clone(), key(id, device))).collect()
 }
 
+/// Waits until `asker` sees these devices with these keys.
+async fn until_keys(house: &House, asker: &UserId, user: &UserId, wanted: &[(&str, &str)]) {
+    let wanted: BTreeMap<String, String> = wanted.iter().map(|(id, key)| ((*id).into(), (*key).into())).collect();
+    let mut seen = BTreeMap::new();
+    for _ in 0..1_000 {
+        seen = keys_of(house, asker, user).await;
+        if seen == wanted {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("{seen:?} instead of {wanted:?}");
+}
+
 fn asked(house: &House, path: &str) -> usize {
     house.links.asked.lock().iter().filter(|asked| asked.contains(path)).count()
 }
@@ -146,12 +160,11 @@ async fn keys_are_asked_for_once_and_kept_up_to_date() {
     log_in(&one, &alice, "OTHER").await;
     upload(&one, &alice, "OTHER", "second", &[]).await;
     until("two is told", || changed_since(&two, place, &alice)).await;
-    let keys = keys_of(&two, &bob, &alice).await;
-    assert_eq!(keys.get("OTHER").map(String::as_str), Some("second"));
+    until_keys(&two, &bob, &alice, &[("ALICE", "first"), ("OTHER", "second")]).await;
     let place = now(&two);
     one.accounts.delete_devices(&alice, vec!["ALICE".into()]).await.expect("deleted");
     until("two is told", || changed_since(&two, place, &alice)).await;
-    assert_eq!(keys_of(&two, &bob, &alice).await, [("OTHER".to_owned(), "second".to_owned())].into());
+    until_keys(&two, &bob, &alice, &[("OTHER", "second")]).await;
     assert_eq!(asked(&two, "/user/devices/"), questions, "what was told need not be asked for");
 }
 
@@ -227,8 +240,7 @@ async fn after_an_outage_the_newest_of_each_device_is_told() {
     // Any request of the other server tells that it is back.
     query(&two, &bob, &one.user("nobody")).await;
     until("two is told", || changed_since(&two, place, &alice)).await;
-    let keys = keys_of(&two, &bob, &alice).await;
-    assert_eq!(keys, [("ALICE".to_owned(), "3".to_owned()), ("OTHER".to_owned(), "4".to_owned())].into());
+    until_keys(&two, &bob, &alice, &[("ALICE", "3"), ("OTHER", "4")]).await;
 }
 
 #[tokio::test]
