@@ -200,9 +200,10 @@ impl Outbox {
 
     fn hold_back(&mut self, outgoing: Outgoing) {
         if let Patience::Presence(from) = &outgoing.rendered.patience {
-            let same = self.held_back.iter().position(
-                |held| matches!(&held.rendered.patience, Patience::Presence(other) if other == from),
-            );
+            let same = self
+                .held_back
+                .iter()
+                .position(|held| matches!(&held.rendered.patience, Patience::Presence(other) if other == from));
             if let Some(before) = same.and_then(|at| self.held_back.remove(at)) {
                 self.bytes -= before.len();
             }

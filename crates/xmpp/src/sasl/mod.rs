@@ -94,11 +94,8 @@ const PLUS: [(&str, ScramHash); 3] = [
     ("SCRAM-SHA-256-PLUS", ScramHash::Sha256),
     ("SCRAM-SHA-1-PLUS", ScramHash::Sha1),
 ];
-const SCRAM: [(&str, ScramHash); 3] = [
-    ("SCRAM-SHA-512", ScramHash::Sha512),
-    ("SCRAM-SHA-256", ScramHash::Sha256),
-    ("SCRAM-SHA-1", ScramHash::Sha1),
-];
+const SCRAM: [(&str, ScramHash); 3] =
+    [("SCRAM-SHA-512", ScramHash::Sha512), ("SCRAM-SHA-256", ScramHash::Sha256), ("SCRAM-SHA-1", ScramHash::Sha1)];
 /// [RFC9266]
 const EXPORTER: &str = "tls-exporter";
 /// [RFC5929 §4]

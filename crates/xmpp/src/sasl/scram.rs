@@ -206,7 +206,9 @@ fn digest(hash: ScramHash, bytes: &[u8]) -> Vec<u8> {
 fn hmac(hash: ScramHash, key: &[u8], text: &[u8]) -> Vec<u8> {
     const ANY: &str = "any length is a key";
     match hash {
-        ScramHash::Sha1 => Hmac::<Sha1>::new_from_slice(key).expect(ANY).chain_update(text).finalize().into_bytes().to_vec(),
+        ScramHash::Sha1 => {
+            Hmac::<Sha1>::new_from_slice(key).expect(ANY).chain_update(text).finalize().into_bytes().to_vec()
+        }
         ScramHash::Sha256 => {
             Hmac::<Sha256>::new_from_slice(key).expect(ANY).chain_update(text).finalize().into_bytes().to_vec()
         }
@@ -227,7 +229,8 @@ mod tests {
         let first = First::parse("p=tls-exporter,a=x@y,n=a=2Cb=3D,r=1,x=y").expect("with everything");
         assert_eq!((first.flag, first.authzid.as_str()), (Flag::Bound("tls-exporter"), "x@y"));
         assert_eq!((first.name.as_str(), first.header), ("a,b=", "p=tls-exporter,a=x@y,"));
-        for wrong in ["", "n", "n,,", "n,,n=,r=1", "n,,n=a", "n,,n=a,r=", "x,,n=a,r=1", "n,,m=1,n=a,r=1", "n,,n=a=2c,r=1"]
+        for wrong in
+            ["", "n", "n,,", "n,,n=,r=1", "n,,n=a", "n,,n=a,r=", "x,,n=a,r=1", "n,,m=1,n=a,r=1", "n,,n=a=2c,r=1"]
         {
             assert!(First::parse(wrong).is_none(), "{wrong}");
         }

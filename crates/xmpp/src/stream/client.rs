@@ -208,7 +208,10 @@ impl Negotiation {
         let element = &header.element;
         let refuse = |condition, text: &str| Err(StreamError::new(condition, text));
         if element.ns() != ns::STREAM {
-            return refuse(StreamCondition::InvalidNamespace, "the header is in another namespace than that of streams");
+            return refuse(
+                StreamCondition::InvalidNamespace,
+                "the header is in another namespace than that of streams",
+            );
         }
         if element.name() != "stream" {
             return refuse(StreamCondition::BadFormat, "the header is not called stream");
@@ -235,12 +238,7 @@ impl Negotiation {
     }
 
     /// Waits until the client binds a resource or resumes a session. [RFC6120 §7.6]
-    async fn bind(
-        &mut self,
-        transport: &mut dyn Transport,
-        user: OwnedUserId,
-        agent: Agent,
-    ) -> Result<Bound, Broken> {
+    async fn bind(&mut self, transport: &mut dyn Transport, user: OwnedUserId, agent: Agent) -> Result<Bound, Broken> {
         loop {
             let element = element(transport).await?;
             if element.is("resume", ns::SM) {
@@ -289,12 +287,7 @@ impl Negotiation {
     }
 
     /// Starts a session with that resource.
-    pub(super) async fn start(
-        &self,
-        user: &OwnedUserId,
-        resource: String,
-        agent: Agent,
-    ) -> Result<Bound, StanzaError> {
+    pub(super) async fn start(&self, user: &OwnedUserId, resource: String, agent: Agent) -> Result<Bound, StanzaError> {
         let core = &self.core;
         let internal = || StanzaError::from(Condition::InternalServerError);
         let bare = core.jid_of(user).ok_or_else(internal)?;

@@ -61,8 +61,8 @@ fn mechanisms(offer: &Offer) -> Element {
 
 /// [XEP-0388 §2.1] [XEP-0386 §3.1] [XEP-0484 §3.1]
 fn sasl2(offer: &Offer, security: &Security) -> Element {
-    let inline_of_bind = [ns::CARBONS, ns::CSI, ns::SM]
-        .map(|feature| Element::new("feature", ns::BIND2).with_attr("var", feature));
+    let inline_of_bind =
+        [ns::CARBONS, ns::CSI, ns::SM].map(|feature| Element::new("feature", ns::BIND2).with_attr("var", feature));
     let bind =
         Element::new("bind", ns::BIND2).with_child(Element::new("inline", ns::BIND2).with_children(inline_of_bind));
     let tokens = Ht::offered(security).map(|ht| Element::text_of("mechanism", ns::FAST, ht.name()));
@@ -77,6 +77,9 @@ fn sasl2(offer: &Offer, security: &Security) -> Element {
 
 /// [XEP-0478 §3]
 fn limits(bytes: usize) -> Element {
-    Element::new("limits", ns::STREAM_LIMITS)
-        .with_child(Element::text_of("max-bytes", ns::STREAM_LIMITS, bytes.to_string()))
+    Element::new("limits", ns::STREAM_LIMITS).with_child(Element::text_of(
+        "max-bytes",
+        ns::STREAM_LIMITS,
+        bytes.to_string(),
+    ))
 }

@@ -301,7 +301,8 @@ impl Live {
             }
             "a" => {
                 let h = element.attr("h").and_then(|h| h.parse().ok());
-                let h = h.ok_or_else(|| Parting::Error(StreamError::new(StreamCondition::InvalidXml, "`h` is a count")))?;
+                let h =
+                    h.ok_or_else(|| Parting::Error(StreamError::new(StreamCondition::InvalidXml, "`h` is a count")))?;
                 self.session.outbox().confirm(h).map_err(|too_high| Parting::Error(handled_too_high(too_high)))
             }
             "enable" => {

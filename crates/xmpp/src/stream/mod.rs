@@ -15,22 +15,18 @@ pub(crate) mod tls;
 pub(crate) mod transport;
 mod web;
 
-use std::{
-    net::IpAddr,
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use koine_stanza::{StreamCondition, StreamError, ns, reader::Limits};
 use tokio::{net::TcpStream, sync::watch, time::timeout};
 use tokio_rustls::TlsAcceptor;
 
-pub use self::{tls::Tls, web::OverTls};
 use self::{
     client::Negotiation,
     tcp::{Io, Tcp},
     transport::{Broken, Security, Transport, flush},
 };
+pub use self::{tls::Tls, web::OverTls};
 use crate::core::{Core, Xmpp};
 
 /// Most bytes of an element of somebody who has not proven who they are. RFC 6120 allows no less. [RFC6120 §13.12]
@@ -112,10 +108,10 @@ fn encrypted(stream: tokio_rustls::server::TlsStream<TcpStream>, tls: &Tls) -> T
 
 /// The stream before TLS; the one after it, or the same where clients may go on without.
 async fn start_tls(core: &Arc<Core>, socket: TcpStream, tls: &Tls, peer: &Peer) -> Option<Tcp> {
-    let mut tcp =
-        Tcp::new(Io::Plain(socket), Security::default(), ns::CLIENT, Limits::bytes(UNPROVEN_BYTES_MAX));
+    let mut tcp = Tcp::new(Io::Plain(socket), Security::default(), ns::CLIENT, Limits::bytes(UNPROVEN_BYTES_MAX));
     let mut negotiation = Negotiation::new(core.clone(), peer.address);
-    let began = async { timeout(NEGOTIATION_MAX, negotiation.before_tls(&mut tcp)).await.unwrap_or_else(|_| Err(too_slow())) };
+    let began =
+        async { timeout(NEGOTIATION_MAX, negotiation.before_tls(&mut tcp)).await.unwrap_or_else(|_| Err(too_slow())) };
     let mut closing = peer.closing.clone();
     let began = tokio::select! {
         began = began => began,

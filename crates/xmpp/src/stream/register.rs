@@ -54,7 +54,8 @@ impl Negotiation {
         if !permitted || self.made >= MADE_MAX {
             return Err(StanzaError::new(Condition::ResourceConstraint, "too many new accounts; try again later"));
         }
-        let name = NodePart::new(&name).map_err(|_| StanzaError::new(Condition::JidMalformed, "this cannot be a name"))?;
+        let name =
+            NodePart::new(&name).map_err(|_| StanzaError::new(Condition::JidMalformed, "this cannot be a name"))?;
         let account = NewAccount {
             name: Some(name.as_str().to_owned()),
             password: Some(Secret::from(password)),

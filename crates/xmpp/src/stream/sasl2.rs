@@ -82,8 +82,7 @@ impl Negotiation {
         let fast = request.child("fast", ns::FAST);
         let count = fast.and_then(|fast| fast.attr("count")).and_then(|count| count.parse().ok());
         let agent = request.child("user-agent", ns::SASL2).and_then(|agent| agent.attr("id"));
-        let attempt =
-            Attempt { core: &core, security: &security, offer, address: Some(self.address), agent, count };
+        let attempt = Attempt { core: &core, security: &security, offer, address: Some(self.address), agent, count };
         let name = request.attr("mechanism").unwrap_or_default();
         let mut exchange = match Exchange::new(name, &attempt, fast.is_some()) {
             Ok(exchange) => exchange,

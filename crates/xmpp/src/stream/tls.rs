@@ -32,11 +32,7 @@ impl Tls {
             let label = b"EXPORTER-Channel-Binding";
             connection.export_keying_material(vec![0; 32], label, Some(b"")).ok()
         };
-        Security {
-            is_encrypted: true,
-            exporter: is_new.then(export).flatten(),
-            end_point: self.end_point.clone(),
-        }
+        Security { is_encrypted: true, exporter: is_new.then(export).flatten(), end_point: self.end_point.clone() }
     }
 }
 

@@ -102,7 +102,11 @@ async fn nothing_gets_in_before_the_handshake() {
     client.open().await;
     client.expect("features").await;
     // A stanza behind the request for TLS, as if it came from within.
-    let injected = format!("<starttls xmlns='{}'/><auth xmlns='{}' mechanism='PLAIN'>AGFsaWNlAHNlY3JldA==</auth>", ns::TLS, ns::SASL);
+    let injected = format!(
+        "<starttls xmlns='{}'/><auth xmlns='{}' mechanism='PLAIN'>AGFsaWNlAHNlY3JldA==</auth>",
+        ns::TLS,
+        ns::SASL
+    );
     client.send(&injected).await;
     client.expect("proceed").await;
     assert_eq!(client.next().await, None, "the connection is given up");

@@ -8,7 +8,12 @@ use sha2::{Digest as _, Sha256};
 use crate::server::{Client, World};
 
 fn hmac(key: &[u8], text: &[u8]) -> Vec<u8> {
-    Hmac::<Sha256>::new_from_slice(key).expect("any length is a key").chain_update(text).finalize().into_bytes().to_vec()
+    Hmac::<Sha256>::new_from_slice(key)
+        .expect("any length is a key")
+        .chain_update(text)
+        .finalize()
+        .into_bytes()
+        .to_vec()
 }
 
 fn decode(element: &Element) -> String {

@@ -49,8 +49,7 @@ impl World {
     pub async fn with(config: XmppConfig) -> Self {
         let passwords = PasswordConfig { argon2_memory_kib: 8, argon2_passes: 1, scram_iterations: 4096 };
         let limits = LimitConfig::unlimited();
-        let account =
-            AccountConfig { passwords, limits, registration: Registration::Open, ..AccountConfig::default() };
+        let account = AccountConfig { passwords, limits, registration: Registration::Open, ..AccountConfig::default() };
         let (domain, server_name) = (DomainId(1), owned_server_name!("example.org"));
         let folder = tempfile::tempdir().expect("a temporary folder");
         let shard = Shard::open(Arc::new(MemoryEngine::new())).expect("an empty engine opens");
@@ -129,7 +128,8 @@ impl World {
     /// TLS around a socket.
     pub async fn encrypt(&self, socket: TcpStream) -> Client {
         let name = "example.org".try_into().expect("a name");
-        let stream = TlsConnector::from(self.client.clone()).connect(name, socket).await.expect("the server speaks TLS");
+        let stream =
+            TlsConnector::from(self.client.clone()).connect(name, socket).await.expect("the server speaks TLS");
         let exporter = stream
             .get_ref()
             .1

@@ -57,20 +57,14 @@ async fn a_session_stands_over_requests() {
     world.person("alice").await;
     let router = router(&world);
     let body = |rid: u32, attributes: &str, content: &str| {
-        format!(
-            "<body xmlns='{}' xmlns:xmpp='urn:xmpp:xbosh' rid='{rid}' {attributes}>{content}</body>",
-            ns::HTTP_BIND
-        )
+        format!("<body xmlns='{}' xmlns:xmpp='urn:xmpp:xbosh' rid='{rid}' {attributes}>{content}</body>", ns::HTTP_BIND)
     };
     let begin = "to='example.org' wait='1' hold='1' ver='1.6' xmpp:version='1.0' xml:lang='en'";
     let begun = post(&router, &body(10, begin, "")).await;
     let sid = format!("sid='{}'", begun.attr("sid").expect("a session"));
     assert!(begun.has_child("features", ns::STREAM), "{begun:?}");
-    let auth = format!(
-        "<auth xmlns='{}' mechanism='PLAIN'>{}</auth>",
-        ns::SASL,
-        BASE64_STANDARD.encode("\0alice\0secret")
-    );
+    let auth =
+        format!("<auth xmlns='{}' mechanism='PLAIN'>{}</auth>", ns::SASL, BASE64_STANDARD.encode("\0alice\0secret"));
     let proven = post(&router, &body(11, &sid, &auth)).await;
     assert!(proven.has_child("success", ns::SASL), "{proven:?}");
     // The same request again: the same answer.
@@ -81,7 +75,9 @@ async fn a_session_stands_over_requests() {
     let bound = post(&router, &body(13, &sid, &bind)).await;
     assert_eq!(bound.child("iq", ns::CLIENT).and_then(|iq| iq.kind()), Some("result"), "{bound:?}");
     // Two requests in the wrong order are understood in the right one.
-    let ping = |id| format!("<iq xmlns='jabber:client' id='{id}' type='get' to='example.org'><ping xmlns='urn:xmpp:ping'/></iq>");
+    let ping = |id| {
+        format!("<iq xmlns='jabber:client' id='{id}' type='get' to='example.org'><ping xmlns='urn:xmpp:ping'/></iq>")
+    };
     let (late, early) = (body(15, &sid, &ping("b")), body(14, &sid, &ping("a")));
     let (second, first) = tokio::join!(post(&router, &late), async {
         tokio::task::yield_now().await;

@@ -22,7 +22,10 @@ use koine_stanza::{
 use sha1::{Digest as _, Sha1};
 use tokio_tungstenite::{
     WebSocketStream,
-    tungstenite::{self, Message, protocol::{Role, WebSocketConfig}},
+    tungstenite::{
+        self, Message,
+        protocol::{Role, WebSocketConfig},
+    },
 };
 
 use super::{Caller, Web};
@@ -118,7 +121,8 @@ impl WebSocket {
             }
             ("close", ns::FRAMING) => Ok(Incoming::Close),
             ("stream", ns::STREAM) => {
-                Err(StreamError::new(StreamCondition::InvalidNamespace, "over WebSocket a stream begins with <open/>").into())
+                Err(StreamError::new(StreamCondition::InvalidNamespace, "over WebSocket a stream begins with <open/>")
+                    .into())
             }
             _ => Ok(Incoming::Element(element)),
         }
