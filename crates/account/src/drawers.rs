@@ -56,7 +56,9 @@ pub enum KeepError {
     #[error("at most {DRAWER_THINGS_MAX} such things can be kept")]
     TooMany,
     /// Larger than [`DRAWER_NAME_BYTES_MAX`] or [`DRAWER_TEXT_BYTES_MAX`] allow.
-    #[error("there are {0} bytes, at most {DRAWER_TEXT_BYTES_MAX} are allowed, and {DRAWER_NAME_BYTES_MAX} for the name")]
+    #[error(
+        "there are {0} bytes, at most {DRAWER_TEXT_BYTES_MAX} are allowed, and {DRAWER_NAME_BYTES_MAX} for the name"
+    )]
     TooLarge(usize),
     /// See there.
     #[error(transparent)]

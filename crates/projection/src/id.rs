@@ -141,7 +141,8 @@ mod tests {
 
     #[test]
     fn people_of_other_networks_have_one_name_here() {
-        let (romeo, server) = (BareJid::new("romeo@montague.example").expect("an address"), server_name!("example.org"));
+        let (romeo, server) =
+            (BareJid::new("romeo@montague.example").expect("an address"), server_name!("example.org"));
         assert_eq!(ghost_from_jid(&romeo, server).as_deref(), Some("_xmpp_romeo=40montague.example"));
         assert_eq!(jid_from_ghost("_xmpp_romeo=40montague=2eexample", server), None, "a dot is not to be coded");
         let bob = user_id!("@Bob/x:matrix.org:8448");

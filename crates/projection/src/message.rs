@@ -139,7 +139,8 @@ pub enum Act {
 
 /// Whether a message says something that lasts. [XEP-0313 §business-storeorigin] [XEP-0334]
 pub fn lasts(message: &Element) -> bool {
-    if matches!(message.kind(), Some("error" | "headline")) || message.has_child("no-store", ns::HINTS)
+    if matches!(message.kind(), Some("error" | "headline"))
+        || message.has_child("no-store", ns::HINTS)
         || message.has_child("no-permanent-store", ns::HINTS)
     {
         return false;
@@ -300,9 +301,8 @@ fn relation(message: &Element, names: &impl Names) -> Option<Value> {
 
 /// The body without what stands in it for clients that know no replies. [XEP-0428]
 fn without_fallback(message: &Element, body: &str) -> String {
-    let fallback = message.children().find(|child| {
-        child.is("fallback", ns::FALLBACK) && child.attr("for") == Some(ns::REPLY)
-    });
+    let fallback =
+        message.children().find(|child| child.is("fallback", ns::FALLBACK) && child.attr("for") == Some(ns::REPLY));
     let Some(part) = fallback.and_then(|fallback| fallback.child("body", ns::FALLBACK)) else { return body.to_owned() };
     let number = |name: &str| part.attr(name).and_then(|number| number.parse::<usize>().ok());
     // Counted in code points.
@@ -335,7 +335,8 @@ fn keepsake(message: &Element, body: Option<&str>) -> Value {
             child.write(&mut payload, ns::CLIENT);
         }
     }
-    let action = bodies == 1 && body.is_some_and(|body| message.child_text("body", ns::CLIENT) == Some(format!("/me {body}")));
+    let action =
+        bodies == 1 && body.is_some_and(|body| message.child_text("body", ns::CLIENT) == Some(format!("/me {body}")));
     if action && payload.matches("<body").count() == 1 && message.children().count() == 1 {
         payload.clear();
     }
@@ -514,16 +515,16 @@ fn shared_file(content: &Value, names: &impl Names) -> Option<Vec<Element>> {
         .with_child(file)
         .with_child(Element::new("sources", SFS).with_child(source));
     let oob = Element::new("x", OOB).with_child(Element::text_of("url", OOB, url.as_str()));
-    let fallback = Element::new("fallback", ns::FALLBACK)
-        .with_attr("for", SFS)
-        .with_child(Element::new("body", ns::FALLBACK));
+    let fallback =
+        Element::new("fallback", ns::FALLBACK).with_attr("for", SFS).with_child(Element::new("body", ns::FALLBACK));
     Some(vec![text_child(&url), oob, sharing, fallback])
 }
 
 /// [XEP-0380] A message for other devices than those of XMPP says so.
 fn encrypted(content: &Value) -> Vec<Element> {
     let scheme = content.get("algorithm").and_then(Value::as_str).unwrap_or("m.megolm.v1.aes-sha2");
-    let label = Element::new("encryption", ns::EME).with_attr("namespace", scheme).with_attr("name", "Matrix encryption");
+    let label =
+        Element::new("encryption", ns::EME).with_attr("namespace", scheme).with_attr("name", "Matrix encryption");
     vec![text_child("This message is encrypted, for the Matrix devices of its recipients."), label]
 }
 

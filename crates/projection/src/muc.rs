@@ -55,7 +55,9 @@ impl Affiliation {
 
     /// What the word means.
     pub fn parse(word: &str) -> Option<Self> {
-        [Self::Outcast, Self::None, Self::Member, Self::Admin, Self::Owner].into_iter().find(|known| known.as_str() == word)
+        [Self::Outcast, Self::None, Self::Member, Self::Admin, Self::Owner]
+            .into_iter()
+            .find(|known| known.as_str() == word)
     }
 }
 

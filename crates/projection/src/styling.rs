@@ -387,10 +387,7 @@ mod tests {
     fn html_of_clients_is_readable_as_text() {
         let html = "<p>Hello <a href=\"https://matrix.to/#/@bob:example.org\">Bob</a>, see \
                     <a href='https://example.org/x?a=1&amp;b=2'>this</a>:</p>\n<ul>\n<li>one</li>\n<li>two &amp; three</li>\n</ul>";
-        assert_eq!(
-            to_text(html),
-            "Hello Bob, see this (https://example.org/x?a=1&b=2):\n- one\n- two & three"
-        );
+        assert_eq!(to_text(html), "Hello Bob, see this (https://example.org/x?a=1&b=2):\n- one\n- two & three");
         assert_eq!(to_text("<mx-reply><blockquote>old</blockquote></mx-reply>new"), "new");
         assert_eq!(to_text("<ol><li>a</li><li>b</li></ol>"), "1. a\n2. b");
     }

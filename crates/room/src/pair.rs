@@ -30,7 +30,8 @@ impl Rooms {
             return Ok(known);
         }
         let row = self.core.shard.get(&PAIR_OF, self.core.domain(), &room)?;
-        let id = |text: String| OwnedUserId::try_from(text).map_err(|_| ReadError::Damaged("a pair of no users".into()));
+        let id =
+            |text: String| OwnedUserId::try_from(text).map_err(|_| ReadError::Damaged("a pair of no users".into()));
         let pair = row.map(|(one, other)| Ok::<_, ReadError>((id(one)?, id(other)?))).transpose()?;
         self.pairs.insert(room, pair.clone());
         // Whoever wrote in between found nothing to forget; so look again now that there is.
@@ -63,13 +64,7 @@ impl Rooms {
 
     /// Writes down that a room is that of two people. With `replace`, messages go there from now on; without, only where
     /// they went nowhere before.
-    pub async fn pair(
-        &self,
-        room: &RoomId,
-        one: &UserId,
-        other: &UserId,
-        replace: bool,
-    ) -> Result<(), CommandError> {
+    pub async fn pair(&self, room: &RoomId, one: &UserId, other: &UserId, replace: bool) -> Result<(), CommandError> {
         let (domain, no) = (self.core.domain(), self.room(room)?.no());
         let (one, other) = if one <= other { (one, other) } else { (other, one) };
         let (one, other) = (one.to_string(), other.to_string());

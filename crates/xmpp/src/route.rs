@@ -25,7 +25,9 @@ impl Core {
             Some(to) => match Jid::new(to) {
                 Ok(to) => to,
                 Err(_) => {
-                    return self.refuse(&stanza, &StanzaError::new(Condition::JidMalformed, "`to` is no address")).await;
+                    return self
+                        .refuse(&stanza, &StanzaError::new(Condition::JidMalformed, "`to` is no address"))
+                        .await;
                 }
             },
         };

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, task::Poll, time::Duration};
 
-use koine_account::{AccountConfig, Accounts, LimitConfig, NewAccount, PasswordConfig, Registration};
+use koine_account::{AccountConfig, Accounts, AttachDevice, LimitConfig, NewAccount, PasswordConfig, Registration};
 use koine_graph::SigningKey;
 use koine_media::{Media, Place};
 use koine_push::PushRules;
@@ -12,7 +12,7 @@ use koine_stanza::{
     reader::{Limits, document},
 };
 use koine_store::{DomainId, MemoryEngine, Shard};
-use ruma_common::{MilliSecondsSinceUnixEpoch, OwnedUserId, owned_server_name};
+use ruma_common::{MilliSecondsSinceUnixEpoch, OwnedServerName, OwnedUserId};
 
 use crate::{Cores, Xmpp, XmppConfig, core::Core, session::Session};
 
@@ -35,6 +35,12 @@ pub(crate) struct Client {
 
 impl World {
     pub(crate) fn new() -> Self {
+        Self::named("example.org", XmppConfig::default())
+    }
+
+    /// A server of that name.
+    pub(crate) fn named(name: &str, config: XmppConfig) -> Self {
+        let wanted = config;
         let passwords = PasswordConfig { argon2_memory_kib: 8, argon2_passes: 1, scram_iterations: 4096 };
         let config = AccountConfig {
             passwords,
@@ -43,7 +49,7 @@ impl World {
             ..AccountConfig::default()
         };
         let domain = DomainId(1);
-        let server_name = owned_server_name!("example.org");
+        let server_name: OwnedServerName = name.try_into().expect("a server name");
         let folder = tempfile::tempdir().expect("a temporary folder");
         let shard = Shard::open(Arc::new(MemoryEngine::new())).expect("an empty engine opens");
         let clock = Arc::new(MilliSecondsSinceUnixEpoch::now);
@@ -61,7 +67,7 @@ impl World {
         let media = Media::open(shard, place, koine_media::Config::default()).expect("an empty folder opens");
         let push = Arc::new(PushRules::new(accounts.clone()));
         let now = MilliSecondsSinceUnixEpoch::now;
-        let cores = Cores { domain, rooms, accounts, media, push, config: XmppConfig::default(), now };
+        let cores = Cores { domain, rooms, accounts, media, push, config: wanted, now };
         let xmpp = Xmpp::new(cores).expect("an empty store opens");
         xmpp.start();
         Self { xmpp, _folder: folder }
@@ -73,19 +79,23 @@ impl World {
 
     /// Makes an account.
     pub(crate) async fn person(&self, name: &str) -> OwnedUserId {
-        let wanted = NewAccount { name: Some(name.to_owned()), password: Some("secret secret".into()), ..NewAccount::default() };
+        let wanted =
+            NewAccount { name: Some(name.to_owned()), password: Some("secret secret".into()), ..NewAccount::default() };
         self.core().accounts().create(wanted).await.expect("the name is free").0
     }
 
     /// A session of an account, made if need be.
     pub(crate) async fn connect(&self, name: &str, resource: &str) -> Client {
         let core = self.core().clone();
-        let user: OwnedUserId = format!("@{name}:example.org").try_into().expect("a name");
+        let host = core.hosts.domain.clone();
+        let user: OwnedUserId = format!("@{name}:{host}").try_into().expect("a name");
         if !core.accounts().is_active(&user).expect("the store can be read") {
             self.person(name).await;
         }
-        let jid = FullJid::new(&format!("{name}@example.org/{resource}")).expect("an address");
-        let session = Session::new(jid, user, resource.into());
+        let jid = FullJid::new(&format!("{name}@{host}/{resource}")).expect("an address");
+        let wanted = AttachDevice { device_id: Some(resource.to_owned()), name: None, address: None };
+        let device = core.accounts().attach_device(&user, wanted).await.expect("the account is there");
+        let session = Session::new(jid, user, device);
         core.sessions.add(session.clone());
         let connection = session.outbox().attach().expect("a new session takes a connection");
         Client { core, session, connection, came: std::collections::VecDeque::new() }
@@ -117,6 +127,7 @@ impl Client {
                 true
             });
             match polled {
+                Poll::Ready(crate::outbox::Todo::End(why)) => panic!("the session ended: {why}"),
                 Poll::Ready(_) => Poll::Ready(()),
                 Poll::Pending => Poll::Pending,
             }

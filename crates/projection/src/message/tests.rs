@@ -135,11 +135,15 @@ fn reactions_and_retractions_name_events() {
 
 #[test]
 fn a_file_of_ours_is_a_file_in_both() {
-    let content = json!({ "msgtype": "m.image", "body": "cat.png", "url": "mxc://example.org/cat", "info": { "w": 3 } });
+    let content =
+        json!({ "msgtype": "m.image", "body": "cat.png", "url": "mxc://example.org/cat", "info": { "w": 3 } });
     let written = write("m.room.message", &content, &Room).expect("it says something");
     assert_eq!(written[0], said("https://example.org/f/cat.png"));
     let (_, again) = sent(&chat(written.clone()));
-    assert_eq!((&again["msgtype"], &again["url"], &again["info"]["w"]), (&json!("m.image"), &content["url"], &json!(3)));
+    assert_eq!(
+        (&again["msgtype"], &again["url"], &again["info"]["w"]),
+        (&json!("m.image"), &content["url"], &json!(3))
+    );
     assert_eq!(write("m.room.message", &again, &Room), Some(written));
 }
 

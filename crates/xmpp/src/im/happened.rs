@@ -151,7 +151,10 @@ async fn member(core: &Arc<Core>, room: &Arc<Room>, placed: &Placed) -> Result<b
             if let Some((me, peer)) = Core::pair_from(&pair, &target)
                 && core.is_account(&me)
                 && let Some(address) = core.address_of(&peer)
-                && core.accounts().contact(&me, &address.to_string()).is_ok_and(|known| known.is_some_and(|known| known.request.is_some()))
+                && core
+                    .accounts()
+                    .contact(&me, &address.to_string())
+                    .is_ok_and(|known| known.is_some_and(|known| known.request.is_some()))
                 && !core.accounts().uses_xmpp(&me).unwrap_or(true)
             {
                 core.say(&me, &address, Word::Subscribed).await;
@@ -163,7 +166,10 @@ async fn member(core: &Arc<Core>, room: &Arc<Room>, placed: &Placed) -> Result<b
             if let Some((me, peer)) = Core::pair_from(&pair, &target)
                 && core.is_account(&me)
                 && let Some(address) = core.address_of(&peer)
-                && core.accounts().contact(&me, &address.to_string()).is_ok_and(|known| known.is_some_and(|known| known.request.is_some()))
+                && core
+                    .accounts()
+                    .contact(&me, &address.to_string())
+                    .is_ok_and(|known| known.is_some_and(|known| known.request.is_some()))
                 && !core.accounts().uses_xmpp(&me).unwrap_or(true)
             {
                 core.say(&me, &address, Word::Unsubscribed).await;
@@ -194,7 +200,12 @@ fn enter(core: &Arc<Core>, room: &Arc<Room>, user: &OwnedUserId) {
 }
 
 /// Somebody has read up to an event of a room, as the log tells. [XEP-0333]
-pub(crate) async fn read_up_to(core: &Arc<Core>, no: RoomNo, reader: &UserId, position: Position) -> Result<(), ReadError> {
+pub(crate) async fn read_up_to(
+    core: &Arc<Core>,
+    no: RoomNo,
+    reader: &UserId,
+    position: Position,
+) -> Result<(), ReadError> {
     let Some(pair) = core.rooms().pair_of(no)? else { return Ok(()) };
     let Some((me, peer)) = Core::pair_from(&pair, reader) else { return Ok(()) };
     let (Some(from), Some(to)) = (core.address_of(&me), core.address_of(&peer)) else { return Ok(()) };

@@ -105,7 +105,10 @@ fn clean(core: &Core, stanza: &Element) -> Element {
     let mut stanza = stanza.clone();
     let ours = |child: &Element| {
         child.is("stanza-id", ns::STANZA_ID)
-            && child.attr("by").and_then(|by| Jid::new(by).ok()).is_none_or(|by| core.hosts.is_ours(by.domain().as_str()))
+            && child
+                .attr("by")
+                .and_then(|by| Jid::new(by).ok())
+                .is_none_or(|by| core.hosts.is_ours(by.domain().as_str()))
     };
     stanza.retain_children(|child| !ours(child));
     stanza
@@ -124,8 +127,9 @@ async fn keep(
     let sender = Sender { user: me, device: session.map(|session| session.device().as_str()) };
     let done = match act {
         Act::Send { kind, content } => {
-            let content = to_raw_value(&content)
-                .map_err(|error| StanzaError::new(Condition::BadRequest, format!("the message cannot be kept: {error}")))?;
+            let content = to_raw_value(&content).map_err(|error| {
+                StanzaError::new(Condition::BadRequest, format!("the message cannot be kept: {error}"))
+            })?;
             core.rooms().send(sender, room.id(), kind, &content, flight.txn(0).as_deref()).await.map(drop)
         }
         Act::Retract { target } => {
@@ -219,12 +223,7 @@ async fn moment(core: &Arc<Core>, stanza: &Element, (me, peer): (&UserId, &UserI
 }
 
 /// Delivers a message that does not last to whoever is there.
-async fn pass(
-    core: &Arc<Core>,
-    stanza: &Element,
-    to: &Jid,
-    session: Option<&Arc<Session>>,
-) -> Result<(), StanzaError> {
+async fn pass(core: &Arc<Core>, stanza: &Element, to: &Jid, session: Option<&Arc<Session>>) -> Result<(), StanzaError> {
     if let Some(session) = session.filter(|_| is_copied(stanza)) {
         copy(core, stanza, ("sent", session.user()), |other| other.jid() == session.jid());
     }

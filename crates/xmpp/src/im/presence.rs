@@ -34,7 +34,9 @@ pub(crate) async fn presence(
                 Ok(())
             }
             Some("error") => Ok(()),
-            Some(_) => Err(StanzaError::new(Condition::BadRequest, "this type of presence names whom it is for in `to`")),
+            Some(_) => {
+                Err(StanzaError::new(Condition::BadRequest, "this type of presence names whom it is for in `to`"))
+            }
         };
     }
     if let Some(word) = kind.and_then(Word::parse) {
@@ -98,7 +100,10 @@ fn note_directed(core: &Core, session: &Session, to: &Jid, is_there: bool) -> Re
     let told = directed.entry(session.jid().clone()).or_default();
     match is_there {
         true if told.len() >= DIRECTED_MAX && !told.contains(to) => {
-            return Err(StanzaError::new(Condition::ResourceConstraint, "you have told as many as you may that you are there"));
+            return Err(StanzaError::new(
+                Condition::ResourceConstraint,
+                "you have told as many as you may that you are there",
+            ));
         }
         true => drop(told.insert(to.clone())),
         false => drop(told.remove(to)),
@@ -113,9 +118,10 @@ fn note_directed(core: &Core, session: &Session, to: &Jid, is_there: bool) -> Re
 async fn available(core: &Arc<Core>, session: &Arc<Session>, stanza: &Element) -> Result<(), StanzaError> {
     let priority = match stanza.child_text("priority", ns::CLIENT) {
         None => 0,
-        Some(text) => text.trim().parse::<i8>().map_err(|_| {
-            StanzaError::new(Condition::BadRequest, "a priority is a whole number from -128 to 127")
-        })?,
+        Some(text) => text
+            .trim()
+            .parse::<i8>()
+            .map_err(|_| StanzaError::new(Condition::BadRequest, "a priority is a whole number from -128 to 127"))?,
     };
     let user = session.user();
     let account = session.jid().to_bare();
@@ -158,7 +164,8 @@ async fn first(core: &Arc<Core>, session: &Arc<Session>, others: &[Arc<Session>]
     }
     for (address, contact) in contacts(core, session.user()) {
         if let Some(request) = &contact.request
-            && let Ok(request) = koine_stanza::reader::document(request.as_bytes(), koine_stanza::reader::Limits::bytes(65_536))
+            && let Ok(request) =
+                koine_stanza::reader::document(request.as_bytes(), koine_stanza::reader::Limits::bytes(65_536))
         {
             // [RFC6121 §3.1.3] Until it is answered.
             session.send(request);
@@ -231,7 +238,8 @@ pub(super) async fn broadcast(core: &Arc<Core>, user: &UserId, stanza: &Element)
 
 /// Tells one contact.
 async fn tell(core: &Arc<Core>, user: &UserId, to: &Jid, stanza: &Element) {
-    let blocked = core.person_of(&to.to_bare()).is_some_and(|to| core.has_blocked(user, &to) || core.has_blocked(&to, user));
+    let blocked =
+        core.person_of(&to.to_bare()).is_some_and(|to| core.has_blocked(user, &to) || core.has_blocked(&to, user));
     if blocked {
         return;
     }

@@ -80,9 +80,9 @@ fn last(core: &Arc<Core>, request: &Request) -> Answer {
             return Err(forbidden());
         }
     }
-    let there = core.jid_of(user).is_some_and(|account| {
-        core.sessions.of(&account).iter().any(|session| session.priority().is_some())
-    });
+    let there = core
+        .jid_of(user)
+        .is_some_and(|account| core.sessions.of(&account).iter().any(|session| session.priority().is_some()));
     if there {
         return Ok(Some(Element::new("query", LAST).with_attr("seconds", "0")));
     }

@@ -104,7 +104,10 @@ pub(crate) struct Asked {
 
 impl Asked {
     /// What a query asks; `place` finds where an event stands.
-    pub(crate) fn read(query: &Element, place: impl Fn(&str) -> Result<Order, StanzaError>) -> Result<Self, StanzaError> {
+    pub(crate) fn read(
+        query: &Element,
+        place: impl Fn(&str) -> Result<Order, StanzaError>,
+    ) -> Result<Self, StanzaError> {
         let mut wanted = Wanted::read(query, &place)?;
         let wish = PageWish::within(query).unwrap_or_default();
         let limit = wish.max.unwrap_or(PAGE_DEFAULT).min(PAGE_MAX);
@@ -148,7 +151,8 @@ impl Wanted {
             let moment = || time::parse(value).ok_or_else(|| bad("this is no time"));
             match field.var.as_str() {
                 "with" => {
-                    let jid = Jid::new(value).map_err(|_| StanzaError::new(Condition::JidMalformed, "`with` is no address"))?;
+                    let jid = Jid::new(value)
+                        .map_err(|_| StanzaError::new(Condition::JidMalformed, "`with` is no address"))?;
                     wanted.with = Some(jid);
                 }
                 "start" => wanted.start_ms = Some(moment()?),
@@ -156,7 +160,12 @@ impl Wanted {
                 "after-id" => wanted.after = Some(place(value)?),
                 "before-id" => wanted.before = Some(place(value)?),
                 "ids" => wanted.ids = field.values.iter().take(IDS_MAX).cloned().collect(),
-                _ => return Err(StanzaError::new(Condition::FeatureNotImplemented, "the form has a field that is not known here")),
+                _ => {
+                    return Err(StanzaError::new(
+                        Condition::FeatureNotImplemented,
+                        "the form has a field that is not known here",
+                    ));
+                }
             }
         }
         Ok(wanted)

@@ -52,7 +52,8 @@ pub(crate) fn picture(core: &Core, user: &UserId, hash: &str) -> Option<Vec<u8>>
 /// A presence of a session with what its account's avatar is. [XEP-0398 §conversion]
 pub(crate) fn announced(core: &Core, user: &UserId, stanza: &Element) -> Element {
     let mut stanza = stanza.clone();
-    let said = stanza.child("x", UPDATE).is_some_and(|x| x.child_text("photo", UPDATE).is_some_and(|hash| !hash.is_empty()));
+    let said =
+        stanza.child("x", UPDATE).is_some_and(|x| x.child_text("photo", UPDATE).is_some_and(|hash| !hash.is_empty()));
     if said {
         return stanza;
     }

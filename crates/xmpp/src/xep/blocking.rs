@@ -69,7 +69,10 @@ async fn change(core: Arc<Core>, request: Request, block: bool) -> Answer {
         let address = address.ok_or_else(|| StanzaError::new(Condition::JidMalformed, "`jid` is no address"))?;
         let user = core.person_of(&address.to_bare()).filter(|user| address.resource().is_none() && user != me);
         let user = user.ok_or_else(|| {
-            StanzaError::new(Condition::NotAcceptable, "this address cannot be blocked: name somebody, without a resource")
+            StanzaError::new(
+                Condition::NotAcceptable,
+                "this address cannot be blocked: name somebody, without a resource",
+            )
         })?;
         named.push((address.to_bare(), user));
     }

@@ -45,7 +45,10 @@ fn things(request: &Request) -> Result<Vec<&Element>, StanzaError> {
     let things: Vec<&Element> = request.payload.children().collect();
     // [XEP-0049 §errors]
     if things.is_empty() || things.iter().any(|thing| thing.ns() == PRIVATE || thing.ns().is_empty()) {
-        return Err(StanzaError::new(Condition::BadRequest, "say what is kept, by an element of a namespace of its own"));
+        return Err(StanzaError::new(
+            Condition::BadRequest,
+            "say what is kept, by an element of a namespace of its own",
+        ));
     }
     Ok(things)
 }

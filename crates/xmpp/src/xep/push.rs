@@ -38,7 +38,8 @@ pub(crate) const EXTENSION: Extension = Extension {
 };
 
 fn service(request: &Request) -> Result<Jid, StanzaError> {
-    let jid = request.payload.attr("jid").ok_or_else(|| StanzaError::new(Condition::BadRequest, "`jid` is the service"))?;
+    let jid =
+        request.payload.attr("jid").ok_or_else(|| StanzaError::new(Condition::BadRequest, "`jid` is the service"))?;
     Jid::new(jid).map_err(|_| StanzaError::new(Condition::JidMalformed, "`jid` is no address"))
 }
 
@@ -101,7 +102,8 @@ pub(crate) async fn wake(core: &Arc<Core>, user: &UserId, message: &Element) {
     }
     for (registered, options) in core.accounts().drawer(user, Drawer::Push).unwrap_or_default() {
         let Some((service, node)) = registered.split_once('\n') else { continue };
-        let options = koine_stanza::reader::document(options.as_bytes(), koine_stanza::reader::Limits::bytes(65_536)).ok();
+        let options =
+            koine_stanza::reader::document(options.as_bytes(), koine_stanza::reader::Limits::bytes(65_536)).ok();
         let summary = Form::new("form", SUMMARY).element();
         let item = Element::new("item", ns::PUBSUB).with_child(Element::new("notification", PUSH).with_child(summary));
         let publish = Element::new("publish", ns::PUBSUB).with_attr("node", node).with_child(item);

@@ -82,8 +82,11 @@ async fn slot(core: Arc<Core>, request: Request) -> Answer {
     let size = size.ok_or_else(|| bad("`size` is the number of bytes"))?;
     let max = core.cores.media.config().upload_bytes_max;
     if size > max {
-        let too_large = Element::new("file-too-large", UPLOAD)
-            .with_child(Element::text_of("max-file-size", UPLOAD, max.to_string()));
+        let too_large = Element::new("file-too-large", UPLOAD).with_child(Element::text_of(
+            "max-file-size",
+            UPLOAD,
+            max.to_string(),
+        ));
         let text = format!("the file has {size} bytes, at most {max} are taken");
         return Err(StanzaError::new(Condition::NotAcceptable, text).with_application(too_large));
     }
@@ -99,7 +102,10 @@ async fn slot(core: Arc<Core>, request: Request) -> Answer {
     let owner = user.localpart();
     let proof = core.proof(&["put", &id, owner, &size.to_string()]);
     let mut put = url::Url::parse(&get).map_err(|_| StanzaError::from(Condition::InternalServerError))?;
-    put.query_pairs_mut().append_pair("owner", owner).append_pair("size", &size.to_string()).append_pair("proof", &proof);
+    put.query_pairs_mut()
+        .append_pair("owner", owner)
+        .append_pair("size", &size.to_string())
+        .append_pair("proof", &proof);
     let slot = Element::new("slot", UPLOAD)
         .with_child(Element::new("put", UPLOAD).with_attr("url", put.to_string()))
         .with_child(Element::new("get", UPLOAD).with_attr("url", get));

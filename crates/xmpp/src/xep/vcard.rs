@@ -125,6 +125,7 @@ fn get4(core: &Core, request: &Request) -> Answer {
     }
     let (name, _) = core.accounts().display_profile(user).unwrap_or_default();
     let name = name.ok_or_else(nothing)?;
-    let text = |field: &'static str| Element::new(field, VCARD4).with_child(Element::text_of("text", VCARD4, name.as_str()));
+    let text =
+        |field: &'static str| Element::new(field, VCARD4).with_child(Element::text_of("text", VCARD4, name.as_str()));
     Ok(Some(Element::new("vcard", VCARD4).with_child(text("fn")).with_child(text("nickname"))))
 }

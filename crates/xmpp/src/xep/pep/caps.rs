@@ -124,13 +124,16 @@ pub(crate) fn verification(info: &Element) -> String {
     let identities: BTreeSet<String> = info
         .children()
         .filter(|child| child.is("identity", ns::DISCO_INFO))
-        .map(|one| format!("{}/{}/{}/{}<", attr(one, "category"), attr(one, "type"), attr(one, "xml:lang"), attr(one, "name")))
+        .map(|one| {
+            format!("{}/{}/{}/{}<", attr(one, "category"), attr(one, "type"), attr(one, "xml:lang"), attr(one, "name"))
+        })
         .collect();
     text.extend(identities);
     let features: BTreeSet<String> =
         info.children().filter(|child| child.is("feature", ns::DISCO_INFO)).map(|one| attr(one, "var")).collect();
     text.extend(features.into_iter().map(|feature| format!("{feature}<")));
-    let mut forms: Vec<Form> = info.children().filter_map(Form::parse).filter(|form| form.form_type.is_some()).collect();
+    let mut forms: Vec<Form> =
+        info.children().filter_map(Form::parse).filter(|form| form.form_type.is_some()).collect();
     forms.sort_by(|a, b| a.form_type.cmp(&b.form_type));
     for mut form in forms {
         text.push_str(&form.form_type.unwrap_or_default());
@@ -161,8 +164,15 @@ mod tests {
                     .with_attr("type", "pc")
                     .with_attr("name", "Exodus 0.9.1"),
             )
-            .with_children(["http://jabber.org/protocol/caps", "http://jabber.org/protocol/disco#info",
-                "http://jabber.org/protocol/disco#items", "http://jabber.org/protocol/muc"].map(feature));
+            .with_children(
+                [
+                    "http://jabber.org/protocol/caps",
+                    "http://jabber.org/protocol/disco#info",
+                    "http://jabber.org/protocol/disco#items",
+                    "http://jabber.org/protocol/muc",
+                ]
+                .map(feature),
+            );
         assert_eq!(verification(&info), "QgayPKawpkPSDYmwT/WM94uAlu0=");
     }
 }

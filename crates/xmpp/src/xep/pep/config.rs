@@ -32,7 +32,12 @@ pub(super) fn form(kind: &str, form_type: &str, config: &NodeConfig) -> Form {
         .with(Field::boolean("pubsub#notify_retract", "It is told what is taken back", config.notify_retract))
         .with(Field::boolean("pubsub#notify_delete", "It is told that the node is deleted", config.notify_delete))
         .with(Field::boolean("pubsub#notify_config", "It is told that this changed", config.notify_config))
-        .with(Field::list("pubsub#send_last_published_item", "When the newest is sent", config.send_last.as_str(), &moments))
+        .with(Field::list(
+            "pubsub#send_last_published_item",
+            "When the newest is sent",
+            config.send_last.as_str(),
+            &moments,
+        ))
         .with(Field::list("pubsub#publish_model", "Who may publish", "publishers", &publishers))
 }
 
@@ -43,7 +48,9 @@ pub(super) fn apply(form: &Form, mut config: NodeConfig) -> Result<NodeConfig, S
         let value = field.value().unwrap_or_default();
         let yes = || field.bool().ok_or_else(|| bad("a field is neither true nor false"));
         match field.var.trim_start_matches("pubsub#") {
-            "access_model" => config.access = Access::parse(value).ok_or_else(|| bad("there is no such access model"))?,
+            "access_model" => {
+                config.access = Access::parse(value).ok_or_else(|| bad("there is no such access model"))?
+            }
             "max_items" if value == "max" => config.max_items = NODE_ITEMS_MAX,
             "max_items" => {
                 let number: u64 = value.parse().map_err(|_| bad("`max_items` is a number, or `max`"))?;
@@ -67,8 +74,19 @@ pub(super) fn apply(form: &Form, mut config: NodeConfig) -> Result<NodeConfig, S
             // Only this is done here.
             "publish_model" if matches!(value, "publishers" | "") => {}
             "deliver_notifications" if yes()? => {}
-            "notification_type" | "itemreply" | "language" | "description" | "purge_offline" | "presence_based_delivery"
-            | "notify_sub" | "collection" | "node_type" | "contact" | "item_expire" | "subscribe" | "max_payload_size" => {}
+            "notification_type"
+            | "itemreply"
+            | "language"
+            | "description"
+            | "purge_offline"
+            | "presence_based_delivery"
+            | "notify_sub"
+            | "collection"
+            | "node_type"
+            | "contact"
+            | "item_expire"
+            | "subscribe"
+            | "max_payload_size" => {}
             _ => return Err(bad("the form asks for what is not offered here")),
         }
     }

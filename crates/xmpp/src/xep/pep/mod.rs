@@ -105,7 +105,12 @@ fn node_of(element: &Element) -> Result<&str, StanzaError> {
 pub(crate) use may_read as readable;
 
 /// Whether somebody may read a node. [XEP-0060 §accessmodels]
-pub(crate) fn may_read(core: &Core, owner: &UserId, (node, config): (&str, &NodeConfig), asker: &BareJid) -> Result<(), StanzaError> {
+pub(crate) fn may_read(
+    core: &Core,
+    owner: &UserId,
+    (node, config): (&str, &NodeConfig),
+    asker: &BareJid,
+) -> Result<(), StanzaError> {
     if core.jid_of(owner).as_ref() == Some(asker) {
         return Ok(());
     }
@@ -130,7 +135,11 @@ pub(crate) fn may_read(core: &Core, owner: &UserId, (node, config): (&str, &Node
         )),
         Access::Roster => match contact()?.groups.iter().any(|group| config.groups.contains(group)) {
             true => Ok(()),
-            false => Err(pubsub_error(Condition::NotAuthorized, "not-in-roster-group", "the owner has not listed you for this")),
+            false => Err(pubsub_error(
+                Condition::NotAuthorized,
+                "not-in-roster-group",
+                "the owner has not listed you for this",
+            )),
         },
         Access::Authorize => match peer.subscriptions.iter().any(|(_, state)| state == "subscribed") {
             true => Ok(()),

@@ -96,7 +96,9 @@ fn standings(core: &Core, owner: &OwnedUserId, node: &str, name: &str) -> Answer
     let mut list = Element::new(name.to_owned(), ns::PUBSUB_OWNER).with_attr("node", node);
     if name == "affiliations" {
         let own = core.jid_of(owner).map(|jid| jid.to_string());
-        list.push(Element::new("affiliation", ns::PUBSUB_OWNER).with_attr_opt("jid", own).with_attr("affiliation", "owner"));
+        list.push(
+            Element::new("affiliation", ns::PUBSUB_OWNER).with_attr_opt("jid", own).with_attr("affiliation", "owner"),
+        );
     }
     for (jid, peer) in peers {
         if name == "affiliations" && !peer.affiliation.is_empty() {

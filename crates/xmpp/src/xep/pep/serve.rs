@@ -24,22 +24,48 @@ macro_rules! features {
 /// Asked of accounts.
 pub(crate) const EXTENSION: Extension = Extension {
     features: features![
-        "access-authorize", "access-open", "access-presence", "access-roster", "access-whitelist", "auto-create",
-        "auto-subscribe", "config-node", "config-node-max", "create-and-configure", "create-nodes", "delete-items", "delete-nodes",
-        "filtered-notifications", "get-pending", "instant-nodes", "item-ids", "last-published", "member-affiliation",
-        "meta-data", "modify-affiliations", "multi-items", "outcast-affiliation", "persistent-items", "publish",
-        "publish-options", "purge-nodes", "retract-items", "retrieve-affiliations", "retrieve-default",
-        "retrieve-items", "retrieve-subscriptions", "rsm", "subscribe"
+        "access-authorize",
+        "access-open",
+        "access-presence",
+        "access-roster",
+        "access-whitelist",
+        "auto-create",
+        "auto-subscribe",
+        "config-node",
+        "config-node-max",
+        "create-and-configure",
+        "create-nodes",
+        "delete-items",
+        "delete-nodes",
+        "filtered-notifications",
+        "get-pending",
+        "instant-nodes",
+        "item-ids",
+        "last-published",
+        "member-affiliation",
+        "meta-data",
+        "modify-affiliations",
+        "multi-items",
+        "outcast-affiliation",
+        "persistent-items",
+        "publish",
+        "publish-options",
+        "purge-nodes",
+        "retract-items",
+        "retrieve-affiliations",
+        "retrieve-default",
+        "retrieve-items",
+        "retrieve-subscriptions",
+        "rsm",
+        "subscribe"
     ],
-    handlers: &[
-        Handler {
-            at: &[At::Account],
-            verbs: &[Verb::Get, Verb::Set],
-            name: "pubsub",
-            ns: ns::PUBSUB,
-            run: |core, request| Box::pin(serve(core, request)),
-        },
-    ],
+    handlers: &[Handler {
+        at: &[At::Account],
+        verbs: &[Verb::Get, Verb::Set],
+        name: "pubsub",
+        ns: ns::PUBSUB,
+        run: |core, request| Box::pin(serve(core, request)),
+    }],
 };
 
 async fn serve(core: Arc<Core>, request: Request) -> Answer {
@@ -113,28 +139,24 @@ async fn items(core: &Arc<Core>, request: &Request, owner: &OwnedUserId, what: &
     }
     let max = match what.attr("max_items") {
         None => PAGE_MAX,
-        Some(max) => max.parse::<usize>().map_err(|_| StanzaError::new(Condition::BadRequest, "`max_items` is a number"))?,
+        Some(max) => {
+            max.parse::<usize>().map_err(|_| StanzaError::new(Condition::BadRequest, "`max_items` is a number"))?
+        }
     };
     let mut kept = core.accounts().node_items(owner, node, max.min(PAGE_MAX)).map_err(store)?;
     kept.reverse();
     let Some(wish) = PageWish::within(&request.payload) else {
         return Ok(Some(answer(found.with_children(kept.iter().map(|(id, kept)| item(id, &kept.payload))))));
     };
-    let (page, given) = wish
-        .cut(kept, PAGE_MAX, |(id, _)| id.clone())
-        .ok_or_else(|| StanzaError::new(Condition::ItemNotFound, "the item that the page is to begin at is not there"))?;
+    let (page, given) = wish.cut(kept, PAGE_MAX, |(id, _)| id.clone()).ok_or_else(|| {
+        StanzaError::new(Condition::ItemNotFound, "the item that the page is to begin at is not there")
+    })?;
     found = found.with_children(page.iter().map(|(id, kept)| item(id, &kept.payload)));
     Ok(Some(answer(found).with_child(given.element())))
 }
 
 /// [XEP-0060 §publisher-publish]
-async fn publish(
-    core: &Arc<Core>,
-    request: &Request,
-    owner: OwnedUserId,
-    pubsub: &Element,
-    what: &Element,
-) -> Answer {
+async fn publish(core: &Arc<Core>, request: &Request, owner: OwnedUserId, pubsub: &Element, what: &Element) -> Answer {
     for_owner(request)?;
     let node = node_of(what)?.to_owned();
     let mut items = what.children().filter(|child| child.is("item", ns::PUBSUB));
@@ -148,7 +170,10 @@ async fn publish(
         (payload, None) => payload,
         _ => return Err(pubsub_error(Condition::BadRequest, "invalid-payload", "an item has one payload")),
     };
-    let id = item.id().filter(|id| !id.is_empty()).map_or_else(|| format!("{:016x}", rand::random::<u64>()), ToOwned::to_owned);
+    let id = item
+        .id()
+        .filter(|id| !id.is_empty())
+        .map_or_else(|| format!("{:016x}", rand::random::<u64>()), ToOwned::to_owned);
     let options = pubsub.child("publish-options", ns::PUBSUB).and_then(Form::within);
     let config = effect::usual(&node);
     let config = match &options {
@@ -182,7 +207,8 @@ async fn publish(
 async fn retract(core: &Arc<Core>, request: &Request, owner: &OwnedUserId, what: &Element) -> Answer {
     for_owner(request)?;
     let node = node_of(what)?;
-    let id = what.children().find(|child| child.is("item", ns::PUBSUB)).and_then(Element::id).filter(|id| !id.is_empty());
+    let id =
+        what.children().find(|child| child.is("item", ns::PUBSUB)).and_then(Element::id).filter(|id| !id.is_empty());
     let id = id.ok_or_else(|| pubsub_error(Condition::BadRequest, "item-required", "say which item"))?;
     let config = core.accounts().retract(owner, node, id).await.map_err(|error| refused(&error))?;
     let asked = matches!(what.attr("notify"), Some("1" | "true"));
@@ -242,7 +268,11 @@ async fn subscribe(core: &Arc<Core>, request: &Request, owner: &OwnedUserId, wha
             return Ok((text, known.clone(), false));
         }
         if peer.subscriptions.len() >= SUBSCRIPTIONS_MAX {
-            return Err(pubsub_error(Condition::NotAllowed, "too-many-subscriptions", "you have subscribed often enough"));
+            return Err(pubsub_error(
+                Condition::NotAllowed,
+                "too-many-subscriptions",
+                "you have subscribed often enough",
+            ));
         }
         peer.subscriptions.push((text.clone(), state.to_owned()));
         Ok((text, state.to_owned(), true))
@@ -273,7 +303,12 @@ async fn unsubscribe(core: &Arc<Core>, request: &Request, owner: &OwnedUserId, w
 }
 
 /// Nodes at which somebody has a standing.
-fn standings(core: &Core, owner: &OwnedUserId, what: &Element, asker: &BareJid) -> Result<Vec<(String, NodePeer)>, StanzaError> {
+fn standings(
+    core: &Core,
+    owner: &OwnedUserId,
+    what: &Element,
+    asker: &BareJid,
+) -> Result<Vec<(String, NodePeer)>, StanzaError> {
     let store = |error| refused(&NodeError::Store(error));
     let nodes: Vec<String> = match what.attr("node") {
         Some(node) => vec![node.to_owned()],

@@ -18,7 +18,8 @@ fn publish(node: &str, item: &str, options: &str) -> String {
 }
 
 fn options(fields: &[(&str, &str)]) -> String {
-    let fields: String = fields.iter().map(|(var, value)| format!("<field var='{var}'><value>{value}</value></field>")).collect();
+    let fields: String =
+        fields.iter().map(|(var, value)| format!("<field var='{var}'><value>{value}</value></field>")).collect();
     format!(
         "<publish-options><x xmlns='jabber:x:data' type='submit'><field var='FORM_TYPE' type='hidden'>\
          <value>http://jabber.org/protocol/pubsub#publish-options</value></field>{fields}</x></publish-options>"
@@ -26,7 +27,9 @@ fn options(fields: &[(&str, &str)]) -> String {
 }
 
 fn fetch(to: &str, node: &str) -> String {
-    format!("<iq type='get' id='g' to='{to}'><pubsub xmlns='http://jabber.org/protocol/pubsub'><items node='{node}'/></pubsub></iq>")
+    format!(
+        "<iq type='get' id='g' to='{to}'><pubsub xmlns='http://jabber.org/protocol/pubsub'><items node='{node}'/></pubsub></iq>"
+    )
 }
 
 fn application(stanza: &Element) -> Option<String> {
@@ -39,20 +42,32 @@ async fn what_is_open_is_read_by_all_and_the_rest_by_those_meant() {
     let world = World::new();
     let (mut alice, mut bob) = (come(&world, "alice").await, come(&world, "bob").await);
     let open = options(&[("pubsub#access_model", "open"), ("pubsub#persist_items", "true")]);
-    let done = alice.ask(&publish("eu.siacs.conversations.axolotl.devicelist", "<item id='current'><list xmlns='eu.siacs.conversations.axolotl'/></item>", &open)).await;
+    let done = alice
+        .ask(&publish(
+            "eu.siacs.conversations.axolotl.devicelist",
+            "<item id='current'><list xmlns='eu.siacs.conversations.axolotl'/></item>",
+            &open,
+        ))
+        .await;
     assert_eq!(done.kind(), Some("result"), "{done:?}");
     let read = bob.ask(&fetch("alice@example.org", "eu.siacs.conversations.axolotl.devicelist")).await;
     let items = read.child("pubsub", ns::PUBSUB).and_then(|pubsub| pubsub.child("items", ns::PUBSUB)).expect("items");
     assert_eq!(items.children().count(), 1);
     alice.ask(&publish("mood", "<item><mood xmlns='m'/></item>", "")).await;
     let refused = bob.ask(&fetch("alice@example.org", "mood")).await;
-    assert_eq!((condition(&refused).as_deref(), application(&refused).as_deref()), (Some("not-authorized"), Some("presence-subscription-required")));
+    assert_eq!(
+        (condition(&refused).as_deref(), application(&refused).as_deref()),
+        (Some("not-authorized"), Some("presence-subscription-required"))
+    );
     let nothing = bob.ask(&fetch("alice@example.org", "none")).await;
     assert_eq!(condition(&nothing).as_deref(), Some("item-not-found"));
     let private = options(&[("pubsub#access_model", "whitelist")]);
     alice.ask(&publish("secret", "<item><x xmlns='m'/></item>", &private)).await;
     let closed = bob.ask(&fetch("alice@example.org", "secret")).await;
-    assert_eq!((condition(&closed).as_deref(), application(&closed).as_deref()), (Some("not-allowed"), Some("closed-node")));
+    assert_eq!(
+        (condition(&closed).as_deref(), application(&closed).as_deref()),
+        (Some("not-allowed"), Some("closed-node"))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -62,7 +77,10 @@ async fn options_that_are_not_met_are_a_conflict() {
     alice.ask(&publish("n", "<item id='1'><x xmlns='m'/></item>", "")).await;
     let whitelist = options(&[("pubsub#access_model", "whitelist")]);
     let refused = alice.ask(&publish("n", "<item id='1'><x xmlns='m'/></item>", &whitelist)).await;
-    assert_eq!((condition(&refused).as_deref(), application(&refused).as_deref()), (Some("conflict"), Some("precondition-not-met")));
+    assert_eq!(
+        (condition(&refused).as_deref(), application(&refused).as_deref()),
+        (Some("conflict"), Some("precondition-not-met"))
+    );
     let empty = alice.ask(&publish("n", "", "")).await;
     assert_eq!(application(&empty).as_deref(), Some("item-required"));
     let deleted = alice.ask("<iq type='set' id='d'><pubsub xmlns='http://jabber.org/protocol/pubsub#owner'><delete node='n'/></pubsub></iq>").await;
@@ -83,7 +101,13 @@ async fn clients_that_want_a_node_are_told() {
     );
     desk.send(&answer).await;
     let mut phone = come(&world, "alice").await;
-    phone.ask(&publish("http://jabber.org/protocol/nick", "<item><nick xmlns='http://jabber.org/protocol/nick'>Al</nick></item>", "")).await;
+    phone
+        .ask(&publish(
+            "http://jabber.org/protocol/nick",
+            "<item><nick xmlns='http://jabber.org/protocol/nick'>Al</nick></item>",
+            "",
+        ))
+        .await;
     let told = desk.until(|stanza| stanza.name() == "message").await;
     assert!(told.child("event", ns::PUBSUB_EVENT).is_some_and(|event| event.has_child("items", ns::PUBSUB_EVENT)));
     let user: ruma_common::OwnedUserId = "@alice:example.org".try_into().expect("a name");
