@@ -139,3 +139,6 @@ fn into_client(element: &mut Element) {
         into_client(child);
     }
 }
+
+#[cfg(test)]
+mod tests;
