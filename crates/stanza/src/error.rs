@@ -116,7 +116,7 @@ pub struct StanzaError {
     /// A sentence that says what to do.
     pub text: Option<String>,
     /// A condition of the extension at hand.
-    pub application: Option<Element>,
+    pub application: Option<Box<Element>>,
     /// Who says so, where that is not whom the stanza was for.
     pub by: Option<String>,
 }
@@ -137,7 +137,7 @@ impl StanzaError {
     /// With a condition of an extension.
     #[must_use]
     pub fn with_application(mut self, application: Element) -> Self {
-        self.application = Some(application);
+        self.application = Some(Box::new(application));
         self
     }
 
@@ -159,7 +159,7 @@ impl StanzaError {
             .with_attr("type", self.kind.as_str())
             .with_child(Element::new(self.condition.as_str(), ns::STANZA_ERRORS))
             .with_child_opt(text)
-            .with_child_opt(self.application.clone())
+            .with_child_opt(self.application.as_deref().cloned())
     }
 
     /// The answer to `stanza`: its addresses the other way round, its id, this error. [RFC6120 §8.3.1]

@@ -85,7 +85,7 @@ pub(crate) fn answered(core: &Arc<Core>, stanza: &Element, session: &Arc<Session
     let wanted: Arc<HashSet<String>> = Arc::new(wanted.collect());
     let mut parts = key.split(' ');
     // [XEP-0115 §ver-proc] Only what was hashed counts for others.
-    if (parts.next(), parts.last()) == (Some("sha-1"), Some(verification(info).as_str())) {
+    if (parts.next(), parts.next_back()) == (Some("sha-1"), Some(verification(info).as_str())) {
         core.wants.by_hash.insert(key, wanted.clone());
     }
     learn(core, session, wanted);
