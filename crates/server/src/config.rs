@@ -62,6 +62,10 @@ pub struct Config {
     #[serde(default)]
     pub federation: crate::federation::FederationConfig,
 
+    /// Bridges and bots of Matrix.
+    #[serde(default)]
+    pub appservices: crate::appservices::AppservicesConfig,
+
     /// Uploaded files.
     #[serde(default)]
     pub media: koine_media::Config,
@@ -170,8 +174,8 @@ pub struct ListenerConfig {
     #[serde(default)]
     pub tls: bool,
 
-    /// What is spoken here: "http" (Matrix, and XMPP over WebSocket and BOSH) or "xmpp-client" (without `tls` it begins in
-    /// the clear and goes on with STARTTLS). Default: "http". Needs a restart.
+    /// What is spoken here: "http" (Matrix, and XMPP over WebSocket and BOSH) "xmpp-client" (without `tls` it begins in
+    /// the clear and goes on with STARTTLS) or "xmpp-server" (other servers, with STARTTLS). Default: "http". Needs a restart.
     #[serde(default)]
     pub serves: Serves,
 
@@ -210,6 +214,11 @@ impl ListenerConfig {
     pub fn xmpp_client(address: SocketAddr, tls: bool) -> Self {
         Self { serves: Serves::XmppClient, ..Self::new(address, tls) }
     }
+
+    /// A listener for other XMPP servers with the usual limits.
+    pub fn xmpp_server(address: SocketAddr) -> Self {
+        Self { serves: Serves::XmppServer, ..Self::new(address, false) }
+    }
 }
 
 /// What is spoken at an address.
@@ -221,6 +230,8 @@ pub enum Serves {
     Http,
     /// Clients of XMPP.
     XmppClient,
+    /// Other XMPP servers.
+    XmppServer,
 }
 
 impl Config {
@@ -234,6 +245,7 @@ impl Config {
             registration_shared_secret: None,
             accounts: koine_account::AccountConfig::default(),
             federation: crate::federation::FederationConfig::default(),
+            appservices: crate::appservices::AppservicesConfig::default(),
             media: koine_media::Config::default(),
             support: koine_matrix_api::SupportConfig::default(),
             turn: koine_matrix_api::TurnConfig::default(),
@@ -282,5 +294,6 @@ fn listeners() -> Vec<ListenerConfig> {
         ListenerConfig::new(SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, 8448)), true),
         ListenerConfig::xmpp_client(SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, 5222)), false),
         ListenerConfig::xmpp_client(SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, 5223)), true),
+        ListenerConfig::xmpp_server(SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, 5269))),
     ]
 }

@@ -16,6 +16,7 @@ use tracing::{info, warn};
 
 use crate::{
     admin::Socket,
+    appservices,
     config::{Config, ListenerConfig, Serves},
     federation, housekeeping,
     listener::{
@@ -76,6 +77,9 @@ pub enum StartError {
     /// The pushers.
     #[error("cannot open the pushers: {0}")]
     Pushers(#[from] koine_store::StoreError),
+    /// The application services.
+    #[error("{0}")]
+    Services(#[from] appservices::ServicesError),
     /// The media.
     #[error("{0}")]
     Media(#[from] koine_media::OpenError),
@@ -139,14 +143,15 @@ impl Program {
         let (announcer, shutdown) = shutdown::channel();
         let media = open_media(&server)?;
         let client = Client::new(&config.federation.network)?;
+        let servers = client.clone();
         let others = federation::open(&server, media.clone(), &client, &data_dir)?;
         let previews = Previews::new(media.clone(), client.clone());
         let router = router(&server, media.clone(), previews.clone(), client, &metrics, &shutdown)?;
         let watch = |name, endpoint| koine_matrix_api::watched(name, metrics.clone(), endpoint);
         let router = router.merge(koine_matrix_federation::watched_router(others, watch));
-        let xmpp = xmpp::open(&server, media.clone())?;
+        let xmpp = xmpp::open(&server, media.clone(), servers)?;
         let router = router.merge(xmpp.router(shutdown.receiver())).merge(xmpp.files());
-        let tls_wanted = config.listeners.iter().any(|listener| listener.tls || listener.serves == Serves::XmppClient);
+        let tls_wanted = config.listeners.iter().any(|listener| listener.tls || listener.serves != Serves::Http);
         let certificates = match tls_wanted {
             true => Some(Certificates::open(&config.tls, &data_dir, &certificate_names(config))?),
             false => None,
@@ -268,6 +273,7 @@ fn router(
         ..ApiConfig::default()
     };
     let push = Arc::new(PushRules::new(server.accounts.clone()));
+    let services = appservices::open(server, client.clone())?;
     let pushers = Pushers::open(PusherCores {
         domain: DOMAIN,
         accounts: server.accounts.clone(),
@@ -285,6 +291,7 @@ fn router(
         push: push.clone(),
         pushers,
         unread_rules: push,
+        services,
         config,
         observer: metrics.clone(),
         closing: shutdown.receiver(),

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use koine_account::Registration;
 use koine_media::Media;
+use koine_net::Client;
 use koine_push::PushRules;
 use koine_xmpp::{Cores, Turn, Xmpp, XmppConfig as ProtocolConfig};
 use ruma_common::MilliSecondsSinceUnixEpoch;
@@ -39,7 +40,7 @@ impl Default for XmppConfig {
 }
 
 /// XMPP of the domain; what happens is delivered from now on.
-pub fn open(server: &Server, media: Media) -> Result<Xmpp, StartError> {
+pub fn open(server: &Server, media: Media, servers: Client) -> Result<Xmpp, StartError> {
     let config = &server.config;
     let xmpp = Xmpp::new(Cores {
         domain: DOMAIN,
@@ -54,6 +55,7 @@ pub fn open(server: &Server, media: Media) -> Result<Xmpp, StartError> {
             web_url: config.public_base_url.clone(),
             registration: config.accounts.registration == Registration::Open,
             plain_on_loopback: config.xmpp.plain_on_loopback,
+            servers: Some(servers),
         },
         now: MilliSecondsSinceUnixEpoch::now,
     });

@@ -21,7 +21,7 @@ use tokio::{
 };
 use tracing::debug;
 
-use koine_xmpp::{Beginning, Peer};
+use koine_xmpp::{Beginning, Held, Peer};
 
 use super::{
     Shared,
@@ -47,8 +47,8 @@ const STREAMS_MAX: u32 = 100;
 /// Streams reset by the peer that may wait for our side to notice (CVE-2023-44487, rapid reset).
 const PENDING_RESETS_MAX: usize = 20;
 
-/// Serves a connection until it ends.
-pub async fn serve(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr) {
+/// Serves a connection until it ends. It counts for as long as `held` is.
+pub async fn serve(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr, held: Held) {
     let mut first = [0];
     // Before this, the connection has no buffers: ten thousand silent ones cost next to nothing.
     let spoke = tokio::select! {
@@ -62,11 +62,17 @@ pub async fn serve(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr) {
     gauge.inc();
     match (shared.config.serves, &shared.certificates) {
         (Serves::Http, Some(certificates)) if shared.config.tls => {
-            Box::pin(tls(shared, certificates, stream, peer)).await;
+            Box::pin(tls(shared, certificates, stream, peer, held)).await;
         }
-        (Serves::Http, _) => Box::pin(http(shared, stream, peer, false)).await,
+        (Serves::Http, _) => Box::pin(http(shared, stream, peer, false, held)).await,
         (Serves::XmppClient, Some(certificates)) => xmpp(shared, certificates, stream, peer).await,
-        (Serves::XmppClient, None) => {}
+        (Serves::XmppServer, Some(certificates)) => {
+            if let Some(xmpp) = &shared.services.xmpp {
+                let peer = Peer { address: peer.ip(), closing: shared.shutdown.receiver() };
+                Box::pin(xmpp.serve_server(stream, certificates.xmpp_start_tls(), peer)).await;
+            }
+        }
+        (Serves::XmppClient | Serves::XmppServer, None) => {}
     }
     gauge.dec();
 }
@@ -81,7 +87,7 @@ async fn xmpp(shared: &Arc<Shared>, certificates: &Certificates, stream: TcpStre
     Box::pin(xmpp.serve_client(stream, beginning, tls, peer)).await;
 }
 
-async fn tls(shared: &Arc<Shared>, certificates: &Certificates, stream: TcpStream, peer: SocketAddr) {
+async fn tls(shared: &Arc<Shared>, certificates: &Certificates, stream: TcpStream, peer: SocketAddr, held: Held) {
     match timeout(HANDSHAKE_MAX, certificates.acceptor().accept(stream)).await {
         Ok(Ok(stream)) => {
             if stream.get_ref().1.alpn_protocol() == Some(XMPP_CLIENT) {
@@ -92,19 +98,19 @@ async fn tls(shared: &Arc<Shared>, certificates: &Certificates, stream: TcpStrea
                 return;
             }
             let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-            http(shared, stream, peer, http2).await;
+            http(shared, stream, peer, http2, held).await;
         }
         Ok(Err(error)) => debug!(peer = %peer.ip(), reason = %error, "TLS handshake failed"),
         Err(_) => debug!(peer = %peer.ip(), "TLS handshake took too long"),
     }
 }
 
-async fn http<S>(shared: &Arc<Shared>, stream: S, peer: SocketAddr, http2: bool)
+async fn http<S>(shared: &Arc<Shared>, stream: S, peer: SocketAddr, http2: bool, held: Held)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let activity = Arc::new(Activity::default());
-    let requests = Requests::new(shared.clone(), peer, activity.clone());
+    let requests = Requests::new(shared.clone(), peer, activity.clone(), held);
     let builder = builder(http2);
     let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), requests));
     let mut ending = false;
