@@ -174,10 +174,8 @@ async fn first(core: &Arc<Core>, session: &Arc<Session>, others: &[Arc<Session>]
             continue;
         }
         match core.place(&Jid::from(address.clone())) {
-            Place::Account(user) => {
-                if !core.has_blocked(session.user(), &user) {
-                    show_account(core, &user, &address, &me).await;
-                }
+            Place::Account(user) if !core.has_blocked(session.user(), &user) => {
+                show_account(core, &user, &address, &me).await;
             }
             Place::Elsewhere => {
                 let probe = Element::new("presence", ns::CLIENT)

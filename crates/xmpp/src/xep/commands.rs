@@ -213,7 +213,7 @@ async fn add(core: &Arc<Core>, jid: &BareJid, password: &str) -> Result<(), Stan
         return Err(error(Condition::NotAcceptable, "accounts of this server end with its name"));
     }
     let name =
-        jid.node().map(|node| node.to_string()).ok_or_else(|| error(Condition::BadRequest, "an account has a name"))?;
+        jid.node().map(ToString::to_string).ok_or_else(|| error(Condition::BadRequest, "an account has a name"))?;
     let wanted = NewAccount { name: Some(name), password: Some(Secret::from(password)), ..NewAccount::default() };
     let created = core.accounts().create(wanted).await;
     created.map(drop).map_err(|problem| match problem {

@@ -38,7 +38,7 @@ pub(crate) const EXTENSION: Extension = Extension {
 /// [XEP-0077 §usecases-register]
 fn get(request: &Request) -> Answer {
     let session = request.session.as_ref().ok_or_else(forbidden)?;
-    let name = session.jid().node().map(|node| node.to_string()).unwrap_or_default();
+    let name = session.jid().node().map(ToString::to_string).unwrap_or_default();
     let query = Element::new("query", REGISTER)
         .with_child(Element::new("registered", REGISTER))
         .with_child(Element::text_of("username", REGISTER, name))

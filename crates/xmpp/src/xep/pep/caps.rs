@@ -54,7 +54,7 @@ pub(crate) async fn greet(core: &Arc<Core>, session: &Arc<Session>, presence: &E
     }
     core.wants.asked.lock().insert(session.jid().clone(), key.clone());
     if let Some(known) = core.wants.by_hash.get(&key) {
-        learn(core, session, known);
+        learn(core, session, &known);
         return;
     }
     let query = Element::new("query", ns::DISCO_INFO).with_attr("node", format!("{node}#{ver}"));
@@ -88,12 +88,12 @@ pub(crate) fn answered(core: &Arc<Core>, stanza: &Element, session: &Arc<Session
     if (parts.next(), parts.next_back()) == (Some("sha-1"), Some(verification(info).as_str())) {
         core.wants.by_hash.insert(key, wanted.clone());
     }
-    learn(core, session, wanted);
+    learn(core, session, &wanted);
     true
 }
 
 /// The client of a session wants these nodes: it gets the newest items.
-fn learn(core: &Arc<Core>, session: &Arc<Session>, wanted: Arc<HashSet<String>>) {
+fn learn(core: &Arc<Core>, session: &Arc<Session>, wanted: &Arc<HashSet<String>>) {
     core.wants.of.lock().insert(session.jid().clone(), wanted.clone());
     if wanted.is_empty() {
         return;
