@@ -1,9 +1,10 @@
 //! Conformance: suites and clients written by others, run against a koine that is started for them.
 //!
 //! `complement` runs Complement's tests, `walks` takes real clients for a walk, `federation` lets koine and Synapse share
-//! rooms, `hostile` tries bad input. What each of them contains lies in `conformance/`; here is only what starts them,
-//! waits for them and judges the outcome.
+//! rooms, `compare` asks both the same, `hostile` tries bad input. What each of them contains lies in `conformance/`; here
+//! is only what starts them, waits for them and judges the outcome.
 
+mod compare;
 mod complement;
 mod federation;
 mod hostile;
@@ -57,8 +58,8 @@ impl Summary {
 }
 
 const USAGE: &str =
-    "usage: cargo xtask conformance [complement [-run REGEX] [-jobs N] | walks [nio|js|encryption|rust]... | federation [STEP]... | hostile [NAME]...]
-without a name: all four";
+    "usage: cargo xtask conformance [complement [-run REGEX] [-jobs N] | walks [nio|js|encryption|rust]... | federation [STEP]... | compare [--verbose] | hostile [NAME]...]
+without a name: all five";
 
 /// `cargo xtask conformance ...`: `args` are what follows that word. Prints as it goes; the caller prints the report.
 ///
@@ -70,11 +71,13 @@ pub fn run(args: &[String]) -> Result<Summary> {
         "complement" => complement::run(&yard, rest),
         "walks" => walks::run(&yard, rest),
         "federation" => federation::run(&yard, rest),
+        "compare" => compare::run(&yard, rest),
         "hostile" => hostile::run(&yard, rest),
         "all" => {
             let mut summary = hostile::run(&yard, &[])?;
             summary.add(walks::run(&yard, &[])?);
             summary.add(federation::run(&yard, &[])?);
+            summary.add(compare::run(&yard, &[])?);
             summary.add(complement::run(&yard, &[])?);
             Ok(summary)
         }
