@@ -60,10 +60,8 @@ impl Accounts {
     pub fn dehydrated_device(&self, user_id: &UserId) -> Result<Option<DehydratedDevice>, StoreUnavailable> {
         let Some(localpart) = self.key(user_id) else { return Ok(None) };
         let record = self.shard.get(&DEHYDRATED, self.domain, localpart)?;
-        Ok(record.map(|record| DehydratedDevice {
-            device_id: record.device_id.into(),
-            device_data: record.device_data,
-        }))
+        Ok(record
+            .map(|record| DehydratedDevice { device_id: record.device_id.into(), device_data: record.device_data }))
     }
 
     /// Keeps a packed device, with its keys, in place of the one before.
@@ -104,8 +102,7 @@ impl Accounts {
             if txn.get(&DEVICE, domain, &key)?.is_some() {
                 return Err(DehydrateError::BadDeviceId);
             }
-            let record =
-                DeviceRecord { display_name, created_ms: now_ms, seen_ms: now_ms, ..DeviceRecord::default() };
+            let record = DeviceRecord { display_name, created_ms: now_ms, seen_ms: now_ms, ..DeviceRecord::default() };
             txn.put(&DEVICE, domain, &key, &record);
             let (localpart, device_id) = key;
             txn.append(log::entry(domain, &owner, Kind::Device, device_id.clone()));
@@ -123,10 +120,7 @@ impl Accounts {
     }
 
     /// Throws the packed device away, its postbox too; what it was.
-    pub async fn delete_dehydrated_device(
-        &self,
-        user_id: &UserId,
-    ) -> Result<Option<OwnedDeviceId>, StoreUnavailable> {
+    pub async fn delete_dehydrated_device(&self, user_id: &UserId) -> Result<Option<OwnedDeviceId>, StoreUnavailable> {
         let Some(device) = self.dehydrated_device(user_id)? else { return Ok(None) };
         self.delete_devices(user_id, vec![device.device_id.clone()]).await?;
         Ok(Some(device.device_id))

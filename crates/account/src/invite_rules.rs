@@ -79,8 +79,7 @@ impl InviteRules {
 
 impl Lists {
     fn is_empty(&self) -> bool {
-        let keeping_out =
-            [&self.ignored_users, &self.blocked_users, &self.ignored_servers, &self.blocked_servers];
+        let keeping_out = [&self.ignored_users, &self.blocked_users, &self.ignored_servers, &self.blocked_servers];
         keeping_out.into_iter().all(|list| list.as_ref().is_none_or(Vec::is_empty))
     }
 }

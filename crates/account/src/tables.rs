@@ -12,7 +12,9 @@ use crate::{
     contacts::Contact,
     keys::tables as keys,
     nodes::{NodeConfig, NodeItem, NodePeer},
-    password::PasswordRecord, secret::TokenHash};
+    password::PasswordRecord,
+    secret::TokenHash,
+};
 
 /// local part → account.
 pub(crate) const USER: Table<String, UserRecord> = Table::new("account.user", Space::Accounts, 0x40);
@@ -48,8 +50,7 @@ pub(crate) const THREAD_SUBSCRIPTION_AT: Table<(String, u64), ThreadKey> =
 /// local part → how many rows [`THREAD_SUBSCRIPTION`] has for it.
 pub(crate) const THREADS: Table<String, u64> = Table::new("account.threads", Space::Accounts, 0xa1);
 /// local part → the packed device. Its row in [`DEVICE`] exists too.
-pub(crate) const DEHYDRATED: Table<String, DehydratedRecord> =
-    Table::new("account.dehydrated", Space::Accounts, 0xa0);
+pub(crate) const DEHYDRATED: Table<String, DehydratedRecord> = Table::new("account.dehydrated", Space::Accounts, 0xa0);
 
 /// (local part, address) → contact.
 pub(crate) const CONTACT: Table<(String, String), Contact> = Table::new("account.contact", Space::Accounts, 0xc0);
@@ -69,8 +70,7 @@ pub(crate) const NODE_ITEM_AT: Table<(String, String, u64), String> =
 pub(crate) const NODE_PEER: Table<(String, String, String), NodePeer> =
     Table::new("account.node_peer", Space::Accounts, 0xc6);
 /// (local part, drawer, name) → a thing kept there.
-pub(crate) const DRAWER: Table<(String, String, String), String> =
-    Table::new("account.drawer", Space::Accounts, 0xc7);
+pub(crate) const DRAWER: Table<(String, String, String), String> = Table::new("account.drawer", Space::Accounts, 0xc7);
 
 /// All of them, for the test that no two tables of the server share rows.
 pub const ALL: &[TableInfo] = &[

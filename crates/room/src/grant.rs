@@ -5,9 +5,7 @@ use koine_graph::Level;
 use ruma_common::{OwnedUserId, RoomId, UserId};
 use serde_json::{Map, Value, json, value::to_raw_value};
 
-use crate::{
-    error::CommandError, membership::Profile, registry::Rooms, room::Room, send::Sender, tables::Membership,
-};
+use crate::{error::CommandError, membership::Profile, registry::Rooms, room::Room, send::Sender, tables::Membership};
 
 const POWER_LEVELS: &str = "m.room.power_levels";
 /// What a creator gives, who stands above all numbers.

@@ -256,4 +256,3 @@ impl Rooms {
         rows.map(|row| row.map(|((_, _, user), _)| user)).collect()
     }
 }
-

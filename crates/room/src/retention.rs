@@ -37,7 +37,9 @@ impl Rooms {
             for (no, done) in rooms {
                 match self.enforce_in(no, done).await {
                     Ok(count) => gone += count,
-                    Err(error) => tracing::warn!(room_no = no, reason = %error, "old events of a room were not deleted"),
+                    Err(error) => {
+                        tracing::warn!(room_no = no, reason = %error, "old events of a room were not deleted")
+                    }
                 }
             }
         }

@@ -29,7 +29,10 @@ pub async fn get_events(State(api): State<Api>, call: Loose<GetEvents, Body>) ->
         None => Position(0),
     };
     let (messages, next) = api.accounts.dehydrated_postbox(user, &device.device_id, known, PAGE)?;
-    let events: Vec<&RawValue> =
-        messages.iter().map(|json| serde_json::from_slice(json)).collect::<std::result::Result<_, _>>().map_err(Error::internal)?;
+    let events: Vec<&RawValue> = messages
+        .iter()
+        .map(|json| serde_json::from_slice(json))
+        .collect::<std::result::Result<_, _>>()
+        .map_err(Error::internal)?;
     Ok(Json(json!({ "events": events, "next_batch": next.0.to_string() })))
 }

@@ -114,8 +114,7 @@ impl Look<'_> {
     fn messages(&self, room: &Room, viewer: &mut Viewer<'_>, shown: &Shown<'_>, out: &mut Out) -> Result<()> {
         let newest = viewer.newest()?;
         let span = Span { from: None, to: None, direction: Direction::Backward, limit: self.limit };
-        let mut page =
-            room.page(span, newest, |placed| Ok(!self.ignored.hides(placed) && viewer.may_see(placed)?))?;
+        let mut page = room.page(span, newest, |placed| Ok(!self.ignored.hides(placed) && viewer.may_see(placed)?))?;
         page.events.reverse();
         let start = page.events.first().map_or(newest, |first| first.order - 1);
         out.open_field("messages", b'{');

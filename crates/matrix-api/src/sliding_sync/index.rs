@@ -77,8 +77,7 @@ impl Index {
         let mut window = Window { count: 0, rooms: Vec::new() };
         for (_, no) in &self.sorted {
             let Some(entry) = self.entries.get(no) else { continue };
-            let passes =
-                |filters: &Filters| entry.passes(filters, dms.contains(no)) && sorting.passes(*no, filters);
+            let passes = |filters: &Filters| entry.passes(filters, dms.contains(no)) && sorting.passes(*no, filters);
             if !list.filters.as_ref().is_none_or(passes) {
                 continue;
             }

@@ -78,7 +78,8 @@ async fn sender(api: &Api) -> Result<OwnedUserId> {
             false => Ok(user),
         };
     }
-    match api.accounts.create(NewAccount { name: Some(SENDER.to_owned()), is_own: true, ..NewAccount::default() }).await {
+    match api.accounts.create(NewAccount { name: Some(SENDER.to_owned()), is_own: true, ..NewAccount::default() }).await
+    {
         Ok(_) | Err(CreateError::NameTaken) => {}
         Err(error) => return Err(error.into()),
     }

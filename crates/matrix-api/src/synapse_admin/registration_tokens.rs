@@ -116,8 +116,7 @@ async fn put(State(api): State<Api>, call: Told<Value>) -> Result<Json<Value>> {
     check_expiry(expiry.flatten())?;
     token.uses_allowed = uses.unwrap_or(token.uses_allowed);
     token.expires_ms = expiry.unwrap_or(token.expires_ms);
-    let changed =
-        api.accounts.update_registration_token(&token.token, token.uses_allowed, token.expires_ms).await?;
+    let changed = api.accounts.update_registration_token(&token.token, token.uses_allowed, token.expires_ms).await?;
     match changed {
         true => Ok(Json(shown(&token))),
         false => Err(Error::new(StatusCode::NOT_FOUND, "M_NOT_FOUND", "The registration token was just deleted")),

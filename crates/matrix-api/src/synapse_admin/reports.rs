@@ -20,9 +20,10 @@ pub(super) fn endpoints(endpoints: &mut Endpoints) {
 fn shown(api: &Api, id: u64, report: &ReportRecord) -> Value {
     let room = report.room_id.as_deref().and_then(|id| api.rooms.room(<&RoomId>::try_from(id).ok()?).ok());
     let summary = room.as_ref().and_then(|room| room.summary().ok());
-    let event = room.as_ref().zip(report.event_id.as_deref()).and_then(|(room, id)| {
-        room.event(<&EventId>::try_from(id).ok()?).ok().flatten()
-    });
+    let event = room
+        .as_ref()
+        .zip(report.event_id.as_deref())
+        .and_then(|(room, id)| room.event(<&EventId>::try_from(id).ok()?).ok().flatten());
     json!({
         "id": id,
         "received_ts": report.ts,

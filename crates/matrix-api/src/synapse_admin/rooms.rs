@@ -37,8 +37,7 @@ fn listed(api: &Api, room: &Room) -> Result<Value> {
         Ok(room.current(kind, "")?.and_then(|event| event.event.content_field::<String>(field)))
     };
     let create = room.current("m.room.create", "")?;
-    let federates =
-        create.as_ref().and_then(|create| create.event.content_field::<bool>("m.federate")).unwrap_or(true);
+    let federates = create.as_ref().and_then(|create| create.event.content_field::<bool>("m.federate")).unwrap_or(true);
     Ok(json!({
         "room_id": room.id(),
         "name": summary.name,
@@ -113,7 +112,9 @@ impl Filter {
     fn passes(&self, shown: &Value) -> bool {
         let has = |key: &str, part: &str| shown[key].as_str().is_some_and(|text| text.to_lowercase().contains(part));
         let found = self.search_term.as_ref().map(|term| term.to_lowercase()).is_none_or(|term| {
-            has("name", &term) || has("canonical_alias", &term) || shown["room_id"].as_str() == self.search_term.as_deref()
+            has("name", &term)
+                || has("canonical_alias", &term)
+                || shown["room_id"].as_str() == self.search_term.as_deref()
         });
         found
             && self.public_rooms.is_none_or(|wanted| shown["public"] == wanted)

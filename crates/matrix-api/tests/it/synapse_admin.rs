@@ -107,7 +107,8 @@ async fn registration_tokens_come_and_go() {
     let world = World::new();
     let root = admin(&world).await;
     let all = "/v1/registration_tokens";
-    let made = root.admin(&world, Method::POST, &format!("{all}/new"), json!({ "token": "abc", "uses_allowed": 2 })).await;
+    let made =
+        root.admin(&world, Method::POST, &format!("{all}/new"), json!({ "token": "abc", "uses_allowed": 2 })).await;
     let expected = json!({ "token": "abc", "uses_allowed": 2, "pending": 0, "completed": 0, "expiry_time": null });
     assert_eq!(made.ok(), expected);
     let random = root.admin(&world, Method::POST, &format!("{all}/new"), json!({ "length": 5 })).await.ok();
@@ -208,7 +209,9 @@ async fn notices_reach_people_in_one_room_that_cannot_be_refused() {
     root.admin(&world, Method::POST, path, body).await.ok();
     let seen = alice.get(&world, "/v3/sync").await.ok();
     assert!(seen["rooms"]["invite"][&room].is_object(), "the same room again");
-    for wrong in [json!({}), json!({ "user_id": alice.user_id }), json!({ "user_id": "@nobody:example.org", "content": {} })] {
+    for wrong in
+        [json!({}), json!({ "user_id": alice.user_id }), json!({ "user_id": "@nobody:example.org", "content": {} })]
+    {
         assert_ne!(root.admin(&world, Method::POST, path, wrong).await.status, 200);
     }
 }

@@ -2,7 +2,10 @@
 
 use serde_json::{Value, json};
 
-use crate::{Person, World, rooms::{create, text}};
+use crate::{
+    Person, World,
+    rooms::{create, text},
+};
 
 struct Thread {
     room: String,
