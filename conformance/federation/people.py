@@ -71,7 +71,7 @@ class Person:
         connection = http.client.HTTPConnection(self.server.address, CLIENT_PORT, timeout=ANSWER_WITHIN_S)
         headers = dict(headers or {})
         if self.token:
-            headers["Authorization"] = f"Bearer {self.token}"
+            headers.setdefault("Authorization", f"Bearer {self.token}")
         if body is not None and not isinstance(body, bytes):
             body = json.dumps(body).encode()
             headers.setdefault("Content-Type", "application/json")

@@ -12,7 +12,8 @@ import sys
 import time
 import traceback
 
-from people import V1, V3, Person, Wrong, expect, quoted, until
+from keys import Device, cross_signing_keys
+from people import PASSWORD, V1, V3, Person, Wrong, expect, quoted, until
 from servers import Servers
 
 BACKFILLED = 500
@@ -367,6 +368,92 @@ def devices_and_keys(town, way):
         answer = maker.post(f"{V3}/keys/query", {"device_keys": {guest.id: []}})
         return device in answer.get("device_keys", {}).get(guest.id, {})
     until("the maker's server knows the keys", known)
+
+
+class Listener:
+    """Whose devices somebody was told to look at again, or to forget."""
+
+    def __init__(self, person):
+        self.person, self.changed, self.left = person, set(), set()
+        person.sync()
+
+    def hears(self, what, find):
+        def look():
+            lists = self.person.sync(500).get("device_lists", {})
+            self.changed.update(lists.get("changed", []))
+            self.left.update(lists.get("left", []))
+            return find()
+        until(f"{self.person} hears of {what}", look)
+        self.changed.clear(), self.left.clear()
+
+    def devices(self, of):
+        """The devices of somebody, with their public keys and names."""
+        # Synapse names the other server as failed while it is being told of a change.
+        def asked():
+            answer = self.person.post(f"{V3}/keys/query", {"device_keys": {of.id: []}})
+            return None if answer.get("failures") else answer
+        found = until("the other server answers", asked)["device_keys"].get(of.id, {})
+        return {id: (keys["keys"][f"ed25519:{id}"], keys.get("unsigned", {}).get("device_display_name"))
+                for id, keys in found.items()}
+
+
+@step()
+def device_lists(town, way):
+    """Devices that come, are named, and go, and people who share the first room or leave the last."""
+    maker, guest = town.pair(way)
+    first = Device(guest).upload()
+    room = maker.create(preset="public_chat")
+    listener = Listener(maker)
+    guest.join(room, maker)
+    listener.hears("the guest's coming", lambda: guest.id in listener.changed)
+    expect("the devices", {first.id: first.public}, {id: key for id, (key, _) in listener.devices(guest).items()})
+    second = Device.log_in(guest, PASSWORD).upload()
+    listener.hears("a second device", lambda: guest.id in listener.changed and second.id in listener.devices(guest))
+    guest.put(f"{V3}/devices/{second.id}", {"display_name": "Desk"})
+    if guest.server.kind == "koine":  # the others keep names of devices to themselves
+        until("the name is known", lambda: listener.devices(guest)[second.id] == (second.public, "Desk"))
+    second.ask("POST", f"{V3}/logout", {})
+    listener.hears("its end", lambda: guest.id in listener.changed and second.id not in listener.devices(guest))
+    guest.act(room, "leave")
+    listener.hears("the guest's leaving", lambda: guest.id in listener.left)
+    third = Device.log_in(guest, PASSWORD).upload()
+    expect("the devices of a stranger", {first.id, third.id}, set(listener.devices(guest)))
+    guest.join(room, maker)
+    listener.hears("the guest's return", lambda: guest.id in listener.changed)
+    expect("the devices of who is back", {first.id, third.id}, set(listener.devices(guest)))
+
+
+@step()
+def one_time_keys(town, way):
+    """Each is given out once, whoever asks."""
+    maker, guest = town.pair(way)
+    device = Device(guest).upload(one_time=2)
+    shared(maker, guest)
+    given = []
+    for _ in range(3):
+        claims = {guest.id: {device.id: "signed_curve25519"}}
+        answer = maker.post(f"{V3}/keys/claim", {"one_time_keys": claims})
+        expect("servers that did not answer", {}, answer.get("failures", {}))
+        given.extend(answer["one_time_keys"].get(guest.id, {}).get(device.id, {}))
+    expect("the keys", ["signed_curve25519:0", "signed_curve25519:1"], sorted(given))
+
+
+@step()
+def cross_signing(town, way):
+    """The keys that vouch for a user's devices are known to who shares a room, and so is their change."""
+    maker, guest = town.pair(way)
+    Device(guest).upload()
+    shared(maker, guest)
+    listener = Listener(maker)
+    listener.devices(guest)
+    keys = cross_signing_keys(guest)
+    guest.post(f"{V3}/keys/device_signing/upload", keys)
+    def known():
+        answer = maker.post(f"{V3}/keys/query", {"device_keys": {guest.id: []}})
+        found = answer.get("master_keys", {}).get(guest.id, {}), answer.get("self_signing_keys", {}).get(guest.id, {})
+        return found[0].get("keys") == keys["master_key"]["keys"] and found[1].get("keys") == keys["self_signing_key"]["keys"]
+    listener.hears("the new keys", lambda: guest.id in listener.changed)
+    until("the new keys are known", known)
 
 
 def known_failures(file):
