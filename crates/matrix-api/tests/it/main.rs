@@ -16,6 +16,7 @@ mod key_backup;
 mod keys;
 mod media;
 mod messages;
+mod old_sync;
 mod presence;
 mod profiles;
 mod push_rules;
