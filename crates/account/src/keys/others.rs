@@ -104,7 +104,7 @@ impl Accounts {
             let (accounts, turns, asker) = (self.clone(), turns.clone(), asker.to_owned());
             asking.spawn(async move {
                 let answer = timeout(patience, accounts.ask_server(&asker, &server, wanted, turns)).await;
-                (server, answer.unwrap_or_else(|_| Ok(None)))
+                (server, answer.unwrap_or(Ok(None)))
             });
         }
         while let Some(done) = asking.join_next().await {
@@ -199,7 +199,7 @@ impl Accounts {
             Ok(Ok(list))
         }
         .await;
-        self.flights.land(user_id, flight);
+        self.flights.land(user_id, &flight);
         answer
     }
 

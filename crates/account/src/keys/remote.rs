@@ -103,10 +103,10 @@ impl Flights {
     }
 
     /// Forgets the flight if nobody else is on it.
-    pub(crate) fn land(&self, user_id: &UserId, flight: Arc<Flight>) {
+    pub(crate) fn land(&self, user_id: &UserId, flight: &Arc<Flight>) {
         let mut all = self.0.lock();
         // Ours and the one in the map.
-        if Arc::strong_count(&flight) <= 2 {
+        if Arc::strong_count(flight) <= 2 {
             all.remove(user_id);
         }
     }

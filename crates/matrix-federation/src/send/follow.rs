@@ -116,7 +116,7 @@ impl Reader {
                 }
             }
             Err(error) => {
-                tracing::error!(reason = %error, "messages to devices of other servers wait for the next start")
+                tracing::error!(reason = %error, "messages to devices of other servers wait for the next start");
             }
         }
         let reader = Self { place, saved: place, behind };
