@@ -14,6 +14,7 @@ mod hostile;
 mod invitations;
 mod key_backup;
 mod keys;
+mod keys_elsewhere;
 mod media;
 mod messages;
 mod old_sync;
