@@ -60,17 +60,17 @@ pub use interactive::{AuthData, Challenge, InteractError, Passed, Purpose, Stage
 pub use invitation::{CreateTokenError, InvitationRefused, REGISTRATION_TOKEN_BYTES_MAX, RegistrationToken};
 pub use invite_rules::{InviteRule, InviteRules};
 pub use keys::{
-    AnswerOf, DeviceChange, DeviceList, KeysElsewhere, NoAnswer, OUTGOING_BYTES_MAX, OUTGOING_UNITS_MAX, OtherServers,
-    Outgoing, RECEIVED_MAX, REMOTE_DEVICES_MAX, ReceivedMessages, RemoteChange, RemoteDevices, RemoteOutcome, ToldDevice,
-    WantedKeys, told_elsewhere,
-};
-pub use keys::{
     ALGORITHMS_MAX, BACKUP_BYTES_MAX, BACKUP_KEYS_MAX, BACKUP_VERSIONS_MAX, BackedUpKey, Backup, BackupError,
     BackupKeys, BackupState, CLAIMS_MAX, Claim, ClaimedKey, CrossSigningKeys, DEVICE_KEYS_BYTES_MAX, DeviceState,
     KeyScope, KeyUpload, MESSAGE_BYTES_MAX, ONE_TIME_KEY_BYTES_MAX, ONE_TIME_KEYS_MAX, Postbox, QUEUE_BYTES_MAX,
     QUEUE_MESSAGES_MAX, RECIPIENTS_MAX, Recipient, SESSION_DATA_BYTES_MAX, SIGNATURES_MAX, SendToDeviceError,
     SignatureRefused, SignedObjects, TO_DEVICE_TYPE_BYTES_MAX, ToDevice, UploadCrossSigningError, UploadKeysError,
     UserKeys,
+};
+pub use keys::{
+    AnswerOf, DeviceChange, DeviceList, KeysElsewhere, NoAnswer, OUTGOING_BYTES_MAX, OUTGOING_UNITS_MAX, OtherServers,
+    Outgoing, RECEIVED_MAX, REMOTE_DEVICES_MAX, ReceivedMessages, RemoteChange, RemoteDevices, RemoteOutcome,
+    ToldDevice, WantedKeys, told_elsewhere,
 };
 pub use limit::{Class, LimitConfig, LimitExceeded, LimitKey, Limits, Rate};
 pub use log::{Kind, user_of};

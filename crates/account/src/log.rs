@@ -44,7 +44,11 @@ impl Kind {
         let own = [Self::Account, Self::Device, Self::Profile, Self::AccountData, Self::ToDevice, Self::Signatures];
         let people = [Self::Contact, Self::Node];
         let elsewhere = [Self::DeviceList, Self::SigningKeys, Self::Outgoing];
-        own.into_iter().chain(people).chain(elsewhere).chain([Self::ThreadSubscription, Self::Keys]).find(|known| *known as u8 == kind)
+        own.into_iter()
+            .chain(people)
+            .chain(elsewhere)
+            .chain([Self::ThreadSubscription, Self::Keys])
+            .find(|known| *known as u8 == kind)
     }
 }
 

@@ -43,10 +43,14 @@ pub fn new_localpart(name: &str) -> Result<String, NameRefused> {
     Ok(folded)
 }
 
-/// The same for an account that the server makes for itself: its name begins with `_`, which nobody else's does.
-pub fn reserved_localpart(name: &str) -> Result<String, NameRefused> {
-    let rest = name.strip_prefix('_').ok_or(NameRefused::Empty)?;
-    Ok(format!("_{}", new_localpart(rest)?))
+/// The same for an account that the server makes for itself, or a program that it trusts: it may begin with `_`, which nobody
+/// else's does, but not as people of other networks are called.
+pub fn own_localpart(name: &str) -> Result<String, NameRefused> {
+    match name.strip_prefix('_') {
+        Some(rest) if rest.starts_with("xmpp") || rest.starts_with("mail_") => Err(NameRefused::Reserved),
+        Some(rest) => Ok(format!("_{}", new_localpart(rest)?)),
+        None => new_localpart(name),
+    }
 }
 
 fn is_allowed(character: char) -> bool {

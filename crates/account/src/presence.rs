@@ -441,8 +441,12 @@ mod tests {
     const START: Duration = Duration::from_secs(1000);
 
     fn state(board: &mut Board, now: Duration) -> PresenceState {
+        state_of(user_id!("@alice:example.org"), board, now)
+    }
+
+    fn state_of(user: &UserId, board: &mut Board, now: Duration) -> PresenceState {
         board.sweep(now);
-        board.get(user_id!("@alice:example.org"), now).expect("known").state
+        board.get(user, now).expect("known").state
     }
 
     #[test]
@@ -478,9 +482,9 @@ mod tests {
         board.say(bob, online, START);
         let presence = board.get(bob, START + Duration::from_secs(10)).expect("known");
         assert_eq!(presence.last_active_ago, Some(Duration::from_secs(15)));
-        assert_eq!(state(&mut board, START + Duration::from_secs(10)), PresenceState::Online);
+        assert_eq!(state_of(bob, &mut board, START + Duration::from_secs(10)), PresenceState::Online);
         assert_eq!(board.take_changed().len(), 1);
-        assert_eq!(state(&mut board, START + SAID_FOR), PresenceState::Offline);
+        assert_eq!(state_of(bob, &mut board, START + SAID_FOR), PresenceState::Offline);
         assert_eq!(board.take_changed().len(), 1);
     }
 

@@ -15,7 +15,7 @@ use std::{
 use koine_store::{StoreError, Txn};
 use parking_lot::Mutex;
 use quick_cache::sync::Cache;
-use ruma_common::{OwnedDeviceId, OwnedUserId, UserId};
+use ruma_common::{DeviceId, OwnedDeviceId, OwnedUserId, UserId};
 
 use crate::{
     Accounts, Secret, StoreUnavailable, keys,
@@ -60,6 +60,9 @@ pub struct Session {
     /// The token replaces others, which are to be revoked now that it is in use.
     replaces: AtomicBool,
 }
+
+/// The device of who acts on none. No device can be called so.
+const NO_DEVICE: &str = "";
 
 /// Sessions by their access tokens, as far as they are remembered.
 #[derive(Clone)]
@@ -174,6 +177,37 @@ impl Accounts {
         }
         self.note_seen(&session, address, now);
         Ok(session)
+    }
+
+    /// A session of somebody whom a program acts for that has proven itself in another way. `None`: there is no such
+    /// account, or it is closed, or it has no such device.
+    pub fn session_for(
+        &self,
+        user_id: &UserId,
+        device_id: Option<&DeviceId>,
+    ) -> Result<Option<Arc<Session>>, StoreUnavailable> {
+        let Some(localpart) = self.key(user_id) else { return Ok(None) };
+        let view = self.shard.view();
+        let user = view.get(&USER, self.domain, localpart)?.filter(|user| !user.is_deactivated);
+        let Some(user) = user else { return Ok(None) };
+        if let Some(device_id) = device_id
+            && view.get(&DEVICE, self.domain, &(localpart, device_id.as_str()))?.is_none()
+        {
+            return Ok(None);
+        }
+        Ok(Some(Arc::new(Session {
+            user_id: user_id.to_owned(),
+            device_id: device_id.map_or_else(|| NO_DEVICE.into(), ToOwned::to_owned),
+            is_admin: user.is_admin,
+            is_suspended: user.is_suspended,
+            is_locked: user.is_locked,
+            token: TokenHash::default(),
+            is_stale: AtomicBool::new(false),
+            expires_ms: None,
+            seen_ms: AtomicU64::new(u64::MAX),
+            seen_ip: Mutex::new(None),
+            replaces: AtomicBool::new(false),
+        })))
     }
 
     /// Whether a session that was proven some time ago is still good, for requests that take long. Cheap while nothing

@@ -32,7 +32,7 @@ pub struct NewAccount {
     pub registration_token: Option<String>,
     /// To log in at once.
     pub session: Option<NewSession>,
-    /// One of the server's own, whose name begins with `_`.
+    /// One of the server's own, or of a program that it trusts: the name may begin with `_`.
     pub is_own: bool,
 }
 
@@ -159,7 +159,7 @@ impl Accounts {
         let made_up = || secret::new_name(NAME_LENGTH, secret::LOWER_CASE, &mut rand::rng());
         let name = wanted.name.unwrap_or_else(made_up);
         let user_id = match wanted.is_own {
-            true => self.check_localpart(names::reserved_localpart(&name)?)?,
+            true => self.check_localpart(names::own_localpart(&name)?)?,
             false => self.check_name(&name)?,
         };
         let password = match wanted.password {

@@ -15,9 +15,10 @@ use tokio::sync::watch;
 
 use crate::{
     Error, Result, SupportConfig, TurnConfig,
+    appservice::Services,
     sliding_sync::{Connections, Facts},
-    sync::SeenMembers,
     synapse_admin::Jobs,
+    sync::SeenMembers,
     token::Tokens,
 };
 
@@ -49,10 +50,12 @@ pub struct Cores {
     pub previews: Option<Previews>,
     /// Who wants to be told of what.
     pub push: Arc<PushRules>,
-    /// What counts as unread, and for whom.
-    pub unread_rules: Arc<dyn UnreadRules>,
     /// Where applications want to be told.
     pub pushers: Pushers,
+    /// What counts as unread, and for whom.
+    pub unread_rules: Arc<dyn UnreadRules>,
+    /// Bridges and bots.
+    pub services: Services,
     /// Settings of this API.
     pub config: ApiConfig,
     /// Told of every answered request.
@@ -153,6 +156,12 @@ impl Api {
 
     /// Takes one from what `key` may still do of this class; `M_LIMIT_EXCEEDED` when nothing is left.
     pub fn permit(&self, class: Class, key: LimitKey<'_>) -> Result<()> {
+        // [AS-API §registration] `rate_limited`
+        if let LimitKey::User(user) = key
+            && self.services.is_unlimited(user)
+        {
+            return Ok(());
+        }
         self.accounts.permit(class, key).map_err(|refused| Error::limit_exceeded(refused.retry_after))
     }
 }

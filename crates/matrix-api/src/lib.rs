@@ -42,6 +42,7 @@ mod token;
 mod account;
 mod account_data;
 mod admin;
+mod appservice;
 mod dehydrated_device;
 mod delayed_events;
 mod device;
@@ -58,8 +59,8 @@ mod rooms;
 mod search;
 mod session;
 mod sliding_sync;
-mod sync;
 mod synapse_admin;
+mod sync;
 mod thirdparty;
 mod to_device;
 mod user_directory;
@@ -67,6 +68,7 @@ mod voip;
 
 pub use answer::{Empty, Json, Raw, Result, Ruma};
 pub use api::{Api, ApiConfig, Cores, Observer};
+pub use appservice::{NotApart, Registration, RegistrationError, Service, Services, TABLES};
 pub use discovery::SupportConfig;
 pub use endpoints::Endpoints;
 pub use error::Error;
@@ -88,6 +90,7 @@ pub fn watched<S: Clone + Send + Sync + 'static>(
 /// `into_make_service_with_connect_info::<SocketAddr>()`, so that addresses of callers are known. Needs a tokio runtime.
 pub fn router(api: Api) -> axum::Router {
     presence::start(&api);
+    appservice::start(&api);
     let mut endpoints = Endpoints::new(api);
     discovery::endpoints(&mut endpoints);
     session::endpoints(&mut endpoints);
@@ -107,6 +110,7 @@ pub fn router(api: Api) -> axum::Router {
     key_backup::endpoints(&mut endpoints);
     to_device::endpoints(&mut endpoints);
     admin::endpoints(&mut endpoints);
+    appservice::endpoints(&mut endpoints);
     synapse_admin::endpoints(&mut endpoints);
     presence::endpoints(&mut endpoints);
     pusher::endpoints(&mut endpoints);

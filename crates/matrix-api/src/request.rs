@@ -13,17 +13,21 @@ use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, RawPathParams, R
 use bytes::Bytes;
 use http::{Method, StatusCode, header::AUTHORIZATION, request::Parts};
 use koine_account::Session;
-use ruma_common::api::{
-    IncomingRequest, Metadata,
-    auth_scheme::{
-        AccessToken, AccessTokenOptional, AppserviceTokenOptional, AuthScheme, NoAccessToken, NoAuthentication,
+use ruma_common::{
+    OwnedDeviceId, OwnedUserId,
+    api::{
+        IncomingRequest, Metadata,
+        auth_scheme::{
+            AccessToken, AccessTokenOptional, AppserviceToken, AppserviceTokenOptional, AuthScheme, NoAccessToken,
+            NoAuthentication,
+        },
+        error::DeserializationError,
     },
-    error::DeserializationError,
 };
 use serde::de::DeserializeOwned;
 
 use crate::{
-    Api, Error, Result,
+    Api, Error, Result, Service,
     body::{self, JSON_BYTES_MAX},
 };
 
@@ -84,8 +88,45 @@ impl Proof for AccessToken {
     type Who = User;
 
     fn prove(api: &Api, parts: &Parts, peer: Peer) -> Result<User> {
-        let token = needed_token(parts)?;
-        Ok(User(api.accounts.authenticate(&token, Some(peer.0))?))
+        user_of(api, parts, &needed_token(parts)?, peer)
+    }
+}
+
+/// Whoever the token is of; of an application service, the user that it acts as.
+fn user_of(api: &Api, parts: &Parts, token: &str, peer: Peer) -> Result<User> {
+    match api.services.by_token(token) {
+        Some(service) => acting_as(api, service, parts),
+        None => Ok(User(api.accounts.authenticate(token, Some(peer.0))?)),
+    }
+}
+
+/// [AS-API §identity-assertion] Whom the query names, or the service's own user.
+fn acting_as(api: &Api, service: &Service, parts: &Parts) -> Result<User> {
+    let named = Named::of(parts)?;
+    let user_id = named.user_id.as_deref().unwrap_or(&service.sender);
+    if !service.has_user(user_id) {
+        return Err(Error::forbidden("The application service may not act as this user"));
+    }
+    let session = api.accounts.session_for(user_id, None)?;
+    let session = session.ok_or_else(|| Error::forbidden("The application service has not registered this user"))?;
+    let Some(device_id) = &named.device_id else { return Ok(User(session)) };
+    let on_device = api.accounts.session_for(user_id, Some(device_id))?;
+    let unknown = || Error::new(StatusCode::BAD_REQUEST, "M_UNKNOWN_DEVICE", "The user has no such device");
+    Ok(User(on_device.ok_or_else(unknown)?))
+}
+
+/// Whom a request of an application service is made for.
+#[derive(Debug, Default, serde::Deserialize)]
+struct Named {
+    user_id: Option<OwnedUserId>,
+    #[serde(alias = "org.matrix.msc3202.device_id")]
+    device_id: Option<OwnedDeviceId>,
+}
+
+impl Named {
+    fn of(parts: &Parts) -> Result<Self> {
+        let query = axum::extract::Query::<Self>::try_from_uri(&parts.uri);
+        Ok(query.map_err(|_| Error::invalid_param("user_id or device_id cannot be read"))?.0)
     }
 }
 
@@ -94,7 +135,7 @@ impl Proof for AccessTokenOptional {
 
     fn prove(api: &Api, parts: &Parts, peer: Peer) -> Result<Option<User>> {
         match access_token(parts) {
-            Some(token) => Ok(Some(User(api.accounts.authenticate(&token, Some(peer.0))?))),
+            Some(token) => user_of(api, parts, &token, peer).map(Some),
             None => Ok(None),
         }
     }
@@ -116,12 +157,21 @@ impl Proof for NoAuthentication {
     }
 }
 
-/// Application services are not there yet; to everybody else these endpoints are open.
-impl Proof for AppserviceTokenOptional {
-    type Who = ();
+impl Proof for AppserviceToken {
+    type Who = Service;
 
-    fn prove(_api: &Api, _parts: &Parts, _peer: Peer) -> Result<()> {
-        Ok(())
+    fn prove(api: &Api, parts: &Parts, _peer: Peer) -> Result<Service> {
+        let service = api.services.by_token(&needed_token(parts)?);
+        service.cloned().ok_or_else(|| Error::forbidden("Only application services may ask for this"))
+    }
+}
+
+/// To everybody else these endpoints are open.
+impl Proof for AppserviceTokenOptional {
+    type Who = Option<Service>;
+
+    fn prove(api: &Api, parts: &Parts, _peer: Peer) -> Result<Option<Service>> {
+        Ok(access_token(parts).and_then(|token| api.services.by_token(&token).cloned()))
     }
 }
 

@@ -258,8 +258,8 @@ pub fn opaque_id() -> String {
 
 /// An event without a place in the timeline.
 fn standing_aside(id: &EventId, json: koine_store::bytes::Bytes) -> Result<Arc<Placed>, ReadError> {
-    let event = Event::from_stored(json, id.to_owned())
-        .map_err(|error| ReadError::Damaged(format!("event {id}: {error}")))?;
+    let event =
+        Event::from_stored(json, id.to_owned()).map_err(|error| ReadError::Damaged(format!("event {id}: {error}")))?;
     Ok(Arc::new(Placed {
         order: OUTLIER,
         event,

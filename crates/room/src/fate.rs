@@ -3,12 +3,7 @@
 use koine_graph::Event;
 use ruma_common::EventId;
 
-use crate::{
-    error::ReadError,
-    room::Room,
-    state::Root,
-    tables::Aside,
-};
+use crate::{error::ReadError, room::Room, state::Root, tables::Aside};
 
 /// What became of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -70,9 +70,7 @@ pub use self::{
     context::*,
     core::{RoomsConfig, opaque_id},
     create::{CreateRoom, INITIAL_EVENTS_MAX, InitialState, Preset, creators},
-    delayed::{
-        DELAY_MAX, DELAYED_DONE_MAX, DELAYED_PER_USER_MAX, DelayError, Delayed, DelayedEvent, Done,
-    },
+    delayed::{DELAY_MAX, DELAYED_DONE_MAX, DELAYED_PER_USER_MAX, DelayError, Delayed, DelayedEvent, Done},
     directory::*,
     elsewhere::{Answer, Elsewhere, Wish},
     enter::EnterError,

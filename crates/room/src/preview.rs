@@ -3,13 +3,7 @@
 use ruma_common::{OwnedRoomId, ServerName, UserId};
 use serde_json::Value;
 
-use crate::{
-    directory::Summary,
-    error::ReadError,
-    registry::Rooms,
-    room::Room,
-    tables::Membership,
-};
+use crate::{directory::Summary, error::ReadError, registry::Rooms, room::Room, tables::Membership};
 
 /// A summary with what the directory does not tell. [CS-API §get_matrixclientv1room_summaryroomidoralias]
 #[derive(Clone, Debug)]

@@ -18,7 +18,9 @@ use crate::{
     partial::Partial,
     room::{Head, Placed, Room},
     state::root_of,
-    tables::{HEAD, MEMBER, MEMBERSHIP, Membership, MembershipRecord, PARTIAL, RECEIPT_AT, ROOM, ROOM_ID, ROOM_NEXT, RoomNo},
+    tables::{
+        HEAD, MEMBER, MEMBERSHIP, Membership, MembershipRecord, PARTIAL, RECEIPT_AT, ROOM, ROOM_ID, ROOM_NEXT, RoomNo,
+    },
 };
 
 /// Most rooms kept in memory while nobody uses them.
@@ -89,6 +91,11 @@ impl Rooms {
     /// The shard underneath.
     pub fn shard(&self) -> &Shard {
         &self.core.shard
+    }
+
+    /// The tenant in the store.
+    pub fn domain(&self) -> koine_store::DomainId {
+        self.core.domain()
     }
 
     /// The name of the domain.

@@ -50,7 +50,8 @@ impl Rooms {
         }
         let levels = room.power_levels(head)?;
         let may_invite = |member: &&UserId| levels.user_level(member).reaches(levels.invite());
-        let voucher = room.for_local_joined(|mut joined| Iterator::find(&mut joined, may_invite).map(ToOwned::to_owned));
+        let voucher =
+            room.for_local_joined(|mut joined| Iterator::find(&mut joined, may_invite).map(ToOwned::to_owned));
         voucher.map(Some).ok_or(CommandError::UnableToGrant)
     }
 }

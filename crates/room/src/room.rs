@@ -18,8 +18,8 @@ use std::{
 use arc_swap::ArcSwap;
 use koine_graph::{Event, RoomVersionRules};
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::watch;
 use ruma_common::{OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, RoomVersionId, UserId};
+use tokio::sync::watch;
 
 use crate::{
     core::Core,

@@ -1,7 +1,7 @@
 //! Finding what was said by the words that were said.
 //!
 //! [CS-API §server-side-search] [`words`] takes a text apart, in every script; [`index`] follows the log and writes down
-//! which words stand where; [`find`] answers. Why the index lies in the shard: `docs/design/0007-search.md`.
+//! which words stand where; [`find`] answers. Why the index lies in the shard: `docs/design/0008-search.md`.
 
 mod find;
 mod index;

@@ -148,7 +148,12 @@ impl Rooms {
                     }
                     let at = told.iter().position(|told| told.summary.room_id == child.room_id);
                     let told = at.map(|at| told.swap_remove(at));
-                    waiting.push(Waiting { id: child.room_id.clone(), depth: depth + 1, via: child.via(self.server_name()), told });
+                    waiting.push(Waiting {
+                        id: child.room_id.clone(),
+                        depth: depth + 1,
+                        via: child.via(self.server_name()),
+                        told,
+                    });
                 }
             }
             if visited.len() > query.skip {
@@ -205,9 +210,11 @@ impl Walk<'_> {
         }
         let told = match next.told {
             // Of a room that is no space there is nothing more to be known.
-            Some(told) if told.summary.room_type.as_deref() != Some("m.space") => {
-                ToldSpace { room: SpaceRoom { preview: told, children: Vec::new() }, children: vec![], inaccessible: vec![] }
-            }
+            Some(told) if told.summary.room_type.as_deref() != Some("m.space") => ToldSpace {
+                room: SpaceRoom { preview: told, children: Vec::new() },
+                children: vec![],
+                inaccessible: vec![],
+            },
             _ => match self.ask(&next).await {
                 Some(told) => ToldSpace::clone(&told),
                 None => return Ok(None),

@@ -10,6 +10,7 @@ pub mod tls;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
+use koine_xmpp::Held;
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
     sync::mpsc,
@@ -128,9 +129,6 @@ fn welcome(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr, alive: &mp
         debug!(reason = %error, "connection lost before it began");
         return;
     }
-    let (shared, alive) = (shared.clone(), alive.clone());
-    tokio::spawn(async move {
-        connection::serve(&shared, stream, peer).await;
-        drop((place, alive));
-    });
+    let (shared, held) = (shared.clone(), Held::new((place, alive.clone())));
+    tokio::spawn(async move { connection::serve(&shared, stream, peer, held).await });
 }

@@ -4,6 +4,7 @@
 //! strangers reach it; [`admin`] is how its operator does.
 
 mod admin;
+mod appservices;
 mod config;
 mod demo;
 mod federation;

@@ -32,9 +32,9 @@ async fn rooms_have_account_data_of_their_own() {
     let world = World::new(Registration::Open);
     let alice = world.person("alice").await;
     let room = room_id!("!room:example.org");
-    world.accounts.set_account_data(&alice, Some(room), "k", "{}".into()).await.expect("set");
+    world.accounts.set_account_data(&alice, Some(room), "k", "{\"n\":1}".into()).await.expect("set");
     assert_eq!(world.accounts.account_data(&alice, None, "k").expect("readable"), None);
-    assert_eq!(world.accounts.account_data(&alice, Some(room), "k").expect("readable").as_deref(), Some("{}"));
+    assert_eq!(world.accounts.account_data(&alice, Some(room), "k").expect("readable").as_deref(), Some("{\"n\":1}"));
     let all = world.accounts.room_account_data_after(&alice, None).expect("readable");
     assert_eq!(all.len(), 1);
     assert_eq!(all[0].room_id, room);
@@ -46,7 +46,7 @@ async fn changes_are_told_in_the_log() {
     let world = World::new(Registration::Open);
     let alice = world.person("alice").await;
     let before = world.shard.position();
-    let position = world.accounts.set_account_data(&alice, None, "k", "{}".into()).await.expect("set");
+    let position = world.accounts.set_account_data(&alice, None, "k", "{\"n\":1}".into()).await.expect("set");
     let entries = world.shard.log_after(before, 10).expect("readable");
     let [(at, entry)] = &entries[..] else { panic!("one entry") };
     assert_eq!((*at, Kind::of(entry.kind)), (position, Some(Kind::AccountData)));

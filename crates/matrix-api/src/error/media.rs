@@ -28,9 +28,7 @@ impl From<UploadError> for Error {
             // [CS-API §put_matrixmediav3uploadservernamemediaid]
             UploadError::NotPromised => Self::not_found(error.to_string()),
             UploadError::PromisedToOthers => Self::forbidden(error.to_string()),
-            UploadError::AlreadyThere => {
-                Self::new(StatusCode::CONFLICT, "M_CANNOT_OVERWRITE_MEDIA", error.to_string())
-            }
+            UploadError::AlreadyThere => Self::new(StatusCode::CONFLICT, "M_CANNOT_OVERWRITE_MEDIA", error.to_string()),
             UploadError::Disk(error) if error.kind() == io::ErrorKind::StorageFull => {
                 tracing::error!(reason = %error, "the disk with the media folder is full");
                 Self::new(StatusCode::INSUFFICIENT_STORAGE, "M_UNKNOWN", "The server has no space left for files")

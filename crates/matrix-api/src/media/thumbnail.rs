@@ -76,7 +76,8 @@ fn wanted(query: &str) -> Result<Wish> {
     let nonsense = |message: &'static str| Error::new(StatusCode::BAD_REQUEST, "M_UNKNOWN", message);
     let uri = Uri::builder().path_and_query(format!("/?{query}")).build();
     let wanted = uri.ok().and_then(|uri| Query::<Wanted>::try_from_uri(&uri).ok());
-    let Wanted { width, height, method, timeout_ms, allow_remote } = wanted.ok_or_else(|| nonsense("The query cannot be read"))?.0;
+    let Wanted { width, height, method, timeout_ms, allow_remote } =
+        wanted.ok_or_else(|| nonsense("The query cannot be read"))?.0;
     let side = |text: Option<String>, name: &'static str| {
         let text = text.ok_or_else(|| Error::missing_param(format!("The thumbnail's {name} is missing")))?;
         text.parse::<u32>().map_err(|_| nonsense("Width and height are positive whole numbers of pixels"))

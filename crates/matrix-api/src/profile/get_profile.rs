@@ -7,12 +7,17 @@ use koine_account::Profile;
 use ruma_client_api::profile::get_profile::v3;
 use ruma_common::UserId;
 
-use crate::{Api, Call, Error, Json, Result};
+use crate::{Api, Call, Error, Json, Result, appservice::ask};
 
 /// The profile of anybody, asked of their server where that is another one.
 pub(super) async fn profile(api: &Api, user: &UserId) -> Result<Option<Profile>> {
     if user.server_name() == api.rooms.server_name() {
-        return Ok(api.accounts.profile(user)?);
+        let profile = api.accounts.profile(user)?;
+        // [AS-API §querying] A user that a service has not made yet.
+        if profile.is_none() && ask::makes_user(api, user).await {
+            return Ok(api.accounts.profile(user)?);
+        }
+        return Ok(profile);
     }
     let told = api.rooms.profile_elsewhere(user).await?;
     Ok(told.map(|profile| profile.into_iter().collect()))

@@ -8,6 +8,6 @@ use ruma_client_api::alias::get_alias::v3;
 use crate::{Api, Call, Result, Ruma};
 
 pub async fn get_alias(State(api): State<Api>, call: Call<v3::Request>) -> Result<Ruma<v3::Response>> {
-    let (room, servers) = api.rooms.find_alias(&call.request.room_alias).await?;
+    let (room, servers) = super::find_alias(&api, &call.request.room_alias).await?;
     Ok(Ruma(v3::Response::new(room, servers)))
 }

@@ -56,7 +56,7 @@ use ruma_common::{OwnedRoomId, OwnedServerName, RoomAliasId, RoomId, RoomOrAlias
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
-use crate::{Api, Endpoints, Error, Result, User};
+use crate::{Api, Endpoints, Error, Result, User, appservice};
 
 pub(crate) fn endpoints(endpoints: &mut Endpoints) {
     type ByRelType = relations::get_relating_events_with_rel_type::v1::Request;
@@ -212,6 +212,19 @@ fn resolve(api: &Api, text: &str) -> Result<OwnedRoomId> {
     }
 }
 
+/// Where an alias leads. One of ours that leads nowhere may be a service's, which makes the room then.
+/// [AS-API §querying]
+async fn find_alias(api: &Api, alias: &RoomAliasId) -> Result<(OwnedRoomId, Vec<OwnedServerName>)> {
+    match api.rooms.find_alias(alias).await {
+        Err(CommandError::NoSuchAlias(_))
+            if alias.server_name() == api.rooms.server_name() && appservice::ask::makes_room(api, alias).await =>
+        {
+            Ok(api.rooms.find_alias(alias).await?)
+        }
+        other => Ok(other?),
+    }
+}
+
 /// Most servers that a client may name as ways into a room.
 const VIA_MAX: usize = 20;
 
@@ -222,7 +235,7 @@ async fn find(api: &Api, text: &str, query_string: &str) -> Result<(OwnedRoomId,
     let named = pairs.into_iter().filter(|(key, _)| key == "via" || key == "server_name").take(VIA_MAX);
     let mut via: Vec<OwnedServerName> = named.filter_map(|(_, name)| OwnedServerName::try_from(name).ok()).collect();
     let Ok(alias) = <&RoomAliasId>::try_from(text) else { return Ok((resolve(api, text)?, via)) };
-    let (room, servers) = api.rooms.find_alias(alias).await?;
+    let (room, servers) = find_alias(api, alias).await?;
     via.extend(servers);
     Ok((room, via))
 }

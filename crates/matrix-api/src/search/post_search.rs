@@ -214,8 +214,7 @@ fn write_hit(
         let side = |limit: Option<usize>| limit.unwrap_or(CONTEXT_DEFAULT).min(CONTEXT_MAX);
         let (before, after) = (side(wanted.before_limit), side(wanted.after_limit));
         let both = 2 * before.max(after);
-        let mut around =
-            room.context(&mut viewer, placed.event.event_id(), both, |placed| !ignored.hides(placed))?;
+        let mut around = room.context(&mut viewer, placed.event.event_id(), both, |placed| !ignored.hides(placed))?;
         around.before.truncate(before);
         around.after.truncate(after);
         let start = around.before.last().unwrap_or(placed).order - 1;
@@ -247,9 +246,8 @@ fn profiles<'p>(room: &Room, events: impl Iterator<Item = &'p Placed>) -> Result
             continue;
         }
         let member = room.state_event(placed.state_before, "m.room.member", sender.as_str())?;
-        let content: Map<String, Value> = member
-            .and_then(|member| serde_json::from_str(member.event.content().get()).ok())
-            .unwrap_or_default();
+        let content: Map<String, Value> =
+            member.and_then(|member| serde_json::from_str(member.event.content().get()).ok()).unwrap_or_default();
         let mut profile = Map::new();
         for name in ["displayname", "avatar_url"] {
             if let Some(value @ Value::String(_)) = content.get(name) {

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::add_credentials;
-use crate::{Api, Error, Json, Loose, Peer, Result, interactive::Identifier};
+use crate::{Api, Error, Json, Loose, Peer, Result, Service, interactive::Identifier};
 
 #[derive(Debug, Deserialize)]
 pub struct Body {
@@ -34,6 +34,7 @@ pub async fn login(State(api): State<Api>, call: Loose<v3::Request, Body>) -> Re
     let user_id = match body.kind.as_str() {
         "m.login.password" => by_password(&api, &mut body, call.peer).await?,
         "m.login.token" => by_token(&api, &body, call.peer)?,
+        "m.login.application_service" => by_service(&api, call.who.as_ref(), &body)?,
         _ => {
             let message = "This way of logging in is not known here: GET /login tells those that are";
             return Err(Error::new(StatusCode::BAD_REQUEST, "M_UNKNOWN", message));
@@ -67,6 +68,23 @@ async fn by_password(api: &Api, body: &mut Body, peer: Peer) -> Result<OwnedUser
         api.permit(Class::Login, LimitKey::User(&aim))?;
     }
     Ok(api.accounts.log_in(&name, password).await?)
+}
+
+/// [CS-API §appservice-login] A service logs in as one of its users.
+fn by_service(api: &Api, service: Option<&Service>, body: &Body) -> Result<OwnedUserId> {
+    let no_token = || Error::new(StatusCode::UNAUTHORIZED, "M_MISSING_TOKEN", "No application service has this token");
+    let service = service.ok_or_else(no_token)?;
+    let name = name(body)?;
+    let user_id = UserId::parse_with_server_name(name, api.accounts.server_name())
+        .map_err(|_| Error::invalid_param("The identifier is no user of this server"))?;
+    if !service.has_user(&user_id) {
+        let message = "The user is not in the namespace of the application service";
+        return Err(Error::new(StatusCode::BAD_REQUEST, "M_EXCLUSIVE", message));
+    }
+    match api.accounts.is_active(&user_id)? {
+        true => Ok(user_id),
+        false => Err(Error::forbidden("The application service has not registered this user")),
+    }
 }
 
 /// [CS-API §post_matrixclientv1loginget_token]

@@ -1,6 +1,6 @@
 //! Other networks: what bridges make reachable. [CS-API §third-party-networks]
 //!
-//! Bridges are application services, and there are none yet: no network is known, and nothing is found in any.
+//! Bridges are application services: they are asked, and what they answer is put together.
 
 mod get_protocols;
 mod look_up;

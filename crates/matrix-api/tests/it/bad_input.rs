@@ -265,6 +265,13 @@ const QUERIES: [&str; 6] = [
 ];
 
 async fn ask(world: &World, operation: &Operation, path: &str, token: Option<&str>, body: &str) -> Answer {
+    // Asked without a time, it waits for something to happen.
+    let waits = operation.path.ends_with("/v3/events") && !path.contains("timeout=");
+    let path = match (waits, path.contains('?')) {
+        (true, true) => format!("{path}&timeout=0"),
+        (true, false) => format!("{path}?timeout=0"),
+        (false, _) => path.to_owned(),
+    };
     let mut request = Request::builder().method(operation.method.clone()).uri(path);
     if let Some(token) = token {
         request = request.header("authorization", format!("Bearer {token}"));

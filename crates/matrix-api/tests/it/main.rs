@@ -5,6 +5,7 @@
 
 mod account_data;
 mod admin;
+mod appservices;
 mod bad_input;
 mod dehydrated_device;
 mod delayed_events;
@@ -21,17 +22,17 @@ mod old_sync;
 mod presence;
 mod profiles;
 mod push_rules;
+mod pushers;
 mod registration;
 mod rooms;
+mod search;
 mod sessions;
 mod sliding_sync;
 mod spaces;
-mod pushers;
-mod sync;
 mod synapse_admin;
+mod sync;
 mod thread_subscriptions;
 mod to_device;
-mod search;
 mod user_directory;
 
 use std::sync::Arc;
@@ -41,7 +42,7 @@ use http::{HeaderMap, Method, Request, StatusCode, header::AUTHORIZATION};
 use http_body_util::BodyExt as _;
 use koine_account::{AccountConfig, Accounts, LimitConfig, PasswordConfig, Registration};
 use koine_graph::SigningKey;
-use koine_matrix_api::{Api, ApiConfig, Cores};
+use koine_matrix_api::{Api, ApiConfig, Cores, Services};
 use koine_media::{Media, Place};
 use koine_net::Client;
 use koine_push::{PushRules, PusherCores, Pushers};
@@ -102,8 +103,21 @@ impl World {
         })
     }
 
+    /// The same with bridges and bots.
+    pub(crate) fn with_services(services: Services) -> Self {
+        let limits = LimitConfig::unlimited();
+        Self::with_both(
+            AccountConfig { registration: Registration::Open, limits, ..AccountConfig::default() },
+            services,
+        )
+    }
+
     /// A server with these settings; passwords are always cheap.
     pub(crate) fn with(config: AccountConfig) -> Self {
+        Self::with_both(config, Services::none())
+    }
+
+    fn with_both(config: AccountConfig, services: Services) -> Self {
         let passwords = PasswordConfig { argon2_memory_kib: 8, argon2_passes: 1, scram_iterations: 4096 };
         let config = AccountConfig { passwords, ..config };
         let domain = DomainId(1);
@@ -125,14 +139,6 @@ impl World {
         let place = Place { domain, server_name, folder: folder.path().to_owned() };
         let media = Media::open(shard, place, koine_media::Config::default()).expect("an empty folder opens");
         let push = Arc::new(PushRules::new(accounts.clone()));
-        let config =
-            ApiConfig { public_base_url: Some("https://matrix.example.org".to_owned()), ..ApiConfig::default() };
-        let (closing, closed) = watch::channel(false);
-        let cores = Cores {
-            accounts: accounts.clone(),
-            rooms,
-            media,
-            unread_rules: push.clone(),
         let pushers = PusherCores {
             domain,
             accounts: accounts.clone(),
@@ -143,17 +149,26 @@ impl World {
         };
         let pushers = Pushers::open(pushers).expect("an empty store opens");
         pushers.start();
+        let config =
+            ApiConfig { public_base_url: Some("https://matrix.example.org".to_owned()), ..ApiConfig::default() };
+        let (closing, closed) = watch::channel(false);
+        let cores = Cores {
+            accounts: accounts.clone(),
+            rooms,
+            media,
+            previews: None,
+            unread_rules: push.clone(),
             push,
+            pushers,
+            services,
             config,
             observer: Arc::new(()),
-            previews: None,
             closing: closed,
         };
         Self { router: koine_matrix_api::router(Api::new(cores)), accounts, _folder: folder, _closing: closing }
     }
 
     /// Any request.
-            pushers,
     pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
         let response = self.router.clone().oneshot(request).await.expect("the router does not fail");
         let (parts, body) = response.into_parts();

@@ -78,7 +78,10 @@ async fn a_message_reaches_the_gateway_and_reading_it_clears_the_badge() {
     assert_eq!(told["content"]["body"], "hello");
     assert_eq!(told["counts"]["unread"], 1);
     let device = &told["devices"][0];
-    assert_eq!((&device["app_id"], &device["pushkey"], &device["data"]), (&json!("app"), &json!("key"), &json!({ "brand": "x" })));
+    assert_eq!(
+        (&device["app_id"], &device["pushkey"], &device["data"]),
+        (&json!("app"), &json!("key"), &json!({ "brand": "x" }))
+    );
     assert_eq!(device["tweaks"]["sound"], "default", "a room of two makes a sound");
     let second = say(&world, &alice, &room, "again").await;
     assert_eq!(gateway.next().await["counts"]["unread"], 2);

@@ -11,7 +11,10 @@ async fn room(world: &World, who: &Person, extra: Value) -> String {
 }
 
 async fn say(world: &World, who: &Person, room: &str, text: &str) -> String {
-    let path = format!("/v3/rooms/{room}/send/m.room.message/{}", text.len() * 1000 + text.bytes().map(usize::from).sum::<usize>());
+    let path = format!(
+        "/v3/rooms/{room}/send/m.room.message/{}",
+        text.len() * 1000 + text.bytes().map(usize::from).sum::<usize>()
+    );
     let sent = who.put(world, &path, json!({ "msgtype": "m.text", "body": text })).await.ok();
     sent["event_id"].as_str().expect("an id").to_owned()
 }

@@ -19,6 +19,7 @@ use axum::{
 };
 use http::Request;
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
+use koine_xmpp::{Held, OverTls};
 use tokio::time::{Instant, Sleep};
 use tower::ServiceExt;
 
@@ -35,12 +36,13 @@ pub struct Requests {
     shared: Arc<Shared>,
     peer: SocketAddr,
     activity: Arc<Activity>,
+    held: Held,
 }
 
 impl Requests {
     /// For a connection from `peer`.
-    pub fn new(shared: Arc<Shared>, peer: SocketAddr, activity: Arc<Activity>) -> Self {
-        Self { shared, peer, activity }
+    pub fn new(shared: Arc<Shared>, peer: SocketAddr, activity: Arc<Activity>, held: Held) -> Self {
+        Self { shared, peer, activity, held }
     }
 }
 
@@ -55,7 +57,8 @@ impl hyper::service::Service<Request<Incoming>> for Requests {
         let mut request = request.map(|body| Body::new(Timed { body, pause: None }));
         request.extensions_mut().insert(ConnectInfo(client));
         let config = &self.shared.config;
-        request.extensions_mut().insert(koine_xmpp::OverTls(config.tls || config.behind_proxy));
+        request.extensions_mut().insert(OverTls(config.tls || config.behind_proxy));
+        request.extensions_mut().insert(self.held.clone());
         let router = self.shared.services.router.clone();
         Box::pin(async move { Ok(router.oneshot(request).await?.map(|body| Answer { body, _active: active })) })
     }

@@ -1,0 +1,177 @@
+//! Application services: acting as their users, and being told what happens.
+
+use axum::{
+    Json, Router,
+    extract::{Path, State},
+    http::{HeaderMap, StatusCode},
+    routing::{get, post, put},
+};
+use http::Method;
+use koine_matrix_api::{Registration, Services};
+use koine_net::{Client, Config};
+use ruma_common::server_name;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+use crate::World;
+
+/// A bridge on loopback, and a server that knows it.
+struct Bridge {
+    world: World,
+    told: mpsc::UnboundedReceiver<(String, Value)>,
+}
+
+type Told = mpsc::UnboundedSender<(String, Value)>;
+
+fn is_us(headers: &HeaderMap) -> bool {
+    headers.get("authorization").is_some_and(|token| token == "Bearer hs-secret")
+}
+
+async fn transaction(
+    State(told): State<Told>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    Json(body): Json<Value>,
+) -> Json<Value> {
+    assert!(is_us(&headers));
+    told.send((id, body)).expect("the test listens");
+    Json(json!({}))
+}
+
+async fn ping(headers: HeaderMap, Json(body): Json<Value>) -> StatusCode {
+    if is_us(&headers) && body["transaction_id"] == "t" { StatusCode::OK } else { StatusCode::BAD_REQUEST }
+}
+
+async fn protocol() -> Json<Value> {
+    Json(json!({ "user_fields": ["nick"], "location_fields": [], "icon": "x", "field_types": {}, "instances": [] }))
+}
+
+impl Bridge {
+    async fn new() -> Self {
+        let (sender, told) = mpsc::unbounded_channel();
+        let router = Router::new()
+            .route("/_matrix/app/v1/transactions/{id}", put(transaction))
+            .route("/_matrix/app/v1/ping", post(ping))
+            .route("/_matrix/app/v1/thirdparty/protocol/irc", get(protocol))
+            .route(
+                "/_matrix/app/v1/thirdparty/user/irc",
+                get(|| async { Json(json!([{ "userid": "@irc_x:example.org" }])) }),
+            )
+            .with_state(sender);
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        let yaml = format!(
+            "id: irc\nurl: {url}\nas_token: as-secret\nhs_token: hs-secret\nsender_localpart: irc-bot\n\
+             protocols: [irc]\nreceive_ephemeral: true\nnamespaces:\n  users:\n  - exclusive: true\n    regex: '@irc_.*'\n  \
+             aliases:\n  - exclusive: true\n    regex: '#irc_.*'\n"
+        );
+        let registration = Registration::parse(&yaml, server_name!("example.org")).expect("a good registration");
+        let web = Client::new(&Config::default()).expect("a client");
+        let services = Services::new(vec![registration], web).expect("one service");
+        Self { world: World::with_services(services), told }
+    }
+
+    async fn call(&self, method: Method, path: &str, body: Value) -> crate::Answer {
+        self.world.call(method, path, Some("as-secret"), body).await
+    }
+
+    async fn register(&self, name: &str) -> crate::Answer {
+        let body = json!({ "type": "m.login.application_service", "username": name });
+        self.call(Method::POST, "/v3/register", body).await
+    }
+
+    /// The next event of this type that it is told of.
+    async fn next(&mut self, kind: &str) -> Value {
+        loop {
+            let (_, body) = self.told.recv().await.expect("the bridge runs");
+            let events = body["events"].as_array().expect("a list").clone();
+            if let Some(event) = events.into_iter().find(|event| event["type"] == kind) {
+                return event;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_service_makes_users_and_acts_as_them() {
+    let bridge = Bridge::new().await;
+    assert_eq!(bridge.register("irc_bob").await.ok()["user_id"], "@irc_bob:example.org");
+    assert_eq!(bridge.register("bob").await.error(), (400, "M_EXCLUSIVE"));
+    let body = json!({ "username": "irc_eve", "password": "x", "auth": { "type": "m.login.dummy" } });
+    assert_eq!(bridge.world.call(Method::POST, "/v3/register", None, body).await.error(), (400, "M_EXCLUSIVE"));
+    let body = json!({ "type": "m.login.application_service", "username": "irc_eve" });
+    let stranger = bridge.world.call(Method::POST, "/v3/register", Some("no-secret"), body).await;
+    assert_eq!(stranger.error(), (401, "M_UNKNOWN_TOKEN"));
+
+    let whoami = |query: &'static str| bridge.call(Method::GET, query, Value::Null);
+    assert_eq!(
+        whoami("/v3/account/whoami?user_id=%40irc_bob%3Aexample.org").await.ok()["user_id"],
+        "@irc_bob:example.org"
+    );
+    assert_eq!(whoami("/v3/account/whoami?user_id=@alice:example.org").await.error(), (403, "M_FORBIDDEN"));
+    assert_eq!(whoami("/v3/account/whoami?user_id=@irc_ghost:example.org").await.error(), (403, "M_FORBIDDEN"));
+    let unknown = whoami("/v3/account/whoami?user_id=@irc_bob:example.org&device_id=NONE").await;
+    assert_eq!(unknown.error(), (400, "M_UNKNOWN_DEVICE"));
+    let login =
+        json!({ "type": "m.login.application_service", "identifier": { "type": "m.id.user", "user": "irc_bob" } });
+    assert!(bridge.call(Method::POST, "/v3/login", login).await.ok()["access_token"].is_string());
+}
+
+#[tokio::test]
+async fn a_service_is_told_of_what_concerns_its_users() {
+    let mut bridge = Bridge::new().await;
+    bridge.register("irc_bob").await.ok();
+    let alice = bridge.world.person("alice").await;
+    let body = json!({ "preset": "private_chat", "name": "Den", "invite": ["@irc_bob:example.org"] });
+    let created = alice.post(&bridge.world, "/v3/createRoom", body).await.ok();
+    let room = created["room_id"].as_str().expect("an id").to_owned();
+    let invitation = bridge.next("m.room.member").await;
+    assert_eq!((&invitation["state_key"], &invitation["room_id"]), (&json!("@irc_bob:example.org"), &json!(room)));
+    let shown = invitation["unsigned"]["invite_room_state"].as_array().expect("a list");
+    assert!(shown.iter().any(|event| event["content"]["name"] == "Den"));
+    let join = format!("/v3/join/{room}?user_id=@irc_bob:example.org");
+    bridge.call(Method::POST, &join, json!({})).await.ok();
+    let body = json!({ "msgtype": "m.text", "body": "hello" });
+    alice.put(&bridge.world, &format!("/v3/rooms/{room}/send/m.room.message/1"), body).await.ok();
+    let message = bridge.next("m.room.message").await;
+    assert_eq!((&message["content"]["body"], &message["sender"]), (&json!("hello"), &json!(alice.user_id)));
+    let alone = alice.post(&bridge.world, "/v3/createRoom", json!({})).await.ok();
+    let alone = alone["room_id"].as_str().expect("an id");
+    let quiet = json!({ "msgtype": "m.text", "body": "quiet" });
+    alice.put(&bridge.world, &format!("/v3/rooms/{alone}/send/m.room.message/2"), quiet).await.ok();
+    let last = json!({ "msgtype": "m.text", "body": "last" });
+    alice.put(&bridge.world, &format!("/v3/rooms/{room}/send/m.room.message/3"), last).await.ok();
+    assert_eq!(
+        bridge.next("m.room.message").await["content"]["body"],
+        "last",
+        "a room of others is no business of its"
+    );
+}
+
+#[tokio::test]
+async fn a_service_is_pinged_and_asked_about_its_network() {
+    let bridge = Bridge::new().await;
+    let ping = |id: &'static str, txn: &'static str| {
+        bridge.call(
+            Method::POST,
+            if id == "irc" { "/v1/appservice/irc/ping" } else { "/v1/appservice/other/ping" },
+            json!({ "transaction_id": txn }),
+        )
+    };
+    assert!(ping("irc", "t").await.ok()["duration_ms"].is_u64());
+    let refused = ping("irc", "other").await;
+    assert_eq!((refused.error(), &refused.json["status"]), ((502, "M_BAD_STATUS"), &json!(400)));
+    assert_eq!(ping("other", "t").await.error(), (403, "M_FORBIDDEN"));
+    let alice = bridge.world.person("alice").await;
+    assert_eq!(alice.post(&bridge.world, "/v1/appservice/irc/ping", json!({})).await.error(), (403, "M_FORBIDDEN"));
+    let protocols = alice.get(&bridge.world, "/v3/thirdparty/protocols").await.ok();
+    assert_eq!(protocols["irc"]["user_fields"], json!(["nick"]));
+    let user = alice.get(&bridge.world, "/v3/thirdparty/user/irc?nick=x").await.ok();
+    assert_eq!(user[0]["userid"], "@irc_x:example.org");
+    assert_eq!(alice.get(&bridge.world, "/v3/thirdparty/user/xmpp").await.error(), (404, "M_NOT_FOUND"));
+    let alias = alice
+        .put(&bridge.world, "/v3/directory/room/%23irc_x:example.org", json!({ "room_id": "!x:example.org" }))
+        .await;
+    assert_eq!(alias.error(), (400, "M_EXCLUSIVE"));
+}
