@@ -32,7 +32,15 @@ pub struct XmppConfig {
 
 impl Default for XmppConfig {
     fn default() -> Self {
-        Self { stanza_bytes_max: 512 * 1024, resume_for: Duration::from_secs(600), registration: false, web_url: None, turn: None, plain_on_loopback: false, servers: None }
+        Self {
+            stanza_bytes_max: 512 * 1024,
+            resume_for: Duration::from_secs(600),
+            registration: false,
+            web_url: None,
+            turn: None,
+            plain_on_loopback: false,
+            servers: None,
+        }
     }
 }
 
@@ -81,7 +89,17 @@ impl Xmpp {
     pub fn new(cores: Cores) -> Result<Self, String> {
         let hosts = Hosts::new(cores.rooms.server_name());
         let secret = crate::secret::open(cores.rooms.shard(), cores.domain)?;
-        Ok(Self(Arc::new(Core { cores, hosts, sessions: Sessions::default(), muc: Muc::default(), links: crate::s2s::Links::default(), im: crate::im::Im::default(), wants: crate::xep::pep::Wants::default(), started: std::time::Instant::now(), secret })))
+        Ok(Self(Arc::new(Core {
+            cores,
+            hosts,
+            sessions: Sessions::default(),
+            muc: Muc::default(),
+            links: crate::s2s::Links::default(),
+            im: crate::im::Im::default(),
+            wants: crate::xep::pep::Wants::default(),
+            started: std::time::Instant::now(),
+            secret,
+        })))
     }
 
     /// Starts to deliver what happens. Needs a tokio runtime; the task ends when the shard does, or the last owner lets go.

@@ -28,6 +28,6 @@ mod xep;
 pub use self::{
     address::address_of,
     core::{Cores, Xmpp, XmppConfig},
-    stream::{Beginning, OverTls, Peer, Tls},
+    stream::{Beginning, Held, OverTls, Peer, Tls},
 };
 pub use xep::external::Turn;

@@ -212,7 +212,9 @@ impl Core {
                 self.undelivered(session, stanza).await;
             }
         }
-        if let Err(error) = self.accounts().detach_device(session.user(), session.device()).await {
+        let others = self.sessions.of(&session.jid().to_bare());
+        let is_in_use = others.iter().any(|other| other.device() == session.device());
+        if !is_in_use && let Err(error) = self.accounts().detach_device(session.user(), session.device()).await {
             tracing::warn!(user_id = %session.user(), reason = %error, "a device stays in the list although it is gone");
         }
         session.over.close();

@@ -58,7 +58,8 @@ async fn answer(core: Arc<Core>, request: Request) -> Answer {
     let standing = standing::of(&room, &actor, settings.members_only).map_err(|error| unreadable(&error))?;
     let (members_only, semi_anonymous) = (settings.members_only, settings.own.semi_anonymous);
     let asked = Asked { core: &core, room, address, actor, standing, members_only, semi_anonymous };
-    let items: Vec<&Element> = request.payload.children().filter(|item| item.is("item", ns::MUC_ADMIN)).take(ITEMS_MAX).collect();
+    let items: Vec<&Element> =
+        request.payload.children().filter(|item| item.is("item", ns::MUC_ADMIN)).take(ITEMS_MAX).collect();
     match request.verb {
         Verb::Get => asked.list(items.first().copied()).await,
         Verb::Set => asked.change(&items).await,
@@ -82,7 +83,9 @@ impl Asked<'_> {
                     _ => Affiliation::None,
                 };
                 let is_in = self.is_in().await;
-                if self.standing.0 < needed || (needed == Affiliation::None && !is_in && self.standing.0 < Affiliation::Member) {
+                if self.standing.0 < needed
+                    || (needed == Affiliation::None && !is_in && self.standing.0 < Affiliation::Member)
+                {
                     return Err(StanzaError::new(Condition::Forbidden, "this list is not for everybody"));
                 }
                 if wanted == Affiliation::None {
@@ -150,7 +153,9 @@ impl Asked<'_> {
         let reason = item.child_text("reason", ns::MUC_ADMIN);
         match (item.attr("role"), item.attr("affiliation")) {
             // [XEP-0045 §bizrules-iq]
-            (Some(_), Some(_)) => Err(StanzaError::new(Condition::BadRequest, "either the role or the affiliation is changed")),
+            (Some(_), Some(_)) => {
+                Err(StanzaError::new(Condition::BadRequest, "either the role or the affiliation is changed"))
+            }
             (Some(role), None) => self.check_role(item, role, reason).await,
             (None, Some(affiliation)) => self.check_affiliation(item, affiliation, reason).await,
             (None, None) => Err(StanzaError::new(Condition::BadRequest, "an item names a role or an affiliation")),
@@ -159,7 +164,8 @@ impl Asked<'_> {
 
     async fn check_role(&self, item: &Element, role: &str, reason: Option<String>) -> Result<Change, StanzaError> {
         let to = Role::parse(role).ok_or_else(|| StanzaError::new(Condition::BadRequest, "there is no such role"))?;
-        let nick = item.attr("nick").ok_or_else(|| StanzaError::new(Condition::BadRequest, "roles are given by nickname"))?;
+        let nick =
+            item.attr("nick").ok_or_else(|| StanzaError::new(Condition::BadRequest, "roles are given by nickname"))?;
         let gone = || StanzaError::new(Condition::ItemNotFound, "nobody in the room has this nickname");
         let hall = self.core.muc.hall(self.room.no()).ok_or_else(gone)?;
         let inside = hall.inside.lock().await;
@@ -176,7 +182,11 @@ impl Asked<'_> {
         // [XEP-0045 §kick] [XEP-0045 §revokevoice] [XEP-0045 §revokemod]: not those who stand above, nor admins' standing.
         let is_own = target.user == self.actor;
         let protected = match to {
-            Role::None => !is_own && (target.affiliation > self.standing.0 || (target.affiliation == self.standing.0 && target.affiliation >= Affiliation::Admin)),
+            Role::None => {
+                !is_own
+                    && (target.affiliation > self.standing.0
+                        || (target.affiliation == self.standing.0 && target.affiliation >= Affiliation::Admin))
+            }
             _ => to < target.role && target.affiliation >= Affiliation::Admin,
         };
         if protected {
@@ -185,13 +195,21 @@ impl Asked<'_> {
         Ok(Change::Role { user: target.user.clone(), nick: nick.to_owned(), from: target.role, to, reason })
     }
 
-    async fn check_affiliation(&self, item: &Element, affiliation: &str, reason: Option<String>) -> Result<Change, StanzaError> {
+    async fn check_affiliation(
+        &self,
+        item: &Element,
+        affiliation: &str,
+        reason: Option<String>,
+    ) -> Result<Change, StanzaError> {
         let bad = |text: &str| StanzaError::new(Condition::BadRequest, text);
         let to = Affiliation::parse(affiliation).ok_or_else(|| bad("there is no such affiliation"))?;
         let user = match (item.attr("jid"), item.attr("nick")) {
             (Some(jid), _) => {
-                let jid = Jid::new(jid).map_err(|_| StanzaError::new(Condition::JidMalformed, "`jid` is no address"))?;
-                self.core.person_of(&jid.to_bare()).ok_or_else(|| StanzaError::new(Condition::ItemNotFound, "there can be no such person"))?
+                let jid =
+                    Jid::new(jid).map_err(|_| StanzaError::new(Condition::JidMalformed, "`jid` is no address"))?;
+                self.core
+                    .person_of(&jid.to_bare())
+                    .ok_or_else(|| StanzaError::new(Condition::ItemNotFound, "there can be no such person"))?
             }
             (None, Some(nick)) => self.by_nick(nick).await?,
             (None, None) => return Err(bad("affiliations are given by address")),
@@ -212,7 +230,8 @@ impl Asked<'_> {
             return Err(StanzaError::new(Condition::Conflict, "nobody bans themselves"));
         }
         if from == Affiliation::Owner && to < Affiliation::Owner {
-            let owners = standing::list(&self.room, Affiliation::Owner, self.members_only).map_err(|error| unreadable(&error))?;
+            let owners = standing::list(&self.room, Affiliation::Owner, self.members_only)
+                .map_err(|error| unreadable(&error))?;
             // [XEP-0045 §revokeowner]
             if owners.iter().all(|owner| *owner == user) {
                 return Err(StanzaError::new(Condition::Conflict, "a room has an owner: make somebody else one first"));
@@ -236,13 +255,21 @@ impl Asked<'_> {
                     let kick = standing::levels(&self.room).map_err(|error| unreadable(&error))?.kick();
                     standing::set_level(self.core, &self.actor, &self.room, &user, Some(kick)).await
                 }
-                Role::Participant if from == Role::Moderator => set_voice(self.core, &self.room, &self.actor, &user, true).await,
+                Role::Participant if from == Role::Moderator => {
+                    set_voice(self.core, &self.room, &self.actor, &user, true).await
+                }
                 Role::Participant => set_voice(self.core, &self.room, &self.actor, &user, true).await,
                 Role::Visitor => set_voice(self.core, &self.room, &self.actor, &user, false).await,
             },
             Change::Affiliation { user, from, to, reason } => {
                 let present = self.is_present(&user).await;
-                let change = Promotion { actor: &self.actor, target: &user, to, reason: reason.as_deref(), members_only: self.members_only };
+                let change = Promotion {
+                    actor: &self.actor,
+                    target: &user,
+                    to,
+                    reason: reason.as_deref(),
+                    members_only: self.members_only,
+                };
                 standing::set_affiliation(self.core, &self.room, change).await?;
                 if !present && from != to {
                     self.tell_absent(&user, to).await;
@@ -296,12 +323,23 @@ enum Change {
 }
 
 /// Voice for somebody who asked. [XEP-0045 §voiceapprove]
-pub(super) async fn give_voice(core: &Core, room: &Arc<Room>, actor: &UserId, user: &UserId) -> Result<(), StanzaError> {
+pub(super) async fn give_voice(
+    core: &Core,
+    room: &Arc<Room>,
+    actor: &UserId,
+    user: &UserId,
+) -> Result<(), StanzaError> {
     set_voice(core, room, actor, user, true).await
 }
 
 /// Voice is a level: that of messages, or one below it. [XEP-0045 §grantvoice] [XEP-0045 §revokevoice]
-async fn set_voice(core: &Core, room: &Arc<Room>, actor: &UserId, user: &UserId, voice: bool) -> Result<(), StanzaError> {
+async fn set_voice(
+    core: &Core,
+    room: &Arc<Room>,
+    actor: &UserId,
+    user: &UserId,
+    voice: bool,
+) -> Result<(), StanzaError> {
     let levels = standing::levels(room).map_err(|error| unreadable(&error))?;
     let (speak, default) = (levels.level_for_event("m.room.message", false), levels.users_default());
     let level = match voice {

@@ -23,7 +23,13 @@ pub(super) const NICK_BYTES_MAX: usize = 256;
 const ROOM_VERSION: RoomVersionId = RoomVersionId::V11;
 
 /// Takes a presence for a room or for somebody in it.
-pub(crate) async fn presence(core: &Arc<Core>, stanza: &Element, from: &Jid, to: &Jid, session: Option<&Arc<Session>>) -> Result<(), StanzaError> {
+pub(crate) async fn presence(
+    core: &Arc<Core>,
+    stanza: &Element,
+    from: &Jid,
+    to: &Jid,
+    session: Option<&Arc<Session>>,
+) -> Result<(), StanzaError> {
     match stanza.kind() {
         None => available(core, stanza, from, to, session).await.map_err(|error| error.with_by(to.to_bare())),
         Some("unavailable") => {
@@ -48,7 +54,13 @@ pub(crate) async fn presence(core: &Arc<Core>, stanza: &Element, from: &Jid, to:
     }
 }
 
-async fn available(core: &Arc<Core>, stanza: &Element, from: &Jid, to: &Jid, session: Option<&Arc<Session>>) -> Result<(), StanzaError> {
+async fn available(
+    core: &Arc<Core>,
+    stanza: &Element,
+    from: &Jid,
+    to: &Jid,
+    session: Option<&Arc<Session>>,
+) -> Result<(), StanzaError> {
     let joins = stanza.has_child("x", ns::MUC);
     let Some(nick) = to.resource() else {
         return Err(StanzaError::new(Condition::JidMalformed, "to enter a room, send presence to room/nickname"));
@@ -130,7 +142,8 @@ impl Visit<'_> {
         let most = inside.settings.own.occupants_max.unwrap_or(OCCUPANTS_MAX).min(OCCUPANTS_MAX);
         let present = inside.occupants.values().filter(|occupant| !occupant.seats.is_empty()).count();
         if present >= most && before.0 < Affiliation::Admin && inside.occupant(self.nick).is_none() {
-            return Err(StanzaError::new(Condition::ServiceUnavailable, "the room is full").with_type(koine_stanza::ErrorType::Wait));
+            return Err(StanzaError::new(Condition::ServiceUnavailable, "the room is full")
+                .with_type(koine_stanza::ErrorType::Wait));
         }
         self.become_member(before.0).await?;
         self.core.muc.note(self.from, self.hall.no)?;
@@ -140,7 +153,9 @@ impl Visit<'_> {
             if inside.occupant(&shown).is_some_and(|occupant| occupant.seats.is_empty()) {
                 let gone = inside.remove(&shown).expect("it was there a line ago");
                 if shown != self.nick {
-                    self.hall.announce(self.core, inside, (&shown, &gone), Notice { gone: true, ..Notice::default() }).await;
+                    self.hall
+                        .announce(self.core, inside, (&shown, &gone), Notice { gone: true, ..Notice::default() })
+                        .await;
                 }
             }
         }
@@ -200,7 +215,10 @@ impl Visit<'_> {
 
     /// [XEP-0045 §enter-conflict]
     fn check_nick(&self, inside: &Inside) -> Result<(), StanzaError> {
-        let conflict = || StanzaError::new(Condition::Conflict, "somebody else has this nickname").with_type(koine_stanza::ErrorType::Cancel);
+        let conflict = || {
+            StanzaError::new(Condition::Conflict, "somebody else has this nickname")
+                .with_type(koine_stanza::ErrorType::Cancel)
+        };
         if inside.occupant(self.nick).is_some_and(|occupant| occupant.user != *self.user) {
             return Err(conflict());
         }
@@ -231,7 +249,10 @@ impl Visit<'_> {
         if affiliation >= Affiliation::Member
             && let Some(inviter) = standing::inviter(self.room).map_err(read)?
         {
-            rooms.invite(&inviter, self.room.id(), (self.user, &Profile::default()), None, Map::new()).await.map_err(|error| refused(&error))?;
+            rooms
+                .invite(&inviter, self.room.id(), (self.user, &Profile::default()), None, Map::new())
+                .await
+                .map_err(|error| refused(&error))?;
             return join().await.map_err(|error| refused(&error));
         }
         // [XEP-0045 §enter-members]
@@ -241,7 +262,12 @@ impl Visit<'_> {
     /// Presence of everybody else, first. [XEP-0045 §order]
     async fn show_others(&self, inside: &Inside) {
         let seat = self.seat();
-        let viewer = Occupant { user: self.user.clone(), affiliation: Affiliation::None, role: self.role(inside), seats: Vec::new() };
+        let viewer = Occupant {
+            user: self.user.clone(),
+            affiliation: Affiliation::None,
+            role: self.role(inside),
+            seats: Vec::new(),
+        };
         for (nick, occupant) in &inside.occupants {
             if inside.nick_of(self.from) == Some(nick) {
                 continue;
@@ -266,7 +292,13 @@ impl Visit<'_> {
         let Some(own) = occupant.seats.iter().find(|seat| seat.jid == *self.from) else { return };
         if to_everybody {
             for (_, viewer, seat) in inside.seats().filter(|(_, _, seat)| seat.jid != *self.from) {
-                let presence = self.hall.presence(self.core, inside, (self.nick, occupant, Some(own)), (viewer, seat), Notice::default());
+                let presence = self.hall.presence(
+                    self.core,
+                    inside,
+                    (self.nick, occupant, Some(own)),
+                    (viewer, seat),
+                    Notice::default(),
+                );
                 tell(self.core, seat, presence).await;
             }
         }
@@ -281,13 +313,16 @@ impl Visit<'_> {
             codes.push(201);
         }
         let notice = Notice { own_codes: &codes, ..Notice::default() };
-        let mut presence = self.hall.presence(self.core, inside, (self.nick, occupant, Some(own)), (occupant, own), notice);
+        let mut presence =
+            self.hall.presence(self.core, inside, (self.nick, occupant, Some(own)), (occupant, own), notice);
         presence.set_attr("id", self.stanza.id());
         tell(self.core, own, presence).await;
     }
 
     async fn say_what_was(&self, inside: &Inside) -> Result<(), StanzaError> {
-        let Some(own) = inside.seats().find(|(_, _, seat)| seat.jid == *self.from).map(|(_, _, seat)| seat) else { return Ok(()) };
+        let Some(own) = inside.seats().find(|(_, _, seat)| seat.jid == *self.from).map(|(_, _, seat)| seat) else {
+            return Ok(());
+        };
         let wish = self.stanza.child("x", ns::MUC).and_then(|x| x.child("history", ns::MUC));
         let wish = history::Wish::parse(wish, self.core.now_ms());
         for message in history::before_entering(self.core, self.hall, self.room, inside, self.user, own, &wish)? {
@@ -311,7 +346,10 @@ impl Visit<'_> {
     /// Presence from somebody who thinks to be in the room, and is not. [XEP-0045 §enter-gc]
     async fn not_here(&self) {
         let reason = Element::text_of("reason", ns::MUC_USER, "You are not in the room.");
-        let item = Element::new("item", ns::MUC_USER).with_attr("affiliation", "none").with_attr("role", "none").with_child(reason);
+        let item = Element::new("item", ns::MUC_USER)
+            .with_attr("affiliation", "none")
+            .with_attr("role", "none")
+            .with_child(reason);
         let mut x = Element::new("x", ns::MUC_USER).with_child(item);
         for code in user_x(&[110, 307, 333]).take_children() {
             x.push(code);
@@ -406,7 +444,13 @@ pub(super) fn add_member(
 }
 
 /// Makes the room at an address. [XEP-0045 §createroom]
-async fn make(core: &Arc<Core>, address: &koine_stanza::BareJid, user: &OwnedUserId, nick: &str, is_ours: bool) -> Result<(Arc<Room>, bool), StanzaError> {
+async fn make(
+    core: &Arc<Core>,
+    address: &koine_stanza::BareJid,
+    user: &OwnedUserId,
+    nick: &str,
+    is_ours: bool,
+) -> Result<(Arc<Room>, bool), StanzaError> {
     let alias = address.node().and_then(|node| name::alias(core, node.as_str()));
     let Some(alias) = alias else {
         return Err(StanzaError::new(Condition::ItemNotFound, "there is no such room"));
@@ -460,7 +504,8 @@ async fn leave(core: &Arc<Core>, hall: &Arc<Hall>, room: &Arc<Room>, from: &Jid,
     }
     farewell(core, hall, &inside, (&nick, &left), last, Notice { gone: true, ..Notice::default() }).await;
     let abandoned = inside.locked.as_ref() == Some(&left.user) && !inside.has_seats();
-    let stays = left.affiliation > Affiliation::None || inside.settings.members_only || !inside.nicks_of(&left.user).is_empty();
+    let stays =
+        left.affiliation > Affiliation::None || inside.settings.members_only || !inside.nicks_of(&left.user).is_empty();
     if !inside.has_seats() {
         core.muc.close(hall);
     }
@@ -472,7 +517,9 @@ async fn leave(core: &Arc<Core>, hall: &Arc<Hall>, room: &Arc<Room>, from: &Jid,
         }
         return;
     }
-    if !stays && last && joined_by_xmpp(room, &left.user)
+    if !stays
+        && last
+        && joined_by_xmpp(room, &left.user)
         && let Err(error) = core.rooms().leave(&left.user, room.id(), None).await
     {
         tracing::debug!(room_id = %room.id(), user_id = %left.user, reason = %error, "an occupant who went stays a member");
@@ -492,14 +539,22 @@ pub(super) async fn end_seat(core: &Arc<Core>, hall: &Arc<Hall>, from: &Jid, cod
     if let Some(seat) = left.seats.first_mut() {
         seat.presence.clear();
     }
-    farewell(core, hall, &inside, (&nick, &left), last, Notice { gone: true, codes: &codes, ..Notice::default() }).await;
+    farewell(core, hall, &inside, (&nick, &left), last, Notice { gone: true, codes: &codes, ..Notice::default() })
+        .await;
     if !inside.has_seats() {
         core.muc.close(hall);
     }
 }
 
 /// Tells that a seat is empty: everybody, if it was the last under that nickname, or else the session alone.
-pub(super) async fn farewell(core: &Arc<Core>, hall: &Hall, inside: &Inside, whom: (&str, &Occupant), last: bool, notice: Notice<'_>) {
+pub(super) async fn farewell(
+    core: &Arc<Core>,
+    hall: &Hall,
+    inside: &Inside,
+    whom: (&str, &Occupant),
+    last: bool,
+    notice: Notice<'_>,
+) {
     if last {
         return hall.announce(core, inside, whom, notice).await;
     }

@@ -237,7 +237,13 @@ impl Hall {
 
     /// Tells everybody of a change of somebody's presence, themselves last, also when they are out already.
     /// [XEP-0045 §enter-pres]
-    pub(super) async fn announce(&self, core: &Arc<Core>, inside: &Inside, whom: (&str, &Occupant), notice: Notice<'_>) {
+    pub(super) async fn announce(
+        &self,
+        core: &Arc<Core>,
+        inside: &Inside,
+        whom: (&str, &Occupant),
+        notice: Notice<'_>,
+    ) {
         let (nick, occupant) = whom;
         // A nickname with several sessions is presented as the one that spoke last.
         let about = occupant.seats.last();

@@ -37,7 +37,12 @@ pub(crate) async fn happened(core: &Arc<Core>, room: &Arc<Room>, placed: &Placed
         ("m.room.power_levels", Some("")) => told.levels(&mut inside).await,
         (MEMBER | standing::NICK, Some(_)) => told.standings(&mut inside).await,
         (
-            "m.room.name" | "m.room.avatar" | "m.room.join_rules" | "m.room.history_visibility" | "m.room.encryption" | SETTINGS,
+            "m.room.name"
+            | "m.room.avatar"
+            | "m.room.join_rules"
+            | "m.room.history_visibility"
+            | "m.room.encryption"
+            | SETTINGS,
             Some(""),
         ) => told.settings(&mut inside).await,
         (_, Some(_)) => Ok(()),
@@ -135,7 +140,10 @@ impl Told<'_> {
         for nick in nicks {
             // Whoever came in again since then stays.
             let still = |seat: &Seat| !self.concerns(seat);
-            if inside.occupant(&nick).is_some_and(|occupant| !occupant.seats.is_empty() && occupant.seats.iter().all(still)) {
+            if inside
+                .occupant(&nick)
+                .is_some_and(|occupant| !occupant.seats.is_empty() && occupant.seats.iter().all(still))
+            {
                 continue;
             }
             let Some(mut gone) = inside.remove(&nick) else { continue };
@@ -144,7 +152,8 @@ impl Told<'_> {
                 self.core.muc.forget(&seat.jid, self.hall.no);
                 seat.presence.clear();
             }
-            let notice = Notice { gone: true, codes, actor: actor.as_deref(), reason: reason.as_deref(), ..Notice::default() };
+            let notice =
+                Notice { gone: true, codes, actor: actor.as_deref(), reason: reason.as_deref(), ..Notice::default() };
             self.hall.announce(self.core, inside, (&nick, &gone), notice).await;
         }
         if !inside.has_seats() {
@@ -173,7 +182,8 @@ impl Told<'_> {
         let mut changed = Vec::new();
         for (nick, occupant) in &inside.occupants {
             let known = standing::known(self.room, &occupant.user, members_only)?;
-            let now = (standing_of::affiliation(&levels, &occupant.user, known), standing_of::role(&levels, &occupant.user));
+            let now =
+                (standing_of::affiliation(&levels, &occupant.user, known), standing_of::role(&levels, &occupant.user));
             if now != (occupant.affiliation, occupant.role) && now.0 != Affiliation::Outcast {
                 changed.push((nick.clone(), now));
             }
@@ -223,7 +233,9 @@ impl Told<'_> {
                 self.core.muc.forget(&seat.jid, self.hall.no);
                 seat.presence.clear();
             }
-            self.hall.announce(self.core, inside, (&nick, &gone), Notice { gone: true, codes: &[322], ..Notice::default() }).await;
+            self.hall
+                .announce(self.core, inside, (&nick, &gone), Notice { gone: true, codes: &[322], ..Notice::default() })
+                .await;
             if let Err(error) = self.core.rooms().leave(&user, self.room.id(), None).await {
                 tracing::debug!(room_id = %self.room.id(), user_id = %user, reason = %error, "somebody removed from a room stays its member");
             }
@@ -258,7 +270,13 @@ impl Told<'_> {
 }
 
 /// Everybody is sent out of a room that is no more.
-pub(super) async fn destroyed(core: &Arc<Core>, hall: &Arc<Hall>, inside: &mut Inside, to: Option<&str>, reason: Option<&str>) {
+pub(super) async fn destroyed(
+    core: &Arc<Core>,
+    hall: &Arc<Hall>,
+    inside: &mut Inside,
+    to: Option<&str>,
+    reason: Option<&str>,
+) {
     let mut destroy = Element::new("destroy", ns::MUC_USER).with_attr_opt("jid", to);
     if let Some(reason) = reason {
         destroy.push(Element::text_of("reason", ns::MUC_USER, reason));

@@ -39,7 +39,9 @@ impl Wish {
         let bounded = by_seconds.is_some() || by_date.is_some();
         let usual = if bounded { MESSAGES_MAX } else { MESSAGES_USUAL };
         Self {
-            messages: number("maxstanzas").map_or(usual, |max| usize::try_from(max).unwrap_or(usize::MAX)).min(MESSAGES_MAX),
+            messages: number("maxstanzas")
+                .map_or(usual, |max| usize::try_from(max).unwrap_or(usize::MAX))
+                .min(MESSAGES_MAX),
             chars: number("maxchars").map(|max| usize::try_from(max).unwrap_or(usize::MAX)),
             since: by_seconds.max(by_date).unwrap_or(0),
         }
@@ -69,7 +71,9 @@ pub(super) fn before_entering(
             full = true;
             return Ok(false);
         }
-        let Some(words) = words::of_event(core, room, placed).filter(|words| words.is_history) else { return Ok(false) };
+        let Some(words) = words::of_event(core, room, placed).filter(|words| words.is_history) else {
+            return Ok(false);
+        };
         if !viewer.may_see(placed)? {
             return Ok(false);
         }
@@ -91,11 +95,21 @@ pub(super) fn before_entering(
 }
 
 /// A message of somebody in the room, addressed to a session.
-pub(super) fn spoken(core: &Core, hall: &Hall, inside: &Inside, words: words::Words, placed: &Placed, seat: &Seat) -> Element {
+pub(super) fn spoken(
+    core: &Core,
+    hall: &Hall,
+    inside: &Inside,
+    words: words::Words,
+    placed: &Placed,
+    seat: &Seat,
+) -> Element {
     let user = placed.event.sender();
     let nick = inside.speaker(user, words.nick.as_deref()).or(words.nick.as_deref()).unwrap_or(user.localpart());
     let mut message = words.message;
-    message.set_attr("from", Some(words.from_room.then(|| seat.room.to_string()).unwrap_or_else(|| format!("{}/{nick}", seat.room))));
+    message.set_attr(
+        "from",
+        Some(words.from_room.then(|| seat.room.to_string()).unwrap_or_else(|| format!("{}/{nick}", seat.room))),
+    );
     message.set_attr("to", Some(seat.jid.to_string()));
     message.push(hall.occupant_id(core, user));
     message.push(stanza_id(placed, &seat.room.to_string()));
@@ -115,7 +129,13 @@ fn delay(seat: &Seat, placed: &Placed) -> Element {
 }
 
 /// The subject as it is, for a session that entered. [XEP-0045 §enter-subject]
-pub(super) fn subject(core: &Core, hall: &Hall, room: &Room, inside: &Inside, seat: &Seat) -> Result<Element, StanzaError> {
+pub(super) fn subject(
+    core: &Core,
+    hall: &Hall,
+    room: &Room,
+    inside: &Inside,
+    seat: &Seat,
+) -> Result<Element, StanzaError> {
     let topic = room.current("m.room.topic", "").map_err(|error| unreadable(&error))?;
     let Some(placed) = topic else {
         return Ok(Element::new("message", ns::CLIENT)

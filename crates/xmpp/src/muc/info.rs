@@ -82,7 +82,8 @@ pub(crate) const EXTENSION: Extension = Extension {
 };
 
 fn find(core: &Core, request: &Request) -> Result<Arc<Room>, StanzaError> {
-    name::room(core, &request.to.to_bare())?.ok_or_else(|| StanzaError::new(Condition::ItemNotFound, "there is no such room"))
+    name::room(core, &request.to.to_bare())?
+        .ok_or_else(|| StanzaError::new(Condition::ItemNotFound, "there is no such room"))
 }
 
 async fn ping(core: Arc<Core>, request: Request) -> Answer {
@@ -106,13 +107,18 @@ async fn info(core: Arc<Core>, request: Request) -> Answer {
             return Ok(Some(query));
         }
         // [XEP-0045 §impl-service-traffic] All traffic is allowed.
-        let condition = if node == "http://jabber.org/protocol/muc#traffic" { Condition::ServiceUnavailable } else { Condition::ItemNotFound };
+        let condition = if node == "http://jabber.org/protocol/muc#traffic" {
+            Condition::ServiceUnavailable
+        } else {
+            Condition::ItemNotFound
+        };
         return Err(StanzaError::new(condition, "there is no such node"));
     }
     let settings = Settings::of(core.rooms(), &room).map_err(read)?;
     // A hidden room tells strangers nothing that entering would not.
     let fallback = request.to.node().map(|node| node.to_string()).unwrap_or_default();
-    let mut query = Element::new("query", ns::DISCO_INFO).with_child(identity(settings.name.as_deref().unwrap_or(&fallback)));
+    let mut query =
+        Element::new("query", ns::DISCO_INFO).with_child(identity(settings.name.as_deref().unwrap_or(&fallback)));
     let flags = [
         if settings.listed { "muc_public" } else { "muc_hidden" },
         "muc_persistent",
@@ -128,7 +134,10 @@ async fn info(core: Arc<Core>, request: Request) -> Answer {
         Some(hall) => hall.inside.lock().await.count(),
         None => usize::try_from(room.published().joined).unwrap_or(usize::MAX),
     };
-    let topic = room.current("m.room.topic", "").map_err(read)?.and_then(|placed| placed.event.content_field::<String>("topic"));
+    let topic = room
+        .current("m.room.topic", "")
+        .map_err(read)?
+        .and_then(|placed| placed.event.content_field::<String>("topic"));
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
     let mut form = Form::new("result", ROOM_INFO)
         .with(Field::text("muc#roominfo_description", "Description", &text(&settings.own.description)))
@@ -147,7 +156,10 @@ async fn info(core: Arc<Core>, request: Request) -> Answer {
 }
 
 fn identity(name: &str) -> Element {
-    Element::new("identity", ns::DISCO_INFO).with_attr("category", "conference").with_attr("type", "text").with_attr("name", name)
+    Element::new("identity", ns::DISCO_INFO)
+        .with_attr("category", "conference")
+        .with_attr("type", "text")
+        .with_attr("name", name)
 }
 
 /// Who is in the room, for who is in it too. [XEP-0045 §disco-roomitems]
@@ -193,14 +205,22 @@ async fn rooms(core: Arc<Core>, request: Request) -> Answer {
     let pages = wish.is_some() || found.len() > ITEMS_MAX;
     let none = || StanzaError::new(Condition::ItemNotFound, "the page was to begin at a room that is not in the list");
     let (page, given) = wish.unwrap_or_default().cut(found, ITEMS_MAX, |(jid, _)| jid.clone()).ok_or_else(none)?;
-    let items = page.into_iter().map(|(jid, name)| Element::new("item", ns::DISCO_ITEMS).with_attr("jid", jid).with_attr("name", name));
+    let items = page
+        .into_iter()
+        .map(|(jid, name)| Element::new("item", ns::DISCO_ITEMS).with_attr("jid", jid).with_attr("name", name));
     let query = Element::new("query", ns::DISCO_ITEMS).with_children(items);
     Ok(Some(query.with_child_opt(pages.then(|| given.element()))))
 }
 
 /// A request, or an answer, from one occupant to another. Both keep their real addresses to themselves.
 /// [XEP-0045 §bizrules-iq]
-pub(crate) async fn request_to_occupant(core: &Arc<Core>, stanza: &Element, from: &Jid, to: &Jid, session: Option<&Arc<Session>>) -> Result<(), StanzaError> {
+pub(crate) async fn request_to_occupant(
+    core: &Arc<Core>,
+    stanza: &Element,
+    from: &Jid,
+    to: &Jid,
+    session: Option<&Arc<Session>>,
+) -> Result<(), StanzaError> {
     let is_answer = matches!(stanza.kind(), Some("result" | "error"));
     let outside = || StanzaError::new(Condition::NotAcceptable, "you are not in this room").with_by(to.to_bare());
     let room = match name::room(core, &to.to_bare())? {
@@ -224,7 +244,9 @@ pub(crate) async fn request_to_occupant(core: &Arc<Core>, stanza: &Element, from
         if is_answer {
             return Ok(());
         }
-        return Err(StanzaError::new(Condition::ItemNotFound, "nobody in the room has this nickname").with_by(to.to_bare()));
+        return Err(
+            StanzaError::new(Condition::ItemNotFound, "nobody in the room has this nickname").with_by(to.to_bare())
+        );
     };
     // Cards are the account's, not the session's; and whoever is here by Matrix has no session.
     let card = stanza.children().next().is_some_and(|payload| payload.is("vCard", "vcard-temp"));
@@ -248,7 +270,13 @@ pub(crate) async fn request_to_occupant(core: &Arc<Core>, stanza: &Element, from
 }
 
 /// Asks the account behind an occupant for its card, without saying who it is.
-async fn card_of(core: &Arc<Core>, stanza: &Element, from: &Jid, account: &koine_stanza::BareJid, session: Option<&Arc<Session>>) -> Result<(), StanzaError> {
+async fn card_of(
+    core: &Arc<Core>,
+    stanza: &Element,
+    from: &Jid,
+    account: &koine_stanza::BareJid,
+    session: Option<&Arc<Session>>,
+) -> Result<(), StanzaError> {
     let Some(user) = core.user_of(account) else {
         return Err(StanzaError::new(Condition::ServiceUnavailable, "this occupant has no card here"));
     };

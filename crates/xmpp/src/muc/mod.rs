@@ -41,6 +41,7 @@ use koine_room::{ReadError, Room, RoomNo};
 use koine_stanza::{Condition, Element, Jid, StanzaError};
 use parking_lot::Mutex;
 
+use self::hall::Hall;
 pub(crate) use self::{
     enter::presence,
     happened::happened,
@@ -48,7 +49,6 @@ pub(crate) use self::{
     name::address as room_address,
     speak::message,
 };
-use self::hall::Hall;
 use crate::{core::Core, iq::Extension};
 
 /// Most halls open at a time: rooms that somebody is in by XMPP.
@@ -157,9 +157,8 @@ pub(crate) fn refused(error: &koine_room::CommandError) -> StanzaError {
 
 /// `<x xmlns='http://jabber.org/protocol/muc#user'/>` with status codes.
 fn user_x(codes: &[u16]) -> Element {
-    let codes = codes.iter().map(|code| {
-        Element::new("status", koine_stanza::ns::MUC_USER).with_attr("code", code.to_string())
-    });
+    let codes =
+        codes.iter().map(|code| Element::new("status", koine_stanza::ns::MUC_USER).with_attr("code", code.to_string()));
     Element::new("x", koine_stanza::ns::MUC_USER).with_children(codes)
 }
 

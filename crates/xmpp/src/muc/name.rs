@@ -13,9 +13,7 @@ use crate::core::Core;
 /// The alias that the node of an address stands for, if it stands for one that can be.
 pub(super) fn alias(core: &Core, node: &str) -> Option<OwnedRoomAliasId> {
     match room_name::parse(node)? {
-        RoomNode::Alias(localpart) => {
-            RoomAliasId::parse(format!("#{localpart}:{}", core.rooms().server_name())).ok()
-        }
+        RoomNode::Alias(localpart) => RoomAliasId::parse(format!("#{localpart}:{}", core.rooms().server_name())).ok(),
         RoomNode::Id(_) => None,
     }
 }

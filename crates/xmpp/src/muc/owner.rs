@@ -8,7 +8,12 @@ use koine_stanza::{Condition, Element, Jid, StanzaError, form::Form, ns};
 use ruma_common::{OwnedUserId, UserId};
 use serde_json::json;
 
-use super::{happened::destroyed, name, refused, settings::{ROOM_CONFIG, Settings}, standing, unreadable};
+use super::{
+    happened::destroyed,
+    name, refused,
+    settings::{ROOM_CONFIG, Settings},
+    standing, unreadable,
+};
 use crate::{
     core::Core,
     iq::{Answer, At, Extension, Handler, Request, Verb},
@@ -58,7 +63,10 @@ async fn answer(core: Arc<Core>, request: Request) -> Answer {
         }
         "submit" => {
             if form.form_type.as_deref().is_some_and(|kind| kind != ROOM_CONFIG) {
-                return Err(StanzaError::new(Condition::BadRequest, "this is another form than the one of the settings"));
+                return Err(StanzaError::new(
+                    Condition::BadRequest,
+                    "this is another form than the one of the settings",
+                ));
             }
             configure(&core, &room, &owner, &settings, &form).await?;
             if let Some(hall) = core.muc.hall(room.no()) {
@@ -70,7 +78,13 @@ async fn answer(core: Arc<Core>, request: Request) -> Answer {
     }
 }
 
-async fn configure(core: &Arc<Core>, room: &Arc<Room>, owner: &OwnedUserId, settings: &Settings, form: &Form) -> Result<(), StanzaError> {
+async fn configure(
+    core: &Arc<Core>,
+    room: &Arc<Room>,
+    owner: &OwnedUserId,
+    settings: &Settings,
+    form: &Form,
+) -> Result<(), StanzaError> {
     let new = settings.with(form).map_err(|text| StanzaError::new(Condition::NotAcceptable, text))?;
     let levels = standing::levels_content(room).map_err(|error| unreadable(&error))?;
     for (kind, content) in settings.changes(&new, &levels) {
@@ -82,11 +96,18 @@ async fn configure(core: &Arc<Core>, room: &Arc<Room>, owner: &OwnedUserId, sett
     for (role, least) in [("roomowners", Affiliation::Owner), ("roomadmins", Affiliation::Admin)] {
         let Some(field) = form.field(&format!("muc#roomconfig_{role}")) else { continue };
         for jid in &field.values {
-            let jid = Jid::new(jid).map_err(|_| StanzaError::new(Condition::JidMalformed, format!("{role} holds what is no address")))?;
+            let jid = Jid::new(jid)
+                .map_err(|_| StanzaError::new(Condition::JidMalformed, format!("{role} holds what is no address")))?;
             let Some(target) = core.person_of(&jid.to_bare()) else { continue };
             let has = standing::of(room, &target, new.members_only).map_err(|error| unreadable(&error))?.0;
             if has < least {
-                let change = standing::Promotion { actor: owner, target: &target, to: least, reason: None, members_only: new.members_only };
+                let change = standing::Promotion {
+                    actor: owner,
+                    target: &target,
+                    to: least,
+                    reason: None,
+                    members_only: new.members_only,
+                };
                 standing::set_affiliation(core, room, change).await?;
             }
         }
@@ -98,7 +119,9 @@ async fn configure(core: &Arc<Core>, room: &Arc<Room>, owner: &OwnedUserId, sett
 async fn destroy_room(core: &Arc<Core>, room: &Arc<Room>, owner: &UserId, destroy: &Element) -> Answer {
     let reason = destroy.child_text("reason", ns::MUC_OWNER);
     let to = match destroy.attr("jid") {
-        Some(jid) => Some(Jid::new(jid).map_err(|_| StanzaError::new(Condition::JidMalformed, "the other venue is no address"))?),
+        Some(jid) => Some(
+            Jid::new(jid).map_err(|_| StanzaError::new(Condition::JidMalformed, "the other venue is no address"))?,
+        ),
         None => None,
     };
     end(core, room, owner, to.as_ref(), reason.as_deref()).await?;
@@ -106,7 +129,13 @@ async fn destroy_room(core: &Arc<Core>, room: &Arc<Room>, owner: &UserId, destro
 }
 
 /// Sends everybody out, and dissolves the room.
-async fn end(core: &Arc<Core>, room: &Arc<Room>, owner: &UserId, to: Option<&Jid>, reason: Option<&str>) -> Result<(), StanzaError> {
+async fn end(
+    core: &Arc<Core>,
+    room: &Arc<Room>,
+    owner: &UserId,
+    to: Option<&Jid>,
+    reason: Option<&str>,
+) -> Result<(), StanzaError> {
     if let Some(hall) = core.muc.hall(room.no()) {
         let mut inside = hall.inside.lock().await;
         let to = to.map(ToString::to_string);
@@ -116,7 +145,12 @@ async fn end(core: &Arc<Core>, room: &Arc<Room>, owner: &UserId, to: Option<&Jid
 }
 
 /// Takes away the room's names, points to where it goes on, and sends its people home, the owner last.
-pub(super) async fn dissolve(core: &Core, room: &Arc<Room>, owner: &UserId, to: Option<koine_stanza::BareJid>) -> Result<(), CommandError> {
+pub(super) async fn dissolve(
+    core: &Core,
+    room: &Arc<Room>,
+    owner: &UserId,
+    to: Option<koine_stanza::BareJid>,
+) -> Result<(), CommandError> {
     let rooms = core.rooms();
     if let Some(to) = to
         && let Ok(Some(other)) = name::room(core, &to)

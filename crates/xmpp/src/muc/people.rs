@@ -32,9 +32,17 @@ impl Core {
     }
 
     /// Says something to somebody outside of the room.
-    pub(super) async fn say_outside(self: &Arc<Self>, from: &Jid, to: &UserId, message: &Element) -> Result<(), StanzaError> {
+    pub(super) async fn say_outside(
+        self: &Arc<Self>,
+        from: &Jid,
+        to: &UserId,
+        message: &Element,
+    ) -> Result<(), StanzaError> {
         let Some(to) = self.address_of(to) else {
-            return Err(StanzaError::new(Condition::ServiceUnavailable, "this member is not reached by private messages"));
+            return Err(StanzaError::new(
+                Condition::ServiceUnavailable,
+                "this member is not reached by private messages",
+            ));
         };
         let mut message = message.clone();
         message.set_attr("from", Some(from.to_string()));

@@ -58,7 +58,12 @@ async fn answer(core: Arc<Core>, request: Request) -> Answer {
             let nick = form.as_ref().and_then(|form| form.value("muc#register_roomnick")).map(str::trim);
             match nick {
                 Some(nick) if !nick.is_empty() && nick.len() <= NICK_BYTES_MAX => Some(nick.to_owned()),
-                _ => return Err(StanzaError::new(Condition::BadRequest, "the form names a nickname of at most 256 bytes")),
+                _ => {
+                    return Err(StanzaError::new(
+                        Condition::BadRequest,
+                        "the form names a nickname of at most 256 bytes",
+                    ));
+                }
             }
         }
     };
@@ -77,9 +82,10 @@ async fn answer(core: Arc<Core>, request: Request) -> Answer {
     match standing::set_state(&core, &user, &room, standing::NICK, user.as_str(), &content).await {
         Ok(()) => Ok(None),
         // Whoever is not in the room, or may not set this there.
-        Err(CommandError::Refused(_) | CommandError::NotJoined) => {
-            Err(StanzaError::new(Condition::NotAllowed, "this room does not let you register: enter it, or ask its admins"))
-        }
+        Err(CommandError::Refused(_) | CommandError::NotJoined) => Err(StanzaError::new(
+            Condition::NotAllowed,
+            "this room does not let you register: enter it, or ask its admins",
+        )),
         Err(error) => Err(refused(&error)),
     }
 }

@@ -69,7 +69,8 @@ impl Settings {
             members_only: text("m.room.join_rules", "join_rule")?.as_deref() != Some("public"),
             moderated: levels.level_for_event("m.room.message", false) > levels.users_default(),
             listed: rooms.is_listed(room.id())?,
-            open_subject: levels.level_for_event("m.room.topic", true) <= levels.level_for_event("m.room.message", false),
+            open_subject: levels.level_for_event("m.room.topic", true)
+                <= levels.level_for_event("m.room.message", false),
             open_invites: levels.invite() <= levels.users_default(),
         })
     }
@@ -96,21 +97,32 @@ impl Settings {
             .with(Field::boolean(&f("publicroom"), "List the room in the directory", self.listed))
             .with(Field::boolean(&f("membersonly"), "Only members may enter", self.members_only))
             .with(Field::boolean(&f("moderatedroom"), "Only those with voice may speak", self.moderated))
-            .with(Field::boolean(&f("passwordprotectedroom"), "A password is needed (not offered: make it members-only)", false))
+            .with(Field::boolean(
+                &f("passwordprotectedroom"),
+                "A password is needed (not offered: make it members-only)",
+                false,
+            ))
             .with(Field::boolean(&f("changesubject"), "Occupants may change the subject", self.open_subject))
             .with(Field::boolean(&f("allowinvites"), "Occupants may invite others", self.open_invites))
             .with(Field::boolean(&f("enablelogging"), "The room has an archive (it always does)", true))
             .with(Field::list(&f("maxusers"), "Most occupants", &max, &maxima))
-            .with(Field::list(&f("whois"), "Who may see who is behind a nickname", whois, &[
-                ("moderators", "Moderators"),
-                ("anyone", "Anyone"),
-            ]))
-            .with(Field::list(&f("allowpm"), "Who may send private messages", private, &[
-                ("anyone", "Anyone"),
-                ("participants", "Those with voice"),
-                ("moderators", "Moderators"),
-                ("none", "Nobody"),
-            ]));
+            .with(Field::list(
+                &f("whois"),
+                "Who may see who is behind a nickname",
+                whois,
+                &[("moderators", "Moderators"), ("anyone", "Anyone")],
+            ))
+            .with(Field::list(
+                &f("allowpm"),
+                "Who may send private messages",
+                private,
+                &[
+                    ("anyone", "Anyone"),
+                    ("participants", "Those with voice"),
+                    ("moderators", "Moderators"),
+                    ("none", "Nobody"),
+                ],
+            ));
         form.title = Some(format!("Settings of {}", self.name.as_deref().unwrap_or("this room")));
         form
     }
@@ -203,7 +215,10 @@ impl Settings {
             changes.push(("m.room.power_levels", Value::Object(wanted)));
         }
         if self.members_only != new.members_only {
-            changes.push(("m.room.join_rules", json!({ "join_rule": if new.members_only { "invite" } else { "public" } })));
+            changes.push((
+                "m.room.join_rules",
+                json!({ "join_rule": if new.members_only { "invite" } else { "public" } }),
+            ));
         }
         changes
     }

@@ -55,8 +55,14 @@ pub(crate) async fn message(core: &Arc<Core>, stanza: &Element, from: &Jid, to: 
 
 /// Whoever cannot be reached any more is not there. [XEP-0045 §impl-service-ghosts]
 async fn bounced(core: &Arc<Core>, room: &Arc<Room>, stanza: &Element, from: &Jid) -> Result<(), StanzaError> {
-    const DELIVERY: [&str; 6] =
-        ["gone", "item-not-found", "recipient-unavailable", "redirect", "remote-server-not-found", "remote-server-timeout"];
+    const DELIVERY: [&str; 6] = [
+        "gone",
+        "item-not-found",
+        "recipient-unavailable",
+        "redirect",
+        "remote-server-not-found",
+        "remote-server-timeout",
+    ];
     let error = stanza.child("error", ns::CLIENT);
     if error.is_some_and(|error| DELIVERY.iter().any(|name| error.has_child(name, ns::STANZA_ERRORS)))
         && let Some(hall) = core.muc.hall(room.no())
@@ -129,7 +135,9 @@ impl Said<'_> {
         let sender = Sender { user: self.user, device: None };
         let done = match command {
             words::Command::Send { kind, content } => rooms.send(sender, id, &kind, &content, None).await.map(drop),
-            words::Command::Redact { event, reason } => rooms.redact(sender, id, &event, reason.as_deref(), None).await.map(drop),
+            words::Command::Redact { event, reason } => {
+                rooms.redact(sender, id, &event, reason.as_deref(), None).await.map(drop)
+            }
             words::Command::Read { event } => return self.core.mark_read(self.user, self.room, &event).await,
         };
         done.map_err(|error| refused(&error))
@@ -153,8 +161,11 @@ impl Said<'_> {
     }
 
     async fn set_subject(&self, subject: &str) -> Result<(), StanzaError> {
-        let content = json!({ "topic": subject, "m.topic": { "m.text": [{ "body": subject, "mimetype": "text/plain" }] } });
-        standing::set_state(self.core, self.user, self.room, "m.room.topic", "", &content).await.map_err(|error| refused(&error))
+        let content =
+            json!({ "topic": subject, "m.topic": { "m.text": [{ "body": subject, "mimetype": "text/plain" }] } });
+        standing::set_state(self.core, self.user, self.room, "m.room.topic", "", &content)
+            .await
+            .map_err(|error| refused(&error))
     }
 
     /// To one occupant: past the room's history, to their sessions; a member without one gets it in their chat.
@@ -227,7 +238,8 @@ impl Said<'_> {
             return Err(StanzaError::new(Condition::ItemNotFound, "this address cannot be in a room"));
         };
         if self.core.accounts().is_local(&user) && !self.core.is_ghost(&user) {
-            let there = self.core.accounts().is_active(&user).map_err(|_| StanzaError::from(Condition::ResourceConstraint))?;
+            let there =
+                self.core.accounts().is_active(&user).map_err(|_| StanzaError::from(Condition::ResourceConstraint))?;
             if !there {
                 return Err(StanzaError::new(Condition::ItemNotFound, "there is no such account"));
             }
@@ -238,7 +250,11 @@ impl Said<'_> {
         use koine_graph::Membership as M;
         if !matches!(membership, Some(M::Join | M::Invite)) {
             let profile = Profile::default();
-            let asked = self.core.rooms().invite(self.user, self.room.id(), (&user, &profile), reason.as_deref(), Map::new()).await;
+            let asked = self
+                .core
+                .rooms()
+                .invite(self.user, self.room.id(), (&user, &profile), reason.as_deref(), Map::new())
+                .await;
             match asked {
                 Ok(()) => {}
                 // An open room needs no invitation of its own.
@@ -269,12 +285,19 @@ impl Said<'_> {
 
     async fn decline(&self, decline: &Element) -> Result<(), StanzaError> {
         let Some(to) = decline.attr("to").and_then(|to| Jid::new(to).ok()) else {
-            return Err(StanzaError::new(Condition::JidMalformed, "whose invitation is declined is in the attribute `to`"));
+            return Err(StanzaError::new(
+                Condition::JidMalformed,
+                "whose invitation is declined is in the attribute `to`",
+            ));
         };
         let membership = standing::membership(self.room, self.user).map_err(|error| unreadable(&error))?;
         if membership == Some(koine_graph::Membership::Invite) {
             let reason = decline.child_text("reason", ns::MUC_USER);
-            self.core.rooms().leave(self.user, self.room.id(), reason.as_deref()).await.map_err(|error| refused(&error))?;
+            self.core
+                .rooms()
+                .leave(self.user, self.room.id(), reason.as_deref())
+                .await
+                .map_err(|error| refused(&error))?;
         }
         let mut passed = decline.clone();
         passed.set_attr("to", None::<String>);

@@ -88,7 +88,9 @@ pub(super) fn list(room: &Room, wanted: Affiliation, members_only: bool) -> Resu
     }
     if wanted == Affiliation::Member {
         let listed = room.state_events(state, Some(MEMBER))?;
-        people.extend(listed.iter().filter_map(|placed| OwnedUserId::try_from(format!("@{}", placed.event.state_key()?)).ok()));
+        people.extend(
+            listed.iter().filter_map(|placed| OwnedUserId::try_from(format!("@{}", placed.event.state_key()?)).ok()),
+        );
         let reserved = room.state_events(state, Some(NICK))?;
         people.extend(reserved.iter().filter_map(|placed| OwnedUserId::try_from(placed.event.state_key()?).ok()));
     }
@@ -110,14 +112,27 @@ pub(super) fn levels_content(room: &Room) -> Result<Map<String, Value>, ReadErro
 }
 
 /// Sets a piece of state as somebody.
-pub(super) async fn set_state(core: &Core, actor: &UserId, room: &Room, kind: &str, key: &str, content: &Value) -> Result<(), CommandError> {
+pub(super) async fn set_state(
+    core: &Core,
+    actor: &UserId,
+    room: &Room,
+    kind: &str,
+    key: &str,
+    content: &Value,
+) -> Result<(), CommandError> {
     let content = to_raw_value(content).map_err(|error| CommandError::BadContent(error.to_string()))?;
     let sender = Sender { user: actor, device: None };
     core.rooms().set_state(sender, room.id(), kind, key, &content).await.map(drop)
 }
 
 /// Gives somebody a level, or with `None` that of everybody.
-pub(super) async fn set_level(core: &Core, actor: &UserId, room: &Room, user: &UserId, level: Option<i64>) -> Result<(), StanzaError> {
+pub(super) async fn set_level(
+    core: &Core,
+    actor: &UserId,
+    room: &Room,
+    user: &UserId,
+    level: Option<i64>,
+) -> Result<(), StanzaError> {
     let mut content = levels_content(room).map_err(|error| unreadable(&error))?;
     let before = content.clone();
     let users = content.entry("users").or_insert_with(|| json!({}));
@@ -164,7 +179,9 @@ pub(super) async fn set_affiliation(core: &Core, room: &Arc<Room>, change: Promo
     if from == Affiliation::Outcast {
         rooms.unban(actor, room.id(), target, reason).await.map_err(|error| refused(&error))?;
     }
-    let owner = levels.level_for_event("m.room.power_levels", true).max(levels.level_for_event("m.room.history_visibility", true));
+    let owner = levels
+        .level_for_event("m.room.power_levels", true)
+        .max(levels.level_for_event("m.room.history_visibility", true));
     let wanted = match to {
         Affiliation::Owner => Some(owner),
         Affiliation::Admin => Some(levels.ban()),
@@ -193,7 +210,10 @@ pub(super) async fn set_affiliation(core: &Core, room: &Arc<Room>, change: Promo
         // Whoever is to enter must have been asked.
         Affiliation::Member | Affiliation::Admin | Affiliation::Owner if members_only && !known.inside => {
             let profile = Profile::default();
-            rooms.invite(actor, room.id(), (target, &profile), reason, Map::new()).await.map_err(|error| refused(&error))?;
+            rooms
+                .invite(actor, room.id(), (target, &profile), reason, Map::new())
+                .await
+                .map_err(|error| refused(&error))?;
         }
         _ => {}
     }

@@ -26,7 +26,11 @@ fn is_groupchat(stanza: &Element) -> bool {
 
 async fn enter(client: &mut Client, nick: &str) -> Element {
     client.send(&format!("<presence to='{ROOM}/{nick}'><x xmlns='{}'/></presence>", ns::MUC)).await;
-    let own = client.until(|stanza| is_presence(stanza) && (stanza.kind() == Some("error") || codes(stanza).contains(&"110".into()))).await;
+    let own = client
+        .until(|stanza| {
+            is_presence(stanza) && (stanza.kind() == Some("error") || codes(stanza).contains(&"110".into()))
+        })
+        .await;
     if own.kind() != Some("error") {
         client.until(|stanza| stanza.has_child("subject", ns::CLIENT)).await;
     }
@@ -36,7 +40,10 @@ async fn enter(client: &mut Client, nick: &str) -> Element {
 async fn make(client: &mut Client, nick: &str) {
     let own = enter(client, nick).await;
     assert!(codes(&own).contains(&"201".into()), "{}", own.to_xml());
-    let instant = format!("<iq type='set' id='i1' to='{ROOM}'><query xmlns='{}'><x xmlns='jabber:x:data' type='submit'/></query></iq>", ns::MUC_OWNER);
+    let instant = format!(
+        "<iq type='set' id='i1' to='{ROOM}'><query xmlns='{}'><x xmlns='jabber:x:data' type='submit'/></query></iq>",
+        ns::MUC_OWNER
+    );
     assert_eq!(client.ask(&instant).await.kind(), Some("result"));
 }
 
@@ -48,11 +55,17 @@ async fn whoever_enters_first_makes_the_room_and_opens_it() {
     assert_eq!((item(&own, "affiliation"), item(&own, "role")), (Some("owner"), Some("moderator")));
     assert!(codes(&own).contains(&"201".into()));
     assert_eq!(condition(&enter(&mut bob, "second").await).as_deref(), Some("item-not-found"), "it is locked");
-    let instant = format!("<iq type='set' id='i1' to='{ROOM}'><query xmlns='{}'><x xmlns='jabber:x:data' type='submit'/></query></iq>", ns::MUC_OWNER);
+    let instant = format!(
+        "<iq type='set' id='i1' to='{ROOM}'><query xmlns='{}'><x xmlns='jabber:x:data' type='submit'/></query></iq>",
+        ns::MUC_OWNER
+    );
     assert_eq!(alice.ask(&instant).await.kind(), Some("result"));
     bob.send(&format!("<presence to='{ROOM}/second'><x xmlns='{}'/></presence>", ns::MUC)).await;
     let other = bob.until(is_presence).await;
-    assert_eq!((other.attr("from"), item(&other, "jid")), (Some("coven@rooms.example.org/First"), Some("alice@example.org/a")));
+    assert_eq!(
+        (other.attr("from"), item(&other, "jid")),
+        (Some("coven@rooms.example.org/First"), Some("alice@example.org/a"))
+    );
     let own = bob.until(is_presence).await;
     assert!(codes(&own).contains(&"110".into()));
     assert_eq!((item(&own, "affiliation"), item(&own, "role")), (Some("none"), Some("participant")));
@@ -66,7 +79,11 @@ async fn what_is_said_comes_to_all_with_its_id_and_stays_as_history() {
     let (mut alice, mut bob) = (world.connect("alice", "a").await, world.connect("bob", "b").await);
     make(&mut alice, "alice").await;
     enter(&mut bob, "bob").await;
-    alice.send(&format!("<message type='groupchat' id='m1' to='{ROOM}'><body>Harpier cries: *'tis time*</body></message>")).await;
+    alice
+        .send(&format!(
+            "<message type='groupchat' id='m1' to='{ROOM}'><body>Harpier cries: *'tis time*</body></message>"
+        ))
+        .await;
     for client in [&mut alice, &mut bob] {
         let said = client.until(is_groupchat).await;
         assert_eq!((said.attr("from"), said.id()), (Some("coven@rooms.example.org/alice"), Some("m1")));
@@ -101,7 +118,13 @@ async fn nicknames_conflict_change_and_outsiders_do_not_speak() {
     bob.send(&format!("<presence to='{ROOM}/robert' type='unavailable'/>")).await;
     let left = alice.until(|stanza| stanza.kind() == Some("unavailable")).await;
     assert_eq!(item(&left, "role"), Some("none"));
-    let own = bob.until(|stanza| stanza.kind() == Some("unavailable") && codes(stanza).contains(&"110".into()) && !codes(stanza).contains(&"303".into())).await;
+    let own = bob
+        .until(|stanza| {
+            stanza.kind() == Some("unavailable")
+                && codes(stanza).contains(&"110".into())
+                && !codes(stanza).contains(&"303".into())
+        })
+        .await;
     assert_eq!(own.attr("from"), Some("coven@rooms.example.org/robert"));
 }
 
@@ -111,7 +134,8 @@ async fn moderators_kick_admins_ban_and_the_rest_may_neither() {
     let (mut alice, mut bob) = (world.connect("alice", "a").await, world.connect("bob", "b").await);
     make(&mut alice, "alice").await;
     enter(&mut bob, "bob").await;
-    let set = |item: &str| format!("<iq type='set' id='s1' to='{ROOM}'><query xmlns='{}'>{item}</query></iq>", ns::MUC_ADMIN);
+    let set =
+        |item: &str| format!("<iq type='set' id='s1' to='{ROOM}'><query xmlns='{}'>{item}</query></iq>", ns::MUC_ADMIN);
     let answer = bob.ask(&set("<item nick='alice' role='none'/>")).await;
     assert_eq!(condition(&answer).as_deref(), Some("forbidden"));
     let answer = alice.ask(&set("<item nick='bob' role='none'><reason>Avaunt</reason></item>")).await;
@@ -124,7 +148,12 @@ async fn moderators_kick_admins_ban_and_the_rest_may_neither() {
     let banned = bob.until(|stanza| stanza.kind() == Some("unavailable")).await;
     assert_eq!((item(&banned, "affiliation"), codes(&banned).contains(&"301".into())), (Some("outcast"), true));
     assert_eq!(condition(&enter(&mut bob, "bob").await).as_deref(), Some("forbidden"));
-    let list = alice.ask(&format!("<iq type='get' id='l1' to='{ROOM}'><query xmlns='{}'><item affiliation='outcast'/></query></iq>", ns::MUC_ADMIN)).await;
+    let list = alice
+        .ask(&format!(
+            "<iq type='get' id='l1' to='{ROOM}'><query xmlns='{}'><item affiliation='outcast'/></query></iq>",
+            ns::MUC_ADMIN
+        ))
+        .await;
     let query = list.child("query", ns::MUC_ADMIN).expect("a list");
     assert_eq!(query.children().next().and_then(|item| item.attr("jid")), Some("bob@example.org"));
 }
@@ -135,7 +164,8 @@ async fn voice_moderation_and_membership_are_given_and_taken() {
     let (mut alice, mut bob) = (world.connect("alice", "a").await, world.connect("bob", "b").await);
     make(&mut alice, "alice").await;
     enter(&mut bob, "bob").await;
-    let set = |item: &str| format!("<iq type='set' id='s1' to='{ROOM}'><query xmlns='{}'>{item}</query></iq>", ns::MUC_ADMIN);
+    let set =
+        |item: &str| format!("<iq type='set' id='s1' to='{ROOM}'><query xmlns='{}'>{item}</query></iq>", ns::MUC_ADMIN);
     for (change, affiliation, role) in [
         ("<item nick='bob' role='visitor'/>", "none", "visitor"),
         ("<item nick='bob' role='participant'/>", "none", "participant"),
@@ -148,7 +178,13 @@ async fn voice_moderation_and_membership_are_given_and_taken() {
     ] {
         let answer = alice.ask(&set(change)).await;
         assert_eq!(answer.kind(), Some("result"), "{change}: {}", answer.to_xml());
-        let told = bob.until(|stanza| is_presence(stanza) && codes(stanza).contains(&"110".into()) && (item(stanza, "affiliation"), item(stanza, "role")) == (Some(affiliation), Some(role))).await;
+        let told = bob
+            .until(|stanza| {
+                is_presence(stanza)
+                    && codes(stanza).contains(&"110".into())
+                    && (item(stanza, "affiliation"), item(stanza, "role")) == (Some(affiliation), Some(role))
+            })
+            .await;
         assert_eq!(told.attr("from"), Some("coven@rooms.example.org/bob"), "{change}");
     }
     let answer = alice.ask(&set("<item jid='alice@example.org' affiliation='member'/>")).await;
@@ -179,7 +215,10 @@ async fn the_form_makes_a_room_members_only_and_strangers_go() {
     assert_eq!(query.child("identity", ns::DISCO_INFO).and_then(|identity| identity.attr("name")), Some("A Dark Cave"));
     assert!(query.children().any(|feature| feature.attr("var") == Some("muc_membersonly")));
     // On the list, one comes in.
-    let member = format!("<iq type='set' id='s1' to='{ROOM}'><query xmlns='{}'><item jid='bob@example.org' affiliation='member'/></query></iq>", ns::MUC_ADMIN);
+    let member = format!(
+        "<iq type='set' id='s1' to='{ROOM}'><query xmlns='{}'><item jid='bob@example.org' affiliation='member'/></query></iq>",
+        ns::MUC_ADMIN
+    );
     assert_eq!(alice.ask(&member).await.kind(), Some("result"));
     assert_eq!(item(&enter(&mut bob, "bob").await, "affiliation"), Some("member"));
 }
@@ -196,14 +235,19 @@ async fn a_member_by_matrix_is_an_occupant_and_is_heard() {
     rooms.join(&bob, &room, &profile, None, serde_json::Map::new()).await.expect("the room is open");
     let shown = alice.until(|stanza| stanza.attr("from") == Some("coven@rooms.example.org/Bob")).await;
     assert_eq!(item(&shown, "role"), Some("participant"));
-    let content = serde_json::value::to_raw_value(&serde_json::json!({ "msgtype": "m.text", "body": "from Matrix" })).expect("JSON");
+    let content = serde_json::value::to_raw_value(&serde_json::json!({ "msgtype": "m.text", "body": "from Matrix" }))
+        .expect("JSON");
     let sender = koine_room::Sender { user: &bob, device: None };
     let event = rooms.send(sender, &room, "m.room.message", &content, None).await.expect("a member speaks");
     let said = alice.until(is_groupchat).await;
     assert_eq!(said.attr("from"), Some("coven@rooms.example.org/Bob"));
     assert_eq!(said.child("stanza-id", ns::STANZA_ID).and_then(|id| id.attr("id")), Some(event.as_str()));
     // And a moderator of XMPP takes it away.
-    let moderate = format!("<iq type='set' id='r1' to='{ROOM}'><moderate xmlns='{}' id='{event}'><retract xmlns='{}'/></moderate></iq>", ns::MODERATE, ns::RETRACT);
+    let moderate = format!(
+        "<iq type='set' id='r1' to='{ROOM}'><moderate xmlns='{}' id='{event}'><retract xmlns='{}'/></moderate></iq>",
+        ns::MODERATE,
+        ns::RETRACT
+    );
     assert_eq!(alice.ask(&moderate).await.kind(), Some("result"));
     let placed = rooms.room(&room).expect("the room").event(&event).expect("it can be read").expect("it is there");
     assert!(placed.redacted_by.is_some());
@@ -215,7 +259,8 @@ async fn a_private_message_reaches_one_occupant_alone_and_needs_one() {
     let (mut alice, mut bob) = (world.connect("alice", "a").await, world.connect("bob", "b").await);
     make(&mut alice, "alice").await;
     enter(&mut bob, "bob").await;
-    bob.send(&format!("<message type='chat' id='p1' to='{ROOM}/alice'><body>I'll give thee a wind.</body></message>")).await;
+    bob.send(&format!("<message type='chat' id='p1' to='{ROOM}/alice'><body>I'll give thee a wind.</body></message>"))
+        .await;
     let got = alice.until(|stanza| stanza.name() == "message" && stanza.kind() == Some("chat")).await;
     assert_eq!(got.attr("from"), Some("coven@rooms.example.org/bob"));
     assert!(got.has_child("x", ns::MUC_USER));
@@ -231,7 +276,12 @@ async fn a_destroyed_room_sends_all_away_and_its_name_is_free() {
     let (mut alice, mut bob) = (world.connect("alice", "a").await, world.connect("bob", "b").await);
     make(&mut alice, "alice").await;
     enter(&mut bob, "bob").await;
-    let destroy = |who: &str| format!("<iq type='set' id='{who}' to='{ROOM}'><query xmlns='{}'><destroy><reason>Macbeth doth come.</reason></destroy></query></iq>", ns::MUC_OWNER);
+    let destroy = |who: &str| {
+        format!(
+            "<iq type='set' id='{who}' to='{ROOM}'><query xmlns='{}'><destroy><reason>Macbeth doth come.</reason></destroy></query></iq>",
+            ns::MUC_OWNER
+        )
+    };
     assert_eq!(condition(&bob.ask(&destroy("d0")).await).as_deref(), Some("forbidden"));
     let answer = alice.ask(&destroy("d1")).await;
     assert_eq!(answer.kind(), Some("result"), "{}", answer.to_xml());
@@ -251,7 +301,11 @@ async fn the_archive_of_a_room_is_its_timeline_in_pages_for_those_inside() {
         alice.until(is_groupchat).await;
     }
     let ask = |set: &str| {
-        format!("<iq type='set' id='q1' to='{ROOM}'><query xmlns='{}' queryid='f'><set xmlns='{}'>{set}</set></query></iq>", ns::MAM, ns::RSM)
+        format!(
+            "<iq type='set' id='q1' to='{ROOM}'><query xmlns='{}' queryid='f'><set xmlns='{}'>{set}</set></query></iq>",
+            ns::MAM,
+            ns::RSM
+        )
     };
     assert_eq!(condition(&bob.ask(&ask("<max>2</max>")).await).as_deref(), Some("forbidden"), "bob is not in it");
     alice.send(&ask("<max>2</max><before/>")).await;
@@ -262,7 +316,8 @@ async fn the_archive_of_a_room_is_its_timeline_in_pages_for_those_inside() {
             break stanza;
         }
         let result = stanza.child("result", ns::MAM).expect("a result of the archive");
-        let message = result.child("forwarded", ns::FORWARD).and_then(|forwarded| forwarded.child("message", ns::CLIENT));
+        let message =
+            result.child("forwarded", ns::FORWARD).and_then(|forwarded| forwarded.child("message", ns::CLIENT));
         let message = message.expect("a message is in it");
         assert_eq!(message.attr("from"), Some("coven@rooms.example.org/alice"));
         said.push(message.child_text("body", ns::CLIENT).expect("it has a body"));

@@ -138,7 +138,13 @@ fn said_as(room: &Room, speaker: &UserId, id: &str) -> Option<OwnedEventId> {
 
 /// The content of an event that may keep a stanza.
 fn kept(placed: &Placed) -> Option<Value> {
-    placed.event.content().get().contains(KEEPSAKE).then(|| serde_json::from_str(placed.event.content().get()).ok()).flatten()
+    placed
+        .event
+        .content()
+        .get()
+        .contains(KEEPSAKE)
+        .then(|| serde_json::from_str(placed.event.content().get()).ok())
+        .flatten()
 }
 
 /// Whether events of a type are messages.
@@ -237,7 +243,13 @@ fn reactions_of(room: &Room, user: &UserId, target: &EventId) -> Result<Vec<(Str
 }
 
 /// What a message to a room is meant to do there.
-pub(super) fn of_stanza(core: &Core, room: &Arc<Room>, stanza: &Element, user: &UserId, nick: &str) -> Result<Meant, StanzaError> {
+pub(super) fn of_stanza(
+    core: &Core,
+    room: &Arc<Room>,
+    stanza: &Element,
+    user: &UserId,
+    nick: &str,
+) -> Result<Meant, StanzaError> {
     let names = InRoom { core, room, speaker: user };
     if let Some(marker) = stanza.child("displayed", ns::CHAT_MARKERS)
         && let Some(event) = marker.id().and_then(|id| names.event_of(id))
@@ -247,7 +259,9 @@ pub(super) fn of_stanza(core: &Core, room: &Arc<Room>, stanza: &Element, user: &
     if !message::lasts(stanza) {
         return Ok(Meant::Passing);
     }
-    let gone = |what: &str| StanzaError::new(Condition::ItemNotFound, format!("the room has no message that {what} could be for"));
+    let gone = |what: &str| {
+        StanzaError::new(Condition::ItemNotFound, format!("the room has no message that {what} could be for"))
+    };
     let stays = |commands| Ok(Meant::Commands { commands, passes_on: false });
     match message::read(stanza, &names) {
         Act::Send { kind, mut content } => {

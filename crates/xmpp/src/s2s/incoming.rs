@@ -173,7 +173,8 @@ impl Guest {
 
     /// Somebody says to be a host, and gives a key that its server knows. [XEP-0220 §2.2]
     fn look_into(&self, tcp: &mut Tcp, element: &Element, done: &mpsc::Sender<Proof>) -> Result<bool, Broken> {
-        let host = |name: &str| element.attr(name).and_then(|host| Jid::new(host).ok()).filter(|jid| jid.node().is_none());
+        let host =
+            |name: &str| element.attr(name).and_then(|host| Jid::new(host).ok()).filter(|jid| jid.node().is_none());
         let (Some(theirs), Some(ours)) = (host("from"), host("to")) else {
             return Err(StreamCondition::ImproperAddressing.into());
         };

@@ -58,21 +58,29 @@ impl Core {
 
     /// Hands an answer of ours to its recipient, who is one of ours.
     async fn bounce(self: &Arc<Self>, answer: Element) {
-        let is_ours = answer.attr("to").and_then(|to| Jid::new(to).ok()).is_some_and(|to| self.hosts.is_ours(to.domain().as_str()));
+        let is_ours = answer
+            .attr("to")
+            .and_then(|to| Jid::new(to).ok())
+            .is_some_and(|to| self.hosts.is_ours(to.domain().as_str()));
         if is_ours {
             self.route(answer, None).await;
         }
     }
 
     fn queue_elsewhere(self: &Arc<Self>, stanza: &Element) -> Result<(), StanzaError> {
-        let host = |name: &str| stanza.attr(name).and_then(|jid| Jid::new(jid).ok()).map(|jid| jid.domain().to_string());
+        let host =
+            |name: &str| stanza.attr(name).and_then(|jid| Jid::new(jid).ok()).map(|jid| jid.domain().to_string());
         let (Some(ours), Some(theirs)) = (host("from"), host("to")) else {
             return Err(StanzaError::new(Condition::JidMalformed, "a stanza for another server has both addresses"));
         };
         if self.config().servers.is_none() {
-            return Err(StanzaError::new(Condition::RemoteServerNotFound, "this server does not talk to other XMPP servers"));
+            return Err(StanzaError::new(
+                Condition::RemoteServerNotFound,
+                "this server does not talk to other XMPP servers",
+            ));
         }
-        let full = || StanzaError::new(Condition::ResourceConstraint, "too much waits for that server: try again later");
+        let full =
+            || StanzaError::new(Condition::ResourceConstraint, "too much waits for that server: try again later");
         let mut links = self.links.to.lock();
         let key = (ours.clone(), theirs.clone());
         let now = Instant::now();

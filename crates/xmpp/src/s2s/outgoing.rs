@@ -1,6 +1,6 @@
 //! Our connections to other servers: made, proven, and written to.
 
-use std::sync::{Arc, Weak};
+use std::sync::Weak;
 
 use koine_stanza::{Condition, Element, StanzaError, StreamError, ns, reader::Limits};
 use tokio::{
@@ -64,7 +64,9 @@ pub(super) struct Opened {
 
 /// Connects to a server and comes as far as the features after TLS.
 pub(super) async fn open(core: &Core, ours: &str, theirs: &str) -> Result<Opened, Unreached> {
-    let Some(client) = &core.config().servers else { return Err(Unreached::Protocol("other servers are not reached".into())) };
+    let Some(client) = &core.config().servers else {
+        return Err(Unreached::Protocol("other servers are not reached".into()));
+    };
     let socket = client.dial(theirs, SERVICE, PORT).await?;
     let limits = Limits::bytes(UNPROVEN_BYTES_MAX);
     let mut tcp = Tcp::new(Io::Plain(socket), Security::default(), ns::SERVER, limits);

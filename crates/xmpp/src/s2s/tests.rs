@@ -60,7 +60,10 @@ impl Pair {
             listeners.push(TcpListener::bind("127.0.0.1:0").await.expect("a free port"));
         }
         let address = |n: usize| listeners[n].local_addr().expect("it is bound");
-        let mut network = koine_net::Config { extra_authorities: Some(authorities.path().to_owned()), ..koine_net::Config::default() };
+        let mut network = koine_net::Config {
+            extra_authorities: Some(authorities.path().to_owned()),
+            ..koine_net::Config::default()
+        };
         for (host, n) in [(ONE, 0), (TWO, 1)] {
             for host in [host.to_owned(), format!("rooms.{host}")] {
                 network.static_destinations.insert(format!("{host}:5269"), address(n).to_string());
@@ -74,7 +77,8 @@ impl Pair {
             let (xmpp, closing) = (world.xmpp.clone(), closed.clone());
             tokio::spawn(async move {
                 while let Ok((socket, address)) = listener.accept().await {
-                    let (xmpp, tls, peer) = (xmpp.clone(), tls.clone(), Peer { address: address.ip(), closing: closing.clone() });
+                    let (xmpp, tls, peer) =
+                        (xmpp.clone(), tls.clone(), Peer { address: address.ip(), closing: closing.clone() });
                     tokio::spawn(async move { xmpp.serve_server(socket, tls, peer).await });
                 }
             });
@@ -114,11 +118,15 @@ async fn somebody_of_another_server_is_in_a_room_of_ours() {
     let pair = Pair::new().await;
     let mut romeo = pair.one.connect("romeo", "r").await;
     let mut juliet = pair.two.connect("juliet", "j").await;
-    romeo.send("<presence to='hall@rooms.one.example/romeo'><x xmlns='http://jabber.org/protocol/muc'/></presence>").await;
+    romeo
+        .send("<presence to='hall@rooms.one.example/romeo'><x xmlns='http://jabber.org/protocol/muc'/></presence>")
+        .await;
     romeo.until(|stanza| stanza.has_child("subject", ns::CLIENT)).await;
     let instant = "<iq type='set' id='i' to='hall@rooms.one.example'><query xmlns='http://jabber.org/protocol/muc#owner'><x xmlns='jabber:x:data' type='submit'/></query></iq>";
     assert_eq!(romeo.ask(instant).await.kind(), Some("result"));
-    juliet.send("<presence to='hall@rooms.one.example/juliet'><x xmlns='http://jabber.org/protocol/muc'/></presence>").await;
+    juliet
+        .send("<presence to='hall@rooms.one.example/juliet'><x xmlns='http://jabber.org/protocol/muc'/></presence>")
+        .await;
     juliet.until(|stanza| stanza.has_child("subject", ns::CLIENT)).await;
     juliet.send("<message type='groupchat' id='g1' to='hall@rooms.one.example'><body>Good even</body></message>").await;
     for client in [&mut romeo, &mut juliet] {
@@ -143,7 +151,10 @@ async fn nothing_is_taken_from_a_server_that_has_not_proven_itself() {
     let header = "<stream:stream xmlns='jabber:server' xmlns:stream='http://etherx.jabber.org/streams' version='1.0' from='one.example' to='two.example'>";
     socket.write_all(header.as_bytes()).await.expect("it reads");
     // Without TLS, nothing but STARTTLS.
-    socket.write_all(b"<message from='romeo@one.example' to='juliet@two.example'><body>x</body></message>").await.expect("it reads");
+    socket
+        .write_all(b"<message from='romeo@one.example' to='juliet@two.example'><body>x</body></message>")
+        .await
+        .expect("it reads");
     let mut reader = Reader::stream(Limits::bytes(10_000));
     let ended = async {
         loop {

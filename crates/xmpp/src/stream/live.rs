@@ -74,7 +74,8 @@ struct Live {
     /// It was asked and has not said anything since.
     waits_for_answer: bool,
     quiet_ticks: u32,
-    backlog_before: usize,
+    /// Something of what waits was written since the last tick.
+    has_written: bool,
 }
 
 /// Serves a session over a connection until either ends.
@@ -89,7 +90,7 @@ pub(crate) async fn run(core: Arc<Core>, transport: Box<dyn Transport>, bound: B
         since_asked: 0,
         waits_for_answer: false,
         quiet_ticks: 0,
-        backlog_before: 0,
+        has_written: false,
     };
     let parting = live.talk(peer.closing).await;
     live.finish_handling().await;
@@ -183,17 +184,18 @@ impl Live {
                 }
             }
         }
-        match self.transport.poll(cx, self.handling.is_none()) {
+        let before = self.transport.backlog();
+        let polled = self.transport.poll(cx, self.handling.is_none());
+        let after = self.transport.backlog();
+        self.has_written |= after < before;
+        match polled {
             Poll::Ready(Ok(incoming)) => Poll::Ready(Event::Came(incoming)),
             Poll::Ready(Err(broken)) => Poll::Ready(Event::Broken(broken)),
-            Poll::Pending if self.backlog_before >= BACKLOG_MAX && self.transport.backlog() < BACKLOG_MAX => {
-                // There is room again for what waits in the session.
-                self.backlog_before = self.transport.backlog();
-                cx.waker().wake_by_ref();
-                Poll::Pending
-            }
             Poll::Pending => {
-                self.backlog_before = self.transport.backlog();
+                if before >= BACKLOG_MAX && after < BACKLOG_MAX {
+                    // There is room again for what waits in the session.
+                    cx.waker().wake_by_ref();
+                }
                 Poll::Pending
             }
         }
@@ -252,9 +254,11 @@ impl Live {
 
     fn tick(&mut self) -> Result<(), Parting> {
         // Asked a minute ago, and not a byte since; or a minute in which nothing could be written.
-        if self.waits_for_answer || (self.backlog_before > 0 && self.transport.backlog() >= self.backlog_before) {
+        let is_stuck = self.transport.backlog() > 0 && !self.has_written;
+        if self.waits_for_answer || is_stuck {
             return Err(Parting::Lost);
         }
+        self.has_written = false;
         self.quiet_ticks += 1;
         let (has_counts, has_unconfirmed) = {
             let outbox = self.session.outbox();

@@ -26,7 +26,10 @@ use self::{
     tcp::{Io, Tcp},
     transport::{Broken, Security, Transport, flush},
 };
-pub use self::{tls::Tls, web::OverTls};
+pub use self::{
+    tls::Tls,
+    web::{Held, OverTls},
+};
 use crate::core::{Core, Xmpp};
 
 /// Most bytes of an element of somebody who has not proven who they are. RFC 6120 allows no less. [RFC6120 §13.12]

@@ -71,10 +71,10 @@ async fn somebody_logs_in_with_starttls_and_asks_something() {
     assert!(!features.has_child("mechanisms", ns::SASL));
     client.send(&format!("<starttls xmlns='{}'/>", ns::TLS)).await;
     client.expect("proceed").await;
-    let Client { socket, .. } = client;
-    drop(socket);
-
-    let mut client = world.client().await;
+    let mut client = world.encrypt(client.socket).await;
+    client.open().await;
+    let features = client.expect("features").await;
+    assert!(!features.has_child("starttls", ns::TLS) && features.has_child("mechanisms", ns::SASL));
     client.log_in("alice", "secret").await;
     let bound = client.bind("Küche").await;
     let jid = bound.child("bind", ns::BIND).and_then(|bind| bind.child_text("jid", ns::BIND));

@@ -119,14 +119,14 @@ impl World {
     /// A client with TLS that has read the features.
     pub async fn client(&self) -> Client {
         let socket = TcpStream::connect(self.tls_address).await.expect("it listens");
-        let mut client = self.encrypt(socket).await;
+        let mut client = self.encrypt(Box::new(socket)).await;
         client.open().await;
         client.expect("features").await;
         client
     }
 
     /// TLS around a socket.
-    pub async fn encrypt(&self, socket: TcpStream) -> Client {
+    pub async fn encrypt(&self, socket: Box<dyn Socket>) -> Client {
         let name = "example.org".try_into().expect("a name");
         let stream =
             TlsConnector::from(self.client.clone()).connect(name, socket).await.expect("the server speaks TLS");
@@ -161,6 +161,7 @@ async fn listen(xmpp: &Xmpp, tls: &Tls, beginning: Beginning, closing: &watch::R
     address
 }
 
+/// What a client reads and writes.
 pub trait Socket: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Socket for T {}
 

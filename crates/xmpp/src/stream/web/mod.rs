@@ -5,7 +5,7 @@ mod bosh;
 mod host_meta;
 mod websocket;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{any::Any, net::SocketAddr, sync::Arc};
 
 use axum::{
     Router,
@@ -26,6 +26,20 @@ const BOSH: &str = "/http-bind";
 /// Whether a request came over TLS, or by a proxy that is trusted to have had it. Listeners add it to their requests.
 #[derive(Clone, Copy, Debug)]
 pub struct OverTls(pub bool);
+
+/// What a listener counts a connection by. It adds this to its requests, because a stream over WebSocket outlives its request,
+/// and its connection is to count for as long as it lasts.
+#[derive(Clone)]
+pub struct Held {
+    _held: Arc<dyn Any + Send + Sync>,
+}
+
+impl Held {
+    /// Holds something until the last clone is dropped.
+    pub fn new(held: impl Any + Send + Sync) -> Self {
+        Self { _held: Arc::new(held) }
+    }
+}
 
 /// What the handlers work with.
 #[derive(Clone)]

@@ -28,7 +28,7 @@ use tokio_tungstenite::{
     },
 };
 
-use super::{Caller, Web};
+use super::{Caller, Held, Web};
 use crate::{
     outbox::Outgoing,
     stream::{
@@ -48,6 +48,7 @@ pub(super) async fn open(State(web): State<Web>, Caller(address): Caller, mut re
         return (StatusCode::BAD_REQUEST, "this is for WebSocket with the protocol `xmpp`").into_response();
     };
     let upgrade = hyper::upgrade::on(&mut request);
+    let held = request.extensions().get::<Held>().cloned();
     let peer = Peer { address: address.ip(), closing: web.closing.clone() };
     tokio::spawn(async move {
         let Ok(upgraded) = upgrade.await else { return };
@@ -62,6 +63,7 @@ pub(super) async fn open(State(web): State<Web>, Caller(address): Caller, mut re
         let limits = Limits::bytes(UNPROVEN_BYTES_MAX);
         let transport = WebSocket { socket, waiting: VecDeque::new(), bytes: 0, limits, security, is_flushed: true };
         serve(web.core, Box::new(transport), peer).await;
+        drop(held);
     });
     let headers = [
         (header::CONNECTION, HeaderValue::from_static("Upgrade")),
