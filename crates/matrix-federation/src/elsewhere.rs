@@ -7,16 +7,19 @@ mod invite;
 mod join;
 mod keys;
 mod leave;
-pub(crate) mod whole;
+mod media;
 mod moment;
 pub(crate) mod space;
-mod media;
+pub(crate) mod whole;
 
 use std::{sync::Arc, time::Duration};
 
 use http::Method;
 use koine_room::{Answer, CommandError, Direction, Elsewhere, Order, Room, ToldSpace, Wish};
-use ruma_common::{MilliSecondsSinceUnixEpoch, OwnedEventId, RoomId, OwnedRoomId, OwnedServerName, RoomAliasId, RoomVersionId, ServerName, UserId};
+use ruma_common::{
+    MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedRoomId, OwnedServerName, RoomAliasId, RoomId, RoomVersionId,
+    ServerName, UserId,
+};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 

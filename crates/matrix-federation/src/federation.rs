@@ -11,8 +11,8 @@ use ruma_common::{MilliSecondsSinceUnixEpoch, OwnedServerName, ServerName};
 use tokio::sync::Semaphore;
 
 use crate::{
-    elsewhere::space::Spaces, keys::Ring, peers::Peers, receive::Gates, receive::Later, receive::Resyncs, receive::Transactions,
-    send::Outbox,
+    elsewhere::space::Spaces, keys::Ring, peers::Peers, receive::Gates, receive::Later, receive::Resyncs,
+    receive::Transactions, send::Outbox,
 };
 
 /// Settings of federation.

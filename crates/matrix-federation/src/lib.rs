@@ -43,9 +43,6 @@ pub fn router(federation: Federation) -> axum::Router {
 }
 
 /// The same; `watch` puts around each endpoint, told the name of its operation, what all requests of the program pass.
-pub fn watched_router(
-    federation: Federation,
-    watch: impl Fn(&'static str, Endpoint) -> Endpoint,
-) -> axum::Router {
+pub fn watched_router(federation: Federation, watch: impl Fn(&'static str, Endpoint) -> Endpoint) -> axum::Router {
     serve::router(federation, watch)
 }

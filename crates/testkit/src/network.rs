@@ -50,6 +50,9 @@ struct Inner {
     weather: Weather,
     /// Servers that reach only each other; the others reach those who are not named here.
     island: BTreeSet<OwnedServerName>,
+    /// Milliseconds in which something arrives. Nothing else does then, so that what servers do about it, also in other
+    /// threads, is done before the next thing happens.
+    taken: BTreeSet<u64>,
     trace: Vec<String>,
     failures: Vec<String>,
 }
@@ -72,6 +75,7 @@ impl Network {
             links: BTreeMap::new(),
             weather: Weather::FINE,
             island: BTreeSet::new(),
+            taken: BTreeSet::new(),
             trace: Vec::new(),
             failures: Vec::new(),
         };
@@ -145,6 +149,21 @@ impl Network {
         }
     }
 
+    /// Takes about so long, and arrives alone.
+    async fn travel(&self, time: Duration) {
+        let now = u64::from(clock::now().get());
+        let arrival = {
+            let mut inner = self.inner.lock();
+            inner.taken = inner.taken.split_off(&now);
+            let mut arrival = now + u64::try_from(time.as_millis()).unwrap_or(u64::MAX / 2);
+            while !inner.taken.insert(arrival) {
+                arrival += 1;
+            }
+            arrival
+        };
+        tokio::time::sleep(Duration::from_millis(arrival - now)).await;
+    }
+
     /// Hands a request to the server, which works on it whether or not anybody waits.
     async fn deliver(self: Arc<Self>, from: OwnedServerName, to: OwnedServerName, request: Request) -> Option<Answer> {
         let (router, began) = self.inner.lock().routers.get(&to).cloned()?;
@@ -175,7 +194,7 @@ impl Network {
     ) -> Result<Answer, PeerError> {
         let fate = self.fate(&from, &to);
         let too_late = || PeerError::Unreachable("it did not answer in time".into());
-        tokio::time::sleep(fate.there).await;
+        self.travel(fate.there).await;
         if self.is_cut(&from, &to) {
             return Err(PeerError::Unreachable("the network fell apart".into()));
         }
@@ -184,9 +203,10 @@ impl Network {
             return Err(too_late());
         }
         if let Some(after) = fate.again_after {
-            let again = self.clone().deliver(from.clone(), to.clone(), request.clone());
+            let network = self.clone();
+            let again = network.clone().deliver(from.clone(), to.clone(), request.clone());
             tokio::spawn(async move {
-                tokio::time::sleep(after).await;
+                network.travel(after).await;
                 again.await
             });
         }
@@ -198,7 +218,7 @@ impl Network {
                 return Err(too_late());
             }
         };
-        tokio::time::sleep(fate.back).await;
+        self.travel(fate.back).await;
         if fate.is_unanswered || self.is_cut(&from, &to) {
             tokio::time::sleep(bounds.time).await;
             return Err(too_late());

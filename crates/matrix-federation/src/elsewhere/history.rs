@@ -64,7 +64,8 @@ impl Federation {
         }
         let raw = self.fetch_events(server, std::slice::from_ref(id)).await;
         let (events, _) = self.check_many(room.rules(), raw).await;
-        let Some(event) = events.into_iter().find(|event| event.event_id() == id && event.room_id() == room.id()) else {
+        let Some(event) = events.into_iter().find(|event| event.event_id() == id && event.room_id() == room.id())
+        else {
             return Ok(false);
         };
         let gate = self.gates().pass(room.id()).await;

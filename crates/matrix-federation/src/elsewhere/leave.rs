@@ -7,11 +7,7 @@ use koine_room::{CommandError, Wish};
 use ruma_common::{EventId, OwnedServerName};
 use serde_json::value::to_raw_value;
 
-use super::{
-    SERVERS_TRIED_MAX,
-    join::supported,
-    refused,
-};
+use super::{SERVERS_TRIED_MAX, join::supported, refused};
 use crate::{
     Federation, PeerError,
     peers::{Bounds, segment},

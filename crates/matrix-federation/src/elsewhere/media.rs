@@ -106,8 +106,8 @@ impl Federation {
         let path = format!("/_matrix/federation/v1/media/download/{id}?timeout_ms={}", patience.as_millis());
         let mut answer = self.ask_stream(server, (Method::GET, &path), None, self.bounds(patience)).await?;
         let kind = answer.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-        let mut parts = Multipart::new(kind)
-            .ok_or_else(|| PeerError::Unusable(format!("it came as {kind:?} and not in parts")))?;
+        let mut parts =
+            Multipart::new(kind).ok_or_else(|| PeerError::Unusable(format!("it came as {kind:?} and not in parts")))?;
         let (mut heads, mut said) = (0, Description::default());
         loop {
             while let Some(piece) = parts.next()? {
@@ -153,12 +153,7 @@ impl Federation {
     }
 
     /// [SS-API §get_matrixfederationv1mediadownloadmediaid] Where the file lies may be anywhere; no signature goes there.
-    async fn fetch_from(
-        &self,
-        place: &str,
-        patience: Duration,
-        into: &mut Receiving,
-    ) -> Result<Description, Failure> {
+    async fn fetch_from(&self, place: &str, patience: Duration, into: &mut Receiving) -> Result<Description, Failure> {
         receive(self.open_address(place, self.bounds(patience)).await?, into).await
     }
 }
@@ -173,6 +168,7 @@ async fn receive(mut answer: Arriving, into: &mut Receiving) -> Result<Descripti
 /// What the headers say of a file. The name may be in any of the forms that are in use.
 fn description(head: &HeaderMap) -> Description {
     let content_type = head.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).map(str::to_owned);
-    let disposition = head.get(CONTENT_DISPOSITION).and_then(|value| ContentDisposition::try_from(value.as_bytes()).ok());
+    let disposition =
+        head.get(CONTENT_DISPOSITION).and_then(|value| ContentDisposition::try_from(value.as_bytes()).ok());
     Description { content_type, file_name: disposition.and_then(|disposition| disposition.filename) }
 }

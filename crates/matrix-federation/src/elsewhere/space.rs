@@ -119,7 +119,8 @@ impl Federation {
         {
             return Ok(told);
         }
-        let path = format!("/_matrix/federation/v1/hierarchy/{}?suggested_only={suggested_only}", segment(room.as_str()));
+        let path =
+            format!("/_matrix/federation/v1/hierarchy/{}?suggested_only={suggested_only}", segment(room.as_str()));
         let mut failure = CommandError::NotReachable;
         for server in via.iter().filter(|server| *server != self.server_name()).take(SERVERS_ASKED_MAX) {
             let answer = self.ask_bytes(server, (Method::GET, &path), None, SPACE_BOUNDS).await;
@@ -128,7 +129,12 @@ impl Federation {
                 Ok(told) if told.room.room_id == *room => {
                     let told = Arc::new(ToldSpace {
                         room: told.room.into_room(),
-                        children: told.children.into_iter().take(SPACE_CHILDREN_MAX).map(|child| child.into_room().preview).collect(),
+                        children: told
+                            .children
+                            .into_iter()
+                            .take(SPACE_CHILDREN_MAX)
+                            .map(|child| child.into_room().preview)
+                            .collect(),
                         inaccessible: told.inaccessible_children.into_iter().take(SPACE_CHILDREN_MAX).collect(),
                     });
                     self.spaces().0.insert(key, (self.now_ms(), told.clone()));

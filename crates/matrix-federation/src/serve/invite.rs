@@ -125,7 +125,8 @@ impl Federation {
         let mut events = Vec::with_capacity(told.len().min(SHOWN_MAX));
         for raw in told.iter().take(SHOWN_MAX) {
             let event = self.check(rules, raw).await;
-            let event = event.map_err(|error| invalid(format!("What is shown of the room is not in order: {error}")))?;
+            let event =
+                event.map_err(|error| invalid(format!("What is shown of the room is not in order: {error}")))?;
             if event.room_id() != room {
                 return Err(invalid(format!("What is shown is of the room {}", event.room_id())));
             }

@@ -31,7 +31,8 @@ pub async fn hierarchy(State(federation): State<Federation>, signed: Signed) -> 
     for child in &space.children {
         // What we cannot speak for is left to those who can.
         let Some(room) = federation.known_room(&child.room_id)?.filter(|room| room.is_attended()) else { continue };
-        let may = acl::allows(&room, &signed.origin)? && federation.rooms().may_server_preview(&room, &signed.origin)?;
+        let may =
+            acl::allows(&room, &signed.origin)? && federation.rooms().may_server_preview(&room, &signed.origin)?;
         match may {
             true => children.push(told(&room.preview()?)),
             false => inaccessible.push(&child.room_id),

@@ -26,7 +26,13 @@ async fn a_server_whose_queue_ran_over_catches_up_from_the_newest() {
     one.links.set_down("two.example", false);
     until("two hears the newest", || two.bodies(&room).contains(&"1099".to_owned())).await;
     until("they agree", || one.state(&room) == two.state(&room)).await;
-    let sends = one.links.asked.lock().iter().filter(|asked| asked.starts_with("one.example") && asked.contains("/send/")).count();
+    let sends = one
+        .links
+        .asked
+        .lock()
+        .iter()
+        .filter(|asked| asked.starts_with("one.example") && asked.contains("/send/"))
+        .count();
     assert!(sends < 10, "{sends} transactions");
     // And on it goes, both ways.
     one.say(&alice, &room, "on").await;

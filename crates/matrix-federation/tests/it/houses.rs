@@ -11,7 +11,9 @@ use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use koine_account::{AccountConfig, Accounts};
 use koine_graph::SigningKey;
-use koine_matrix_federation::{Bounds, Cores, Federation, FederationConfig, Future, Incoming, PeerError, Peers, router};
+use koine_matrix_federation::{
+    Bounds, Cores, Federation, FederationConfig, Future, Incoming, PeerError, Peers, router,
+};
 use koine_room::{CommandError, CreateRoom, Preset, Profile, Room, Rooms, RoomsConfig, Sender};
 use koine_store::{DomainId, Engine, MemoryEngine, Shard};
 use parking_lot::Mutex;
@@ -54,7 +56,11 @@ impl Links {
     }
 
     /// Successful answers to paths with `part` in them arrive as `arrival` says.
-    pub fn answer_with(&self, part: &'static str, arrival: impl Fn(Bytes) -> Box<dyn Incoming> + Send + Sync + 'static) {
+    pub fn answer_with(
+        &self,
+        part: &'static str,
+        arrival: impl Fn(Bytes) -> Box<dyn Incoming> + Send + Sync + 'static,
+    ) {
         *self.arriving.lock() = Some((part, Arc::new(arrival)));
     }
 
@@ -192,13 +198,7 @@ impl House {
         self.make(creator, preset, RoomVersionId::V11, kind).await
     }
 
-    async fn make(
-        &self,
-        creator: &UserId,
-        preset: Preset,
-        version: RoomVersionId,
-        kind: Option<&str>,
-    ) -> OwnedRoomId {
+    async fn make(&self, creator: &UserId, preset: Preset, version: RoomVersionId, kind: Option<&str>) -> OwnedRoomId {
         let mut creation_content = serde_json::Map::new();
         creation_content.extend(kind.map(|kind| ("type".to_owned(), json!(kind))));
         let wanted = CreateRoom {

@@ -1,5 +1,6 @@
 //! Servers that share rooms, in one process and without a network.
 
+mod agreement;
 mod behind;
 mod devices;
 mod hostile;

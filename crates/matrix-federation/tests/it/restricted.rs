@@ -102,7 +102,10 @@ async fn who_names_a_voucher_without_meeting_a_condition_stays_out() {
     let bob = two.user("bob");
     let here = one.room(&room);
     let state = |kind: &str, key: &str| {
-        here.current(kind, key).expect("readable").map(|placed| placed.event.event_id().to_owned()).expect("it is there")
+        here.current(kind, key)
+            .expect("readable")
+            .map(|placed| placed.event.event_id().to_owned())
+            .expect("it is there")
     };
     let alice = one.user("alice");
     let content = json!({ "membership": "join", "join_authorised_via_users_server": alice });

@@ -16,6 +16,14 @@ fn servers_agree_after_every_storm() {
     }
 }
 
+/// Each stands for something that was mended.
+#[test]
+fn servers_agree_where_they_once_did_not() {
+    for seed in [21, 30, 34, 40, 243, 265, 282, 293, 367, 386] {
+        agrees(seed, None);
+    }
+}
+
 #[test]
 fn servers_agree_in_every_room_version() {
     for (seed, version) in (100..).zip(koine_graph::ROOM_VERSIONS) {
