@@ -131,7 +131,9 @@ async fn act(command: Command) -> Result<(), Failure> {
         Action::Run(options) => run(options).await,
         Action::Compare(options) => compare::run(options).await,
         Action::Federation(options) => federation::run(options).await,
-        Action::Report { file } if file.to_string_lossy().ends_with("-federation.json") => federation::report_again(&file),
+        Action::Report { file } if file.to_string_lossy().ends_with("-federation.json") => {
+            federation::report_again(&file)
+        }
         Action::Report { file } => compare::report_again(&file),
     }
 }

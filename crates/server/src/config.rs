@@ -174,7 +174,7 @@ pub struct ListenerConfig {
     #[serde(default)]
     pub tls: bool,
 
-    /// What is spoken here: "http" (Matrix, and XMPP over WebSocket and BOSH) "xmpp-client" (without `tls` it begins in
+    /// What is spoken here: "http" (Matrix, and XMPP over WebSocket and BOSH), "xmpp-client" (without `tls` it begins in
     /// the clear and goes on with STARTTLS) or "xmpp-server" (other servers, with STARTTLS). Default: "http". Needs a restart.
     #[serde(default)]
     pub serves: Serves,

@@ -63,7 +63,11 @@ pub fn open(server: &Server, media: Media, client: &Client, data_dir: &Path) -> 
     let mut old_keys: Vec<_> =
         signing_key::old(data_dir)?.into_iter().map(|old| (old.id, old.key, old.ended)).collect();
     for old in &config.old_keys {
-        let ended = old.ended_ms.try_into().map(MilliSecondsSinceUnixEpoch).unwrap_or_else(|_| MilliSecondsSinceUnixEpoch::now());
+        let ended = old
+            .ended_ms
+            .try_into()
+            .map(MilliSecondsSinceUnixEpoch)
+            .unwrap_or_else(|_| MilliSecondsSinceUnixEpoch::now());
         old_keys.push((old.id.clone(), old.key.clone(), ended));
     }
     let federation = Federation::new(Cores {

@@ -71,13 +71,26 @@ struct Ports {
 
 impl Ports {
     fn from(base: u16) -> Self {
-        Self { plain: base, tls: base + 1, metrics: base + 2, xmpp: base + 3, xmpp_tls: base + 4, xmpp_server: base + 5 }
+        Self {
+            plain: base,
+            tls: base + 1,
+            metrics: base + 2,
+            xmpp: base + 3,
+            xmpp_tls: base + 4,
+            xmpp_server: base + 5,
+        }
     }
 
     fn listeners(self, host: IpAddr) -> [ListenerConfig; 5] {
         let listener = |port, tls| ListenerConfig::new(SocketAddr::from((host, port)), tls);
         let xmpp = |port, tls| ListenerConfig::xmpp_client(SocketAddr::from((host, port)), tls);
-        [listener(self.plain, false), listener(self.tls, true), xmpp(self.xmpp, false), xmpp(self.xmpp_tls, true), ListenerConfig::xmpp_server(SocketAddr::from((host, self.xmpp_server)))]
+        [
+            listener(self.plain, false),
+            listener(self.tls, true),
+            xmpp(self.xmpp, false),
+            xmpp(self.xmpp_tls, true),
+            ListenerConfig::xmpp_server(SocketAddr::from((host, self.xmpp_server))),
+        ]
     }
 }
 

@@ -25,7 +25,8 @@ impl Command for KeyRotate {
 
     async fn run(self, server: &Server) -> Result<Rotated, Refusal> {
         let now = MilliSecondsSinceUnixEpoch::now();
-        let (old, new) = signing_key::rotate(&server.config.data_dir, now, &mut rand::rng()).map_err(Refusal::because)?;
+        let (old, new) =
+            signing_key::rotate(&server.config.data_dir, now, &mut rand::rng()).map_err(Refusal::because)?;
         Ok(Rotated { old, new })
     }
 }
