@@ -79,7 +79,6 @@ fn write(file: &Path, text: &str) -> Result<(), Failure> {
     std::fs::write(file, text).map_err(|error| Failure::Io(file.display().to_string(), error))
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "it is given to `map_err`")]
 fn in_words(error: impl std::fmt::Display) -> Failure {
     Failure::Words(format!("a certificate: {error}"))
 }

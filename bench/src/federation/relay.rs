@@ -1,9 +1,11 @@
 //! `federation-relay`: people of one server talk in rooms that people of another read. The next message of a room leaves
 //! when the last was acknowledged; it counts when its reader has it.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::Federating;
@@ -15,6 +17,8 @@ use crate::procfs;
 
 /// Rooms, each with one who sends and one who reads.
 const ROOMS: usize = 8;
+/// Messages that may be on their way to a reader: a sync tells of no more than a hundred.
+const AHEAD_MAX: usize = 50;
 /// How long a reader's sync waits for news.
 const POLL_MS: u64 = 5_000;
 /// How long what was sent may take to arrive once nothing more is sent.
@@ -77,9 +81,13 @@ async fn talk(pair: Pair, until: Instant) -> Result<Tally, Failure> {
     let Pair { mut sender, mut reader, mut since, room } = pair;
     let (told, mut heard) = tokio::sync::mpsc::unbounded_channel();
     let where_to = room.clone();
+    let ahead = Arc::new(Semaphore::new(AHEAD_MAX));
+    let places = ahead.clone();
     let sending = tokio::spawn(async move {
         let mut number = 0_usize;
         while Instant::now() < until {
+            // Given back by the reader.
+            places.acquire().await.expect("it is never closed").forget();
             // Known to the reader before it can arrive.
             let _ = told.send(Instant::now());
             sender.send(&where_to, &format!("t{number}"), &format!("message-number-{number}.")).await?;
@@ -116,6 +124,7 @@ async fn talk(pair: Pair, until: Instant) -> Result<Tally, Failure> {
                 && read.insert(number)
             {
                 tally.latencies.push(at.elapsed());
+                ahead.add_permits(1);
             }
         }
     }

@@ -136,7 +136,6 @@ mod tests {
 
     use super::*;
 
-    #[expect(clippy::needless_pass_by_value, reason = "reads better in the cases below")]
     fn rule(lists: Value, sender: &UserId) -> InviteRule {
         InviteRules { blocks_all: false, lists: serde_json::from_value(lists).expect("lists") }.rule_for(sender)
     }

@@ -95,7 +95,7 @@ impl Accounts {
                 _ => {}
             }
             let record = ThreadRecord { position: 0, is_subscribed: true, is_automatic: cause.is_some() };
-            write(txn, domain, &owner, key, old, record);
+            write(txn, domain, &owner, &key, old, &record);
             Ok(())
         };
         self.change(commit).await?
@@ -117,7 +117,7 @@ impl Accounts {
                 return Ok(());
             };
             let record = ThreadRecord { position: 0, is_subscribed: false, is_automatic: false };
-            write(txn, domain, &owner, key, Some(old), record);
+            write(txn, domain, &owner, &key, Some(old), &record);
             Ok(())
         };
         Ok(self.change(commit).await??)
@@ -160,16 +160,16 @@ fn write(
     txn: &mut Txn,
     domain: koine_store::DomainId,
     owner: &UserId,
-    key: (String, String, String),
+    key: &(String, String, String),
     old: Option<ThreadRecord>,
-    record: ThreadRecord,
+    record: &ThreadRecord,
 ) {
     if let Some(old) = old {
         txn.delete(&THREAD_SUBSCRIPTION_AT, domain, &(key.0.clone(), old.position));
     }
     let position = txn.append(log::entry(domain, owner, Kind::ThreadSubscription, "")).0;
-    txn.put(&THREAD_SUBSCRIPTION, domain, &key, &ThreadRecord { position, ..record });
-    let (localpart, room, root) = key;
+    txn.put(&THREAD_SUBSCRIPTION, domain, key, &ThreadRecord { position, ..record.clone() });
+    let (localpart, room, root) = key.clone();
     txn.put(&THREAD_SUBSCRIPTION_AT, domain, &(localpart, position), &ThreadKey { room, root });
 }
 

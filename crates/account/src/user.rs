@@ -145,12 +145,12 @@ pub enum Flag {
 impl Accounts {
     /// Whether a new account may have this name, as of now.
     pub fn check_name(&self, name: &str) -> Result<OwnedUserId, CreateError> {
-        self.check_localpart(names::new_localpart(name)?)
+        self.check_localpart(&names::new_localpart(name)?)
     }
 
-    fn check_localpart(&self, localpart: String) -> Result<OwnedUserId, CreateError> {
-        let user_id = names::user_id(&localpart, &self.server_name).ok_or(NameRefused::TooLong(localpart.len()))?;
-        let taken = self.shard.get(&USER, self.domain, localpart.as_str()).map_err(StoreUnavailable::from)?.is_some();
+    fn check_localpart(&self, localpart: &str) -> Result<OwnedUserId, CreateError> {
+        let user_id = names::user_id(localpart, &self.server_name).ok_or(NameRefused::TooLong(localpart.len()))?;
+        let taken = self.shard.get(&USER, self.domain, localpart).map_err(StoreUnavailable::from)?.is_some();
         if taken { Err(CreateError::NameTaken) } else { Ok(user_id) }
     }
 
@@ -159,7 +159,7 @@ impl Accounts {
         let made_up = || secret::new_name(NAME_LENGTH, secret::LOWER_CASE, &mut rand::rng());
         let name = wanted.name.unwrap_or_else(made_up);
         let user_id = match wanted.is_own {
-            true => self.check_localpart(names::own_localpart(&name)?)?,
+            true => self.check_localpart(&names::own_localpart(&name)?)?,
             false => self.check_name(&name)?,
         };
         let password = match wanted.password {

@@ -198,7 +198,7 @@ impl Pushers {
     }
 
     /// The event that the log tells of at `position`.
-    pub(crate) fn event(&self, no: RoomNo, position: u64) -> Result<Option<(Arc<Room>, Arc<Placed>)>, ReadError> {
+    pub(crate) fn event(&self, no: RoomNo, position: u64) -> Result<Option<koine_room::InRoom>, ReadError> {
         let room = self.0.cores.rooms.room_by_no(no)?;
         let order = i64::try_from(position).unwrap_or(i64::MAX);
         let placed = room.event_at(order)?.filter(|placed| placed.order == order);

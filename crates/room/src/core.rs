@@ -98,7 +98,7 @@ impl Core {
     }
 
     /// Deletes events that waited in the store. Nobody waits for it: the next start clears what it leaves.
-    pub(crate) fn clear_spool(&self, keys: Vec<(u64, u32)>) {
+    pub(crate) fn clear_spool(&self, keys: &[(u64, u32)]) {
         let domain = self.domain();
         for some in keys.chunks(SPOOL_CLEARED_AT_ONCE) {
             let some = some.to_vec();
@@ -113,7 +113,7 @@ impl Core {
         for row in view.scan(&SPOOL, self.domain(), .., Direction::Forward) {
             keys.push(row?.0);
         }
-        self.clear_spool(keys);
+        self.clear_spool(&keys);
         Ok(())
     }
 

@@ -289,7 +289,7 @@ impl Keeping {
                     released += event.json().len() as u64 + EVENT_OVERHEAD;
                     event
                 }
-                Place::Store => self.from_spool(number, id)?,
+                Place::Store => self.spooled_event(number, id)?,
             };
             let why = match self.is_allowed_by_its_auth_events(&event)? {
                 Some(true) => Aside::Outlier,
@@ -315,7 +315,7 @@ impl Keeping {
         Ok((!chunk.is_empty()).then(|| self.room.commit_outliers(chunk)))
     }
 
-    fn from_spool(&self, number: u32, id: OwnedEventId) -> Result<Event, ReadError> {
+    fn spooled_event(&self, number: u32, id: OwnedEventId) -> Result<Event, ReadError> {
         let core = &self.room.core;
         let key = (self.spool.unwrap_or_default(), number);
         let json = core.shard.get(&SPOOL, core.domain(), &key)?;
@@ -361,7 +361,7 @@ impl Drop for Keeping {
     fn drop(&mut self) {
         self.room.core.release_bytes(self.held);
         if let Some(spool) = self.spool {
-            self.room.core.clear_spool(self.spooled.drain(..).map(|number| (spool, number)).collect());
+            self.room.core.clear_spool(&self.spooled.drain(..).map(|number| (spool, number)).collect::<Vec<_>>());
         }
     }
 }

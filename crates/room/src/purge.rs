@@ -121,7 +121,8 @@ impl Rooms {
                 return Ok(());
             }
             for placed in &page {
-                roots.extend([placed.state_before, placed.state_after, placed.current].map(|state| state.root()));
+                roots
+                    .extend([placed.state_before, placed.state_after, placed.current].map(koine_graph::StateMap::root));
             }
             // Their states go with the last of the events that had them: a crash before that leaves nodes behind, which
             // nothing reads.

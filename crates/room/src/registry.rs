@@ -16,7 +16,7 @@ use crate::{
     error::ReadError,
     hub::Hub,
     partial::Partial,
-    room::{Head, Placed, Room},
+    room::{Head, Room},
     state::root_of,
     tables::{
         HEAD, MEMBER, MEMBERSHIP, Membership, MembershipRecord, PARTIAL, RECEIPT_AT, ROOM, ROOM_ID, ROOM_NEXT, RoomNo,
@@ -148,13 +148,13 @@ impl Rooms {
     }
 
     /// An event by id with the room it is in, whoever may see it.
-    pub fn event(&self, id: &ruma_common::EventId) -> Result<Option<(Arc<Room>, Arc<crate::Placed>)>, ReadError> {
+    pub fn event(&self, id: &ruma_common::EventId) -> Result<Option<crate::InRoom>, ReadError> {
         let Some((no, placed)) = self.core.event_in(id)? else { return Ok(None) };
         Ok(Some((self.room_by_no(no)?, placed)))
     }
 
     /// An event by its id alone, with the room it is in. Use `visibility.rs` before showing it to anybody.
-    pub fn event_anywhere(&self, id: &ruma_common::EventId) -> Result<Option<(Arc<Room>, Arc<Placed>)>, ReadError> {
+    pub fn event_anywhere(&self, id: &ruma_common::EventId) -> Result<Option<crate::InRoom>, ReadError> {
         let Some((no, placed)) = self.core.event_in(id)? else { return Ok(None) };
         Ok(Some((self.room_by_no(no)?, placed)))
     }

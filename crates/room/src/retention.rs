@@ -38,7 +38,7 @@ impl Rooms {
                 match self.enforce_in(no, done).await {
                     Ok(count) => gone += count,
                     Err(error) => {
-                        tracing::warn!(room_no = no, reason = %error, "old events of a room were not deleted")
+                        tracing::warn!(room_no = no, reason = %error, "old events of a room were not deleted");
                     }
                 }
             }

@@ -143,7 +143,7 @@ impl StanzaError {
 
     /// Said by somebody else than whom the stanza was for.
     #[must_use]
-    pub fn with_by(mut self, by: impl ToString) -> Self {
+    pub fn with_by(mut self, by: &impl ToString) -> Self {
         self.by = Some(by.to_string());
         self
     }

@@ -200,7 +200,7 @@ impl World {
                 world.network.note(&format!("{mishap:?}"));
                 match mishap {
                     Mishap::CutOff(island) => {
-                        world.network.cut_off(island.into_iter().map(|number| world.server(number)))
+                        world.network.cut_off(island.into_iter().map(|number| world.server(number)));
                     }
                     Mishap::Heal => world.network.cut_off([]),
                     Mishap::Crash(number) => world.houses[number].crash(),

@@ -100,7 +100,7 @@ impl crate::core::Core {
     /// ghost of somebody of another XMPP server. `None` for hosts, rooms, and what cannot be a name.
     pub(crate) fn person_of(&self, jid: &BareJid) -> Option<OwnedUserId> {
         let (host, server) = (jid.domain().as_str(), self.rooms().server_name());
-        let node = jid.node().map(|node| node.as_str());
+        let node = jid.node().map(AsRef::<str>::as_ref);
         match node {
             Some(_) if host == self.hosts.domain => self.user_of(jid),
             // Never a ghost of a ghost: whoever is ours has an address of their own.

@@ -44,8 +44,6 @@ pub(crate) struct Request {
     pub(crate) from: Jid,
     /// Whom.
     pub(crate) to: Jid,
-    /// Its id.
-    pub(crate) id: String,
     /// Asks or changes.
     pub(crate) verb: Verb,
     /// The payload.

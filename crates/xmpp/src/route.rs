@@ -83,7 +83,7 @@ impl Core {
             };
         }
         let id = stanza.id().filter(|id| !id.is_empty());
-        let (Some(id), Some(payload)) = (id, stanza.children().next()) else {
+        let (Some(_), Some(payload)) = (id, stanza.children().next()) else {
             return Err(StanzaError::new(Condition::BadRequest, "an iq has an id and one payload"));
         };
         let Some(at) = iq::at(&place) else {
@@ -97,8 +97,8 @@ impl Core {
             Place::Account(user) => Some(user),
             _ => None,
         };
-        let (id, payload, session) = (id.to_owned(), payload.clone(), session.cloned());
-        let request = Request { from, to, id, verb, payload, session, account };
+        let (payload, session) = (payload.clone(), session.cloned());
+        let request = Request { from, to, verb, payload, session, account };
         let payload = iq::answer(self, at, request).await?;
         self.deliver(iq::result(stanza, payload)).await;
         Ok(())

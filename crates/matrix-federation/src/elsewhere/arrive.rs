@@ -67,7 +67,7 @@ impl Federation {
                 Some(chunk) => pieces.feed(chunk, &mut found),
                 None => pieces.end(),
             }
-            .map_err(unusable)?;
+            .map_err(|error| unusable(&error.to_string()))?;
             for Piece { name, json } in found.drain(..) {
                 match name {
                     "state" | "pdus" => batch.push((Part::State, json)),
@@ -117,7 +117,7 @@ impl Told {
 
     fn server(&mut self, json: &[u8]) -> Result<(), FetchError> {
         if self.servers.len() >= SERVERS_MAX {
-            return Err(unusable(format!("it names more than {SERVERS_MAX} servers")));
+            return Err(unusable(&format!("it names more than {SERVERS_MAX} servers")));
         }
         self.servers.extend(serde_json::from_slice::<OwnedServerName>(json).ok());
         Ok(())
@@ -136,7 +136,7 @@ impl Told {
         self.refused += checked.refused;
         self.count += checked.passed.len() + checked.refused;
         if self.junk > JUNK_MAX {
-            return Err(unusable(format!("more than {JUNK_MAX} of its events are none")));
+            return Err(unusable(&format!("more than {JUNK_MAX} of its events are none")));
         }
         if self.count > KEEPING_EVENTS_MAX {
             return Err(ReceiveError::TooMany { max: KEEPING_EVENTS_MAX }.into());
@@ -160,6 +160,6 @@ impl Told {
     }
 }
 
-fn unusable(what: impl ToString) -> FetchError {
-    PeerError::Unusable(what.to_string()).into()
+fn unusable(what: &str) -> FetchError {
+    PeerError::Unusable(what.to_owned()).into()
 }

@@ -255,7 +255,7 @@ async fn a_place_in_the_configuration_that_is_none_is_named() {
     for (name, place) in [("a.org", "https://b.org/"), ("a.org/", "b.org"), ("a.org", "")] {
         let config = Config { static_destinations: [(name.to_owned(), place.to_owned())].into(), ..world.config() };
         let parts = Parts { dns: world.dns.clone(), clock: Arc::new(Instant::now), well_known_port: 443 };
-        let error = Client::with_parts(&config, parts).err().expect("that is no place");
+        let error = Client::with_parts(&config, parts).expect_err("that is no place");
         assert!(error.to_string().contains("static_destinations"), "{error}");
     }
 }

@@ -68,7 +68,7 @@ pub(super) fn unescape(raw: &str, within: Within) -> Result<String, XmlError> {
 }
 
 fn plain(text: &str, within: Within, out: &mut String) -> Result<(), XmlError> {
-    let is_simple = |byte: u8| byte >= b' ' && byte < 0x7f;
+    let is_simple = |byte: u8| (b' '..0x7f).contains(&byte);
     if text.bytes().all(is_simple) {
         out.push_str(text);
         return Ok(());

@@ -31,7 +31,7 @@ pub(crate) async fn presence(
     session: Option<&Arc<Session>>,
 ) -> Result<(), StanzaError> {
     match stanza.kind() {
-        None => available(core, stanza, from, to, session).await.map_err(|error| error.with_by(to.to_bare())),
+        None => available(core, stanza, from, to, session).await.map_err(|error| error.with_by(&to.to_bare())),
         Some("unavailable") => {
             let Some(room) = name::room(core, &to.to_bare())? else { return Ok(()) };
             if let Some(hall) = core.muc.hall(room.no()) {

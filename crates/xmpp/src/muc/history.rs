@@ -106,10 +106,8 @@ pub(super) fn spoken(
     let user = placed.event.sender();
     let nick = inside.speaker(user, words.nick.as_deref()).or(words.nick.as_deref()).unwrap_or(user.localpart());
     let mut message = words.message;
-    message.set_attr(
-        "from",
-        Some(words.from_room.then(|| seat.room.to_string()).unwrap_or_else(|| format!("{}/{nick}", seat.room))),
-    );
+    message
+        .set_attr("from", Some(if words.from_room { seat.room.to_string() } else { format!("{}/{nick}", seat.room) }));
     message.set_attr("to", Some(seat.jid.to_string()));
     message.push(hall.occupant_id(core, user));
     message.push(stanza_id(placed, &seat.room.to_string()));

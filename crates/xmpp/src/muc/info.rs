@@ -116,7 +116,7 @@ async fn info(core: Arc<Core>, request: Request) -> Answer {
     }
     let settings = Settings::of(core.rooms(), &room).map_err(read)?;
     // A hidden room tells strangers nothing that entering would not.
-    let fallback = request.to.node().map(|node| node.to_string()).unwrap_or_default();
+    let fallback = request.to.node().map(ToString::to_string).unwrap_or_default();
     let mut query =
         Element::new("query", ns::DISCO_INFO).with_child(identity(settings.name.as_deref().unwrap_or(&fallback)));
     let flags = [
@@ -194,7 +194,7 @@ async fn rooms(core: Arc<Core>, request: Request) -> Answer {
             }
             let room = core.rooms().room(&summary.room_id).map_err(|error| unreadable(&error))?;
             let jid = name::address(&core, &room).map_err(|error| unreadable(&error))?;
-            let name = summary.name.or_else(|| jid.node().map(|node| node.to_string())).unwrap_or_default();
+            let name = summary.name.or_else(|| jid.node().map(ToString::to_string)).unwrap_or_default();
             found.push((jid.to_string(), name));
         }
         since = page.next;
@@ -222,7 +222,7 @@ pub(crate) async fn request_to_occupant(
     session: Option<&Arc<Session>>,
 ) -> Result<(), StanzaError> {
     let is_answer = matches!(stanza.kind(), Some("result" | "error"));
-    let outside = || StanzaError::new(Condition::NotAcceptable, "you are not in this room").with_by(to.to_bare());
+    let outside = || StanzaError::new(Condition::NotAcceptable, "you are not in this room").with_by(&to.to_bare());
     let room = match name::room(core, &to.to_bare())? {
         Some(room) => room,
         None if is_answer => return Ok(()),
@@ -231,7 +231,7 @@ pub(crate) async fn request_to_occupant(
     let hall = core.muc.hall(room.no()).ok_or_else(outside)?;
     let inside = hall.inside.lock().await;
     let own = inside.nick_of(from).ok_or_else(outside)?;
-    let nick = to.resource().map(|nick| nick.to_string()).unwrap_or_default();
+    let nick = to.resource().map(ToString::to_string).unwrap_or_default();
     let ping = stanza.children().next().is_some_and(|payload| payload.is("ping", ns::PING));
     // [XEP-0410 §serveroptimisation] Whoever asks for themselves is told that they are there.
     if own == nick && ping && stanza.kind() == Some("get") {
@@ -245,7 +245,7 @@ pub(crate) async fn request_to_occupant(
             return Ok(());
         }
         return Err(
-            StanzaError::new(Condition::ItemNotFound, "nobody in the room has this nickname").with_by(to.to_bare())
+            StanzaError::new(Condition::ItemNotFound, "nobody in the room has this nickname").with_by(&to.to_bare())
         );
     };
     // Cards are the account's, not the session's; and whoever is here by Matrix has no session.
@@ -284,7 +284,6 @@ async fn card_of(
     let request = Request {
         from: from.clone(),
         to: Jid::from(account.clone()),
-        id: stanza.id().unwrap_or_default().to_owned(),
         verb: Verb::Get,
         payload,
         session: session.cloned(),

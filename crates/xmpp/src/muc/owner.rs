@@ -141,7 +141,7 @@ async fn end(
         let to = to.map(ToString::to_string);
         destroyed(core, &hall, &mut inside, to.as_deref(), reason).await;
     }
-    dissolve(core, room, owner, to.map(|jid| jid.to_bare())).await.map_err(|error| refused(&error))
+    dissolve(core, room, owner, to.map(Jid::to_bare)).await.map_err(|error| refused(&error))
 }
 
 /// Takes away the room's names, points to where it goes on, and sends its people home, the owner last.

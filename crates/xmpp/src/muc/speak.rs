@@ -32,7 +32,7 @@ pub(crate) async fn message(core: &Arc<Core>, stanza: &Element, from: &Jid, to: 
         Some(room) => room,
         // Errors and answers to what no longer is end here.
         None if stanza.kind() == Some("error") => return Ok(()),
-        None => return Err(StanzaError::new(Condition::ItemNotFound, "there is no such room").with_by(address)),
+        None => return Err(StanzaError::new(Condition::ItemNotFound, "there is no such room").with_by(&address)),
     };
     if stanza.kind() == Some("error") {
         return bounced(core, &room, stanza, from).await;
@@ -50,7 +50,7 @@ pub(crate) async fn message(core: &Arc<Core>, stanza: &Element, from: &Jid, to: 
         (Some(nick), _) => said.to_one(nick.as_str()).await,
         (None, _) => said.to_room().await,
     };
-    done.map_err(|error| error.with_by(address))
+    done.map_err(|error| error.with_by(&address))
 }
 
 /// Whoever cannot be reached any more is not there. [XEP-0045 §impl-service-ghosts]

@@ -18,6 +18,7 @@ use crate::{core::Core, stream::transport::Security};
 
 /// Why somebody did not prove it. [RFC6120 §6.5]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::enum_variant_names, reason = "the names are those of the specification")]
 pub(crate) enum Failure {
     Aborted,
     AccountDisabled,

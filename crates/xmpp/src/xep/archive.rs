@@ -181,8 +181,11 @@ pub(crate) fn no_such() -> StanzaError {
     StanzaError::new(Condition::ItemNotFound, "there is no such message in this archive")
 }
 
+/// An event of a room of two, with the other of the two.
+type OfTwo = (Arc<Room>, Arc<Placed>, OwnedUserId);
+
 /// An event of one of the account's rooms of two, with the other of the two.
-fn find(core: &Core, me: &UserId, id: &str) -> Result<Option<(Arc<Room>, Arc<Placed>, OwnedUserId)>, ReadError> {
+fn find(core: &Core, me: &UserId, id: &str) -> Result<Option<OfTwo>, ReadError> {
     let Ok(id) = <&EventId>::try_from(id) else { return Ok(None) };
     let Some((room, placed)) = core.rooms().event(id)? else { return Ok(None) };
     let Some(pair) = core.rooms().pair_of(room.no())? else { return Ok(None) };

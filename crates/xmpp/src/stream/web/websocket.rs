@@ -140,7 +140,10 @@ impl Transport for WebSocket {
         if let Poll::Ready(Err(broken)) = self.poll_flush(cx) {
             return Poll::Ready(Err(broken));
         }
-        while read {
+        if !read {
+            return Poll::Pending;
+        }
+        loop {
             let message = ready!(std::pin::Pin::new(&mut self.socket).poll_next(cx));
             return Poll::Ready(match message {
                 Some(Ok(Message::Text(text))) => self.parse(&text),
@@ -162,7 +165,6 @@ impl Transport for WebSocket {
                 Some(Ok(Message::Close(_))) | Some(Err(_)) | None => Err(Broken::Lost),
             });
         }
-        Poll::Pending
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {

@@ -49,7 +49,7 @@ pub(super) fn apply(form: &Form, mut config: NodeConfig) -> Result<NodeConfig, S
         let yes = || field.bool().ok_or_else(|| bad("a field is neither true nor false"));
         match field.var.trim_start_matches("pubsub#") {
             "access_model" => {
-                config.access = Access::parse(value).ok_or_else(|| bad("there is no such access model"))?
+                config.access = Access::parse(value).ok_or_else(|| bad("there is no such access model"))?;
             }
             "max_items" if value == "max" => config.max_items = NODE_ITEMS_MAX,
             "max_items" => {
