@@ -64,7 +64,7 @@ fn is_escape(text: &str) -> bool {
 
 /// How local names of people of XMPP servers begin. No account can have such a name.
 pub const GHOST: &str = "_xmpp_";
-/// Longest user id. [CS-API §user-identifiers]
+/// Longest user id. [appendices §user-identifiers]
 const USER_ID_BYTES_MAX: usize = 255;
 
 /// The local name by which Matrix knows somebody of another XMPP server, `None` where it would be too long for one.

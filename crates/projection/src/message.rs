@@ -535,7 +535,7 @@ fn fallback_text(content: &Value) -> Option<String> {
     text.or_else(nested).map(ToOwned::to_owned)
 }
 
-/// The body of an answer without the quote that older clients put in front of it. [CS-API §stripping-the-fallback]
+/// The body of an answer without the quote that older clients put in front of it.
 fn without_old_quote(body: &str) -> String {
     if !body.starts_with("> <") {
         return body.to_owned();

@@ -77,7 +77,7 @@ pub async fn register(State(api): State<Api>, call: Loose<v3::Request, Body>) ->
     Ok(Json(answer))
 }
 
-/// [CS-API §server-admin-style-permissions] A service makes the users of its namespace: without password, and without being
+/// [AS-API §server-admin-style-permissions] A service makes the users of its namespace: without password, and without being
 /// asked to prove anything but its token.
 async fn by_service(api: &Api, service: Option<&Service>, body: Body) -> Result<Json<Value>> {
     let unknown = || Error::new(StatusCode::UNAUTHORIZED, "M_UNKNOWN_TOKEN", "No application service has this token");

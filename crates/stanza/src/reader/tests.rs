@@ -1,3 +1,5 @@
+//! The reader, fed whole, in pieces, and with what nobody should send.
+
 use super::*;
 
 const HEAD: &str = "<?xml version='1.0'?><stream:stream to='example.org' version='1.0' xmlns='jabber:client' \

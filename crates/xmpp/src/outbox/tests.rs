@@ -1,3 +1,5 @@
+//! The queue of a session: order, confirmation, resumption, patience.
+
 use std::task::Waker;
 
 use koine_stanza::StreamCondition;
