@@ -160,9 +160,14 @@ impl Proof for NoAuthentication {
 impl Proof for AppserviceToken {
     type Who = Service;
 
-    fn prove(api: &Api, parts: &Parts, _peer: Peer) -> Result<Service> {
-        let service = api.services.by_token(&needed_token(parts)?);
-        service.cloned().ok_or_else(|| Error::forbidden("Only application services may ask for this"))
+    fn prove(api: &Api, parts: &Parts, peer: Peer) -> Result<Service> {
+        let token = needed_token(parts)?;
+        if let Some(service) = api.services.by_token(&token) {
+            return Ok(service.clone());
+        }
+        // Whose token is none learns that first.
+        api.accounts.authenticate(&token, Some(peer.0))?;
+        Err(Error::forbidden("Only application services may ask for this"))
     }
 }
 
