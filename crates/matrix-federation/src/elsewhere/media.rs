@@ -81,10 +81,12 @@ impl Failure {
     }
 }
 
-/// [SS-API §content-repository] The old address is for servers that do not know the new one.
+/// [SS-API §content-repository] The old address is for servers that do not know the new one. What they say to a path that they
+/// do not know is not always Matrix, nor always 404.
 fn knows_no_such_endpoint(error: &PeerError) -> bool {
     let PeerError::Refused { status, errcode, .. } = error else { return false };
-    matches!(*status, StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED) && errcode != "M_NOT_FOUND"
+    let unknown = [StatusCode::BAD_REQUEST, StatusCode::NOT_FOUND, StatusCode::METHOD_NOT_ALLOWED];
+    unknown.contains(status) && matches!(errcode.as_str(), "" | "M_UNRECOGNIZED")
 }
 
 impl Federation {
@@ -145,7 +147,8 @@ impl Federation {
         patience: Duration,
         into: &mut Receiving,
     ) -> Result<Description, Failure> {
-        let (name, id) = (segment(server.as_str()), segment(media_id.as_str()));
+        // A colon may stand in a path as it is, and there are servers that compare names before they decode them.
+        let (name, id) = (segment(server.as_str()).replace("%3A", ":"), segment(media_id.as_str()));
         let query = format!("allow_remote=false&timeout_ms={}", patience.as_millis());
         let path = format!("/_matrix/media/v3/download/{name}/{id}?{query}");
         let answer = self.ask_stream(server, (Method::GET, &path), None, self.bounds(patience)).await?;
