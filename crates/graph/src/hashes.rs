@@ -3,7 +3,7 @@
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use ruma_common::{
-    OwnedEventId,
+    EventId, OwnedEventId,
     room_version_rules::{EventIdFormatVersion, RoomVersionRules},
 };
 use sha2::{Digest as _, Sha256};
@@ -60,4 +60,40 @@ pub(crate) fn event_id(rules: &RoomVersionRules, reference_hash: &[u8; 32]) -> O
         _ => URL_SAFE_NO_PAD.encode(reference_hash),
     };
     Some(OwnedEventId::try_from(format!("${encoded}")).expect("a dollar sign and base64 make an event id"))
+}
+
+/// Whether an event of a room with these rules can have this id: a name of a server's choice in versions 1 and 2, a hash
+/// later. [RV4 §event-ids]
+pub fn is_event_id(rules: &RoomVersionRules, id: &EventId) -> bool {
+    let hash = id.as_str().strip_prefix('$').unwrap_or_default();
+    match rules.event_id_format {
+        EventIdFormatVersion::V1 => id.server_name().is_some(),
+        EventIdFormatVersion::V2 => BASE64.decode(hash).is_ok_and(|hash| hash.len() == 32),
+        _ => URL_SAFE_NO_PAD.decode(hash).is_ok_and(|hash| hash.len() == 32),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules;
+
+    #[test]
+    fn an_event_id_has_the_form_of_its_room_version() {
+        let named = EventId::parse("$name:a.example").unwrap();
+        let hashed = EventId::parse("$Rqnc-F-dvnEYJTyHq_iKxU2bZ1CI92-kuZq3a5lr5Zg").unwrap();
+        let old_hash = EventId::parse("$acR1l0raoZnm60CBwAVgqbZqoO/mYU81xysh1u7XcJk").unwrap();
+        for (version, id, is) in [
+            ("1", &named, true),
+            ("1", &hashed, false),
+            ("3", &old_hash, true),
+            ("3", &named, false),
+            ("4", &hashed, true),
+            ("11", &old_hash, false),
+            ("11", &EventId::parse("$").unwrap(), false),
+        ] {
+            let rules = rules(&version.try_into().unwrap()).unwrap();
+            assert_eq!(is_event_id(&rules, id), is, "{id} in version {version}");
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! Making rooms, saying things in them, taking them back.
 
 use koine_room::{CommandError, Preset, Sender};
-use ruma_common::{RoomVersionId, owned_room_alias_id};
+use ruma_common::{OwnedEventId, RoomVersionId, owned_room_alias_id};
 use serde_json::{json, value::to_raw_value};
 
 use crate::house::{House, alice, bob, new_room};
@@ -26,6 +26,23 @@ async fn a_room_of_every_version_can_be_made_used_and_reopened() {
         assert_eq!((published.joined, published.invited), (2, 0), "version {version}");
         house.say(bob(), &id, "and on").await;
     }
+}
+
+#[tokio::test]
+async fn a_redaction_names_an_event_that_is_here_or_could_be_elsewhere() {
+    let house = House::new();
+    let id = house.public_room().await;
+    house.join(bob(), &id).await.expect("anyone may join");
+    let redact = |user, target: &'static str| {
+        let target = OwnedEventId::try_from(target).expect("an event id of some kind");
+        let (rooms, id) = (&house.rooms, &id);
+        async move { rooms.redact(Sender { user, device: None }, id, &target, None, None).await }
+    };
+    let unknown = "$Rqnc-F-dvnEYJTyHq_iKxU2bZ1CI92-kuZq3a5lr5Zg";
+    redact(alice(), unknown).await.expect("it may come later");
+    assert!(matches!(redact(bob(), unknown).await, Err(CommandError::NoSuchEvent)));
+    assert!(matches!(redact(alice(), "$").await, Err(CommandError::NoSuchEvent)));
+    assert!(matches!(redact(alice(), "$event:far.example").await, Err(CommandError::NoSuchEvent)));
 }
 
 #[tokio::test]
