@@ -17,6 +17,8 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::tree;
+
 /// What goes wrong here is told to a person; nothing acts upon the kind of it.
 pub type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -97,7 +99,7 @@ struct Yard {
 
 impl Yard {
     fn find() -> Result<Self> {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().ok_or("xtask lies in no workspace")?;
+        let root = tree::root();
         let cache = match env::var_os("KOINE_CACHE") {
             Some(dir) => PathBuf::from(dir),
             None => PathBuf::from(env::var_os("HOME").ok_or("HOME is not set")?).join(".cache/koine"),
@@ -118,7 +120,7 @@ impl Yard {
 }
 
 fn build_koine(root: &Path) -> Result<PathBuf> {
-    must(Command::new(env!("CARGO")).current_dir(root).args(["build", "--package", "koine-server", "--bin", "koine"]))?;
+    must(tree::cargo().args(["build", "--package", "koine-server", "--bin", "koine"]))?;
     let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
     Ok(root.join(target).join("debug").join("koine"))
 }

@@ -9,10 +9,7 @@ mod test;
 mod tidy;
 mod tree;
 
-use std::{
-    env,
-    process::{Command, ExitCode},
-};
+use std::{env, process::ExitCode};
 
 const USAGE: &str = "\
 cargo xtask TASK
@@ -83,8 +80,8 @@ fn conformance_alone(args: &[String]) -> bool {
 
 /// Runs a program of the workspace in its release build.
 fn release(package: &str, which: &[&str], args: &[String]) -> bool {
-    let mut command = Command::new(env!("CARGO"));
+    let mut command = tree::cargo();
     let args = args.strip_prefix(&["--".to_owned()]).unwrap_or(args);
     command.args(["run", "--release", "--package", package]).args(which).arg("--").args(args);
-    command.current_dir(tree::root()).status().is_ok_and(|status| status.success())
+    command.status().is_ok_and(|status| status.success())
 }

@@ -1,6 +1,6 @@
 //! What cargo knows of the packages: ours and those we depend on.
 
-use std::{collections::HashSet, process::Command};
+use std::collections::HashSet;
 
 use serde_json::Value;
 
@@ -24,8 +24,8 @@ pub struct Package {
 
 /// Every package in the lock file.
 pub fn all() -> Result<Vec<Package>, String> {
-    let mut command = Command::new(env!("CARGO"));
-    command.current_dir(tree::root()).args(["metadata", "--format-version", "1", "--all-features", "--locked"]);
+    let mut command = tree::cargo();
+    command.args(["metadata", "--format-version", "1", "--all-features", "--locked"]);
     let output = command.output().map_err(|error| format!("cargo metadata: {error}"))?;
     if !output.status.success() {
         return Err(String::from_utf8_lossy(&output.stderr).trim().to_owned());

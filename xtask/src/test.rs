@@ -1,11 +1,10 @@
 //! `cargo xtask test`: everything that must hold before a change lands.
 
-use std::{env, process::Command};
-
 use crate::{
     conformance, ledger, licences,
     steps::{Outcome, Steps, cargo_test, command},
-    tidy, tree,
+    tidy,
+    tree::cargo,
 };
 
 /// Conformance runs that are part of it.
@@ -34,12 +33,6 @@ pub fn run(args: &[String]) -> bool {
         }
     }
     steps.finish()
-}
-
-fn cargo() -> Command {
-    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.current_dir(tree::root());
-    command
 }
 
 fn findings(found: Result<Vec<String>, String>) -> Outcome {

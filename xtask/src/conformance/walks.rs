@@ -2,13 +2,12 @@
 //!
 //! Each gets the address of a fresh koine as its argument and its data folder as `KOINE_DATA`, prints one line per step, and exits with 0 when all went well.
 
-use std::env;
 use std::fs;
-use std::path::PathBuf;
 use std::process::Command;
 
 use super::server::Server;
 use super::{Result, Summary, Yard, install_once, must};
+use crate::tree;
 
 /// Installs what a walk needs and gives the command that takes it.
 type Prepare = fn(&Yard) -> Result<Command>;
@@ -85,15 +84,11 @@ fn rust(yard: &Yard) -> Result<Command> {
     let target = yard.cached("walk-rust")?;
     let manifest = yard.conformance.join("walks/rust/Cargo.toml");
     must(
-        Command::new(cargo())
+        tree::cargo()
             .args(["build", "--quiet", "--locked", "--manifest-path"])
             .arg(manifest)
             .arg("--target-dir")
             .arg(&target),
     )?;
     Ok(Command::new(target.join("debug/koine-walk")))
-}
-
-fn cargo() -> PathBuf {
-    env::var_os("CARGO").map_or_else(|| PathBuf::from("cargo"), PathBuf::from)
 }
