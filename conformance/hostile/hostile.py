@@ -113,8 +113,10 @@ class Server:
             chunked = body is not None and not isinstance(body, bytes)
             try:
                 connection.request(method, path, body=body, headers=headers, encode_chunked=chunked)
-            except (BrokenPipeError, ConnectionResetError):
-                pass  # It may answer and hang up before it has all; the answer is still there to be read.
+            except (BrokenPipeError, ConnectionResetError) as error:
+                # It may answer and hang up before it has all; the answer is still there to be read, once connected.
+                if connection.sock is None:
+                    return Answer(0, repr(error).encode())
             response = connection.getresponse()
             return Answer(response.status, response.read(), dict(response.getheaders()))
         except (OSError, http.client.HTTPException) as error:
