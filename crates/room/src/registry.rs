@@ -147,18 +147,6 @@ impl Rooms {
         Ok(room)
     }
 
-    /// An event by id with the room it is in, whoever may see it.
-    pub fn event(&self, id: &ruma_common::EventId) -> Result<Option<crate::InRoom>, ReadError> {
-        let Some((no, placed)) = self.core.event_in(id)? else { return Ok(None) };
-        Ok(Some((self.room_by_no(no)?, placed)))
-    }
-
-    /// An event by its id alone, with the room it is in. Use `visibility.rs` before showing it to anybody.
-    pub fn event_anywhere(&self, id: &ruma_common::EventId) -> Result<Option<crate::InRoom>, ReadError> {
-        let Some((no, placed)) = self.core.event_in(id)? else { return Ok(None) };
-        Ok(Some((self.room_by_no(no)?, placed)))
-    }
-
     /// A room that is being made: known to this registry, not yet in the store.
     pub(crate) fn adopt(&self, room: &Arc<Room>) {
         self.loaded.lock().insert(room.no(), Arc::downgrade(room));

@@ -43,7 +43,7 @@ pub struct Template {
 pub type InRoom = (Arc<Room>, Arc<Placed>);
 
 impl Rooms {
-    /// An event by its id alone, in whatever room it is.
+    /// An event by its id alone, in whatever room it is. Ask `visibility.rs` before anybody sees it.
     pub fn find_event(&self, id: &EventId) -> Result<Option<InRoom>, ReadError> {
         match self.core.event_in(id)? {
             Some((no, placed)) => Ok(Some((self.room_by_no(no)?, placed))),

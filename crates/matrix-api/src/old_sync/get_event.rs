@@ -17,7 +17,7 @@ use crate::{
 
 pub async fn get_event(State(api): State<Api>, call: Loose<GetEvent, IgnoredAny>) -> Result<Raw> {
     let id: &EventId = path(&call.path, 0)?;
-    let (room, placed) = api.rooms.event_anywhere(id)?.ok_or(ReadError::NoSuchEvent)?;
+    let (room, placed) = api.rooms.find_event(id)?.ok_or(ReadError::NoSuchEvent)?;
     let mut viewer = Viewer::new(&room, &call.who.user_id)?;
     if !viewer.may_see(&placed)? {
         return Err(ReadError::NoSuchEvent.into());

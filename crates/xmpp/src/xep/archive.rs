@@ -187,7 +187,7 @@ type OfTwo = (Arc<Room>, Arc<Placed>, OwnedUserId);
 /// An event of one of the account's rooms of two, with the other of the two.
 fn find(core: &Core, me: &UserId, id: &str) -> Result<Option<OfTwo>, ReadError> {
     let Ok(id) = <&EventId>::try_from(id) else { return Ok(None) };
-    let Some((room, placed)) = core.rooms().event(id)? else { return Ok(None) };
+    let Some((room, placed)) = core.rooms().find_event(id)? else { return Ok(None) };
     let Some(pair) = core.rooms().pair_of(room.no())? else { return Ok(None) };
     let Some((_, peer)) = Core::pair_from(&pair, me) else { return Ok(None) };
     let mut viewer = Viewer::new(&room, me)?;

@@ -93,7 +93,7 @@ async fn displayed(core: &Arc<Core>, owner: &OwnedUserId, chat: &str, payload: &
         }
         Place::Room => {
             let Ok(event) = ruma_common::OwnedEventId::try_from(id) else { return };
-            core.rooms().event(&event).ok().flatten().map(|(room, _)| (room, event))
+            core.rooms().find_event(&event).ok().flatten().map(|(room, _)| (room, event))
         }
         _ => None,
     };
