@@ -191,6 +191,29 @@ impl Room {
         Ok(found)
     }
 
+    /// Somebody's reactions to an event, oldest first: what each says, and the event that it is. At most `most` children of
+    /// the event are looked at. Whether the asker may see them is theirs to know.
+    pub fn reactions(
+        &self,
+        who: &UserId,
+        target: &EventId,
+        most: usize,
+    ) -> Result<Vec<(String, OwnedEventId)>, ReadError> {
+        let mut found = Vec::new();
+        for (order, record) in self.children(target, Order::MIN, Order::MAX, Direction::Forward, most)? {
+            let RelationRecord { rel_type, kind, sender, key, .. } = &record;
+            if rel_type != "m.annotation" || kind != "m.reaction" || sender != who.as_str() {
+                continue;
+            }
+            if let (Some(key), Some(placed)) = (key, self.child(order, &record)?)
+                && placed.redacted_by.is_none()
+            {
+                found.push((key.clone(), placed.event.event_id().to_owned()));
+            }
+        }
+        Ok(found)
+    }
+
     /// Children, their children, and so on, in the order of the direction.
     fn descendants(
         &self,

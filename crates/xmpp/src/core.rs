@@ -76,6 +76,8 @@ pub(crate) struct Core {
     pub(crate) links: crate::s2s::Links,
     pub(crate) im: crate::im::Im,
     pub(crate) wants: crate::xep::pep::Wants,
+    /// Held while the picture of a profile is carried into the nodes: the newest comes last.
+    pub(crate) avatars: tokio::sync::Mutex<()>,
     pub(crate) started: std::time::Instant,
     /// Known to nobody else, and the same after a restart.
     pub(crate) secret: [u8; 32],
@@ -97,6 +99,7 @@ impl Xmpp {
             links: crate::s2s::Links::default(),
             im: crate::im::Im::default(),
             wants: crate::xep::pep::Wants::default(),
+            avatars: tokio::sync::Mutex::default(),
             started: std::time::Instant::now(),
             secret,
         })))

@@ -51,14 +51,26 @@ async fn tell(core: &Arc<Core>, position: Position, entry: &LogEntry) -> Result<
     if entry.domain != core.domain() {
         return Ok(());
     }
-    if let Some(koine_account::Kind::Account | koine_account::Kind::Device) = koine_account::Kind::of(entry.kind) {
-        if let Some(user) = koine_account::user_of(&entry.subject)
-            && let Err(error) = core.end_logged_out(&user)
-        {
-            tracing::error!(user_id = %user, reason = %error, "whether sessions were logged out cannot be read");
+    match koine_account::Kind::of(entry.kind) {
+        Some(koine_account::Kind::Account | koine_account::Kind::Device) => {}
+        Some(koine_account::Kind::Profile) => {
+            if let Some(user) = koine_account::user_of(&entry.subject) {
+                crate::xep::avatar::changed(core, user);
+            }
+            return Ok(());
         }
-        return Ok(());
+        Some(_) => return Ok(()),
+        None => return room_changed(core, position, entry).await,
     }
+    if let Some(user) = koine_account::user_of(&entry.subject)
+        && let Err(error) = core.end_logged_out(&user)
+    {
+        tracing::error!(user_id = %user, reason = %error, "whether sessions were logged out cannot be read");
+    }
+    Ok(())
+}
+
+async fn room_changed(core: &Arc<Core>, position: Position, entry: &LogEntry) -> Result<(), ReadError> {
     let Some(no) = room_of(&entry.subject) else { return Ok(()) };
     match Kind::of(entry.kind) {
         Some(Kind::Event) => {}
@@ -72,6 +84,9 @@ async fn tell(core: &Arc<Core>, position: Position, entry: &LogEntry) -> Result<
     let room = core.rooms().room_by_no(no)?;
     let order = i64::try_from(position.0).unwrap_or(i64::MAX);
     let Some(placed) = room.event_at(order)? else { return Ok(()) };
-    crate::im::happened(core, &room, &placed).await?;
+    if !crate::im::happened(core, &room, &placed).await? {
+        crate::muc::invited(core, &room, &placed).await?;
+        crate::xep::bookmarks::moved(core, &room, &placed).await?;
+    }
     crate::muc::happened(core, &room, &placed).await
 }

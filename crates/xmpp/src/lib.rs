@@ -9,9 +9,11 @@
 
 mod address;
 mod core;
+mod error;
 mod follow;
 mod im;
 mod iq;
+mod known;
 mod muc;
 mod outbox;
 mod route;

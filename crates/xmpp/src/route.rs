@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use koine_stanza::{Condition, Element, Jid, StanzaError};
+use koine_stanza::{Condition, Element, Jid, StanzaError, ns};
 
 use crate::{
     address::Place,
@@ -92,6 +92,11 @@ impl Core {
         let account = match place {
             // [RFC6121 §8.5.1]
             Place::Account(user) if !self.is_account(&user) => {
+                if verb == Verb::Get && payload.is("query", ns::DISCO_ITEMS) {
+                    let nothing = crate::xep::disco::of_nobody(payload);
+                    self.deliver(iq::result(stanza, Some(nothing))).await;
+                    return Ok(());
+                }
                 return Err(StanzaError::new(Condition::ServiceUnavailable, "there is nobody of that name"));
             }
             Place::Account(user) => Some(user),

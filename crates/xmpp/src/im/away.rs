@@ -71,7 +71,7 @@ fn late(core: &Core, session: &Session, after: Order) -> Result<Vec<Element>, Re
         for placed in page.events {
             let Some(mut message) = talk.message(&placed)? else { continue };
             let Some(from) = core.address_of(&peer) else { continue };
-            message.set_attr("from", Some(from.to_string()));
+            message.set_attr("from", Some(core.speaker(&from, &placed).to_string()));
             message.set_attr("to", Some(session.jid().to_string()));
             let stamp = time::format(placed.event.origin_server_ts().get().into());
             let delay = Element::new("delay", ns::DELAY)

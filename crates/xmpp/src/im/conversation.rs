@@ -4,14 +4,19 @@ use std::sync::Arc;
 
 use koine_account::StoreUnavailable;
 use koine_room::{CommandError, CreateRoom, Membership, Preset, Profile, ReadError, Room};
-use koine_stanza::{Condition, StanzaError};
+use koine_stanza::StanzaError;
 use ruma_common::{OwnedRoomId, OwnedUserId, RoomVersionId, UserId};
 use serde_json::{Map, Value, json};
 
-use crate::{core::Core, muc::refused};
+use crate::{
+    core::Core,
+    error::{refused, unreadable},
+};
 
 /// The account data that names rooms of two. [CS-API §mdirect]
 const DIRECT: &str = "m.direct";
+/// How the room is called in which somebody writes to themselves.
+const NOTES: &str = "Notes to self";
 /// Rooms named there for one person that are looked at.
 const DIRECT_LOOK_MAX: usize = 20;
 
@@ -79,11 +84,13 @@ impl Core {
     }
 
     async fn make_conversation(self: &Arc<Self>, me: &UserId, peer: &UserId) -> Result<Arc<Room>, CommandError> {
-        if let Some(room) = self.direct_room(me, peer)? {
+        if me != peer
+            && let Some(room) = self.direct_room(me, peer)?
+        {
             self.rooms().pair(room.id(), me, peer, true).await?;
             return Ok(room);
         }
-        let local = self.accounts().is_local(peer);
+        let (local, alone) = (self.accounts().is_local(peer), me == peer);
         let profile = self.profile_of(peer);
         let new = CreateRoom {
             creator: me.to_owned(),
@@ -93,10 +100,10 @@ impl Core {
             creation_content: Map::new(),
             power_levels: Map::new(),
             initial_state: Vec::new(),
-            name: None,
+            name: alone.then(|| NOTES.to_owned()),
             topic: None,
             alias: None,
-            invite: if local { vec![(peer.to_owned(), profile.clone())] } else { Vec::new() },
+            invite: if local && !alone { vec![(peer.to_owned(), profile.clone())] } else { Vec::new() },
             is_direct: true,
             listed: false,
         };
@@ -105,7 +112,7 @@ impl Core {
         if !local {
             let direct = Map::from_iter([("is_direct".to_owned(), json!(true))]);
             self.rooms().invite(me, &id, (peer, &profile), None, direct).await?;
-        } else if self.comes_at_once(peer) {
+        } else if !alone && self.comes_at_once(peer) {
             self.rooms().join(peer, &id, &profile, None, Map::new()).await?;
         }
         for (owner, other) in [(me, peer), (peer, me)] {
@@ -199,12 +206,6 @@ impl Core {
             _ => None,
         }
     }
-}
-
-/// What a failed question about a room is answered with.
-pub(super) fn unreadable(error: &ReadError) -> StanzaError {
-    tracing::error!(reason = %error, "a conversation could not be read");
-    StanzaError::new(Condition::InternalServerError, "the conversation could not be read: try again later")
 }
 
 fn store(error: StoreUnavailable) -> CommandError {

@@ -18,11 +18,7 @@ pub(crate) async fn happened(core: &Arc<Core>, room: &Arc<Room>, placed: &Placed
         return member(core, room, placed).await;
     }
     let Some(pair) = core.rooms().pair_of(room.no())? else { return Ok(false) };
-    if placed.event.kind() == "m.reaction" {
-        core.remember_reaction(room, placed);
-    } else {
-        core.remember_id(room, placed);
-    }
+    core.remember(room, placed);
     tell(core, room, placed, &pair).await?;
     Ok(true)
 }
@@ -42,7 +38,8 @@ async fn tell(core: &Arc<Core>, room: &Arc<Room>, placed: &Placed, pair: &Pair) 
     message.set_attr("from", Some(speaker.to_string()));
     message.set_attr("to", Some(target.to_string()));
     let event = placed.event.event_id().as_str();
-    if core.is_account(&me) && is_copied(&message) {
+    // What somebody writes to themselves all their sessions receive.
+    if core.is_account(&me) && me != peer && is_copied(&message) {
         let copied = with_stanza_id(&message, &from, event);
         copy(core, &copied, ("sent", &me), |session| Some(session.jid()) == origin.as_ref());
     }
@@ -146,38 +143,31 @@ async fn member(core: &Arc<Core>, room: &Arc<Room>, placed: &Placed) -> Result<b
             }
             Ok(pair.is_some())
         }
-        (Some(Membership::Join), Some(pair)) => {
-            // Whoever was asked and came has said yes to the other. [RFC6121 §3.1.4]
+        (Some(membership @ (Membership::Join | Membership::Leave | Membership::Ban)), Some(pair)) => {
             if let Some((me, peer)) = Core::pair_from(&pair, &target)
-                && core.is_account(&me)
-                && let Some(address) = core.address_of(&peer)
-                && core
-                    .accounts()
-                    .contact(&me, &address.to_string())
-                    .is_ok_and(|known| known.is_some_and(|known| known.request.is_some()))
-                && !core.accounts().uses_xmpp(&me).unwrap_or(true)
+                && let Some(asker) = asks_to_subscribe(core, &me, &peer)
             {
-                core.say(&me, &address, Word::Subscribed).await;
-                core.say(&me, &address, Word::Subscribe).await;
-            }
-            Ok(true)
-        }
-        (Some(Membership::Leave | Membership::Ban), Some(pair)) => {
-            if let Some((me, peer)) = Core::pair_from(&pair, &target)
-                && core.is_account(&me)
-                && let Some(address) = core.address_of(&peer)
-                && core
-                    .accounts()
-                    .contact(&me, &address.to_string())
-                    .is_ok_and(|known| known.is_some_and(|known| known.request.is_some()))
-                && !core.accounts().uses_xmpp(&me).unwrap_or(true)
-            {
-                core.say(&me, &address, Word::Unsubscribed).await;
+                // Whoever was asked and came has said yes to the other, whoever went has said no. [RFC6121 §3.1.4]
+                let came = membership == Membership::Join;
+                let words: &[Word] = if came { &[Word::Subscribed, Word::Subscribe] } else { &[Word::Unsubscribed] };
+                for word in words {
+                    core.say(&me, &asker, *word).await;
+                }
             }
             Ok(true)
         }
         (_, pair) => Ok(pair.is_some()),
     }
+}
+
+/// The address of `peer`, if they wait for somebody who lives in Matrix to say whether they may see their presence.
+fn asks_to_subscribe(core: &Core, me: &UserId, peer: &UserId) -> Option<BareJid> {
+    if !core.is_account(me) || core.accounts().uses_xmpp(me).unwrap_or(true) {
+        return None;
+    }
+    let address = core.address_of(peer)?;
+    core.accounts().contact(me, &address.to_string()).ok()??.request?;
+    Some(address)
 }
 
 /// Whoever asks somebody into a conversation by Matrix asks to be told of their presence, and lets them be told of theirs.

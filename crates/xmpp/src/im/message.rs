@@ -6,7 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use koine_account::{Class, LimitKey};
-use koine_projection::message::{self, Act};
+use koine_projection::message::{self, Act, KEEPSAKE};
 use koine_room::{ReceiptType, Room, Sender};
 use koine_stanza::{Condition, Element, Jid, StanzaError, ns};
 use ruma_common::{OwnedEventId, OwnedUserId, UserId};
@@ -14,10 +14,15 @@ use serde_json::{json, value::to_raw_value};
 
 use super::{
     Talk,
-    conversation::unreadable,
     happened::{copy, is_copied},
 };
-use crate::{address::Place, core::Core, muc::refused, session::Session};
+use crate::{
+    address::Place,
+    core::Core,
+    error::{refused, unreadable},
+    known,
+    session::Session,
+};
 
 /// How long somebody types who said so once. [XEP-0085]
 const TYPING_TIME: Duration = Duration::from_secs(30);
@@ -71,7 +76,7 @@ pub(crate) async fn message(
     }
     // Somebody in a room of another server is no person of their own. [XEP-0045 §privatemessage]
     let of_muc = stanza.has_child("x", ns::MUC_USER);
-    if me == peer || of_muc || !message::lasts(&stanza) {
+    if of_muc || !message::lasts(&stanza) {
         moment(core, &stanza, (&me, &peer)).await;
         return pass(core, &stanza, to, session).await;
     }
@@ -126,7 +131,10 @@ async fn keep(
     let flight = Flight::new(core, session, to);
     let sender = Sender { user: me, device: session.map(|session| session.device().as_str()) };
     let done = match act {
-        Act::Send { kind, content } => {
+        Act::Send { kind, mut content } => {
+            if let Some(session) = session {
+                content[KEEPSAKE]["resource"] = json!(session.jid().resource().as_str());
+            }
             let content = to_raw_value(&content).map_err(|error| {
                 StanzaError::new(Condition::BadRequest, format!("the message cannot be kept: {error}"))
             })?;
@@ -139,7 +147,7 @@ async fn keep(
             }
             core.rooms().redact(sender, room.id(), &target, None, flight.txn(0).as_deref()).await.map(drop)
         }
-        Act::React { target, keys } => return react(core, room, (sender, peer), (&target, &keys), &flight).await,
+        Act::React { target, keys } => return react(core, room, sender, (&target, &keys), &flight).await,
         Act::Nothing => {
             return Err(StanzaError::new(Condition::ItemNotFound, "the message that this refers to is not known here"));
         }
@@ -154,11 +162,11 @@ async fn keep(
 async fn react(
     core: &Arc<Core>,
     room: &Arc<Room>,
-    (sender, peer): (Sender<'_>, &UserId),
+    sender: Sender<'_>,
     (target, keys): (&OwnedEventId, &[String]),
     flight: &Flight,
 ) -> Result<(), StanzaError> {
-    let before = Talk::new(core, room, (sender.user, peer)).reactions(sender.user, target);
+    let before = known::reactions(room, sender.user, target);
     let before = before.map_err(|error| unreadable(&error))?;
     let mut number = 0;
     for (_, event) in before.iter().filter(|(key, _)| !keys.contains(key)) {

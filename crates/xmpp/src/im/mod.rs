@@ -27,9 +27,7 @@ mod tests;
 use std::collections::{HashMap, HashSet};
 
 use koine_account::Polling;
-use koine_room::RoomNo;
 use koine_stanza::{FullJid, Jid};
-use koine_store::{Space, Table};
 use parking_lot::Mutex;
 use quick_cache::sync::Cache;
 
@@ -41,9 +39,6 @@ pub(crate) use self::{
     roster::EXTENSION as ROSTER,
     talk::Talk,
 };
-
-/// (room, sender, id of a stanza) → the event that it became.
-const MESSAGE_ID: Table<(RoomNo, String, String), String> = Table::new("xmpp.message_id", Space::Index, 0x88);
 
 /// Messages on their way through the log of which it is remembered between which sessions they go.
 const FLIGHTS_MAX: usize = 20_000;

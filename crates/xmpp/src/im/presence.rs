@@ -144,6 +144,11 @@ async fn available(core: &Arc<Core>, session: &Arc<Session>, stanza: &Element) -
             away::come_in(core, user).await;
         }
         first(core, session, &others).await;
+        if others.len() <= 1
+            && let Err(error) = crate::muc::pending_invitations(core, session)
+        {
+            tracing::error!(user_id = %user, reason = %error, "invitations could not be read");
+        }
     }
     // [RFC6121 §8.5.2.2] Whoever takes messages now gets those that nobody took.
     if priority >= 0 && !had_taker {

@@ -176,8 +176,9 @@ impl Asked<'_> {
             _ if target.role == Role::Moderator && to != Role::None => self.standing.0 >= Affiliation::Admin,
             _ => self.standing.1 >= Role::Moderator,
         };
-        if !needed {
-            return Err(StanzaError::new(Condition::Forbidden, "your role does not suffice for this"));
+        let refused = || StanzaError::new(Condition::Forbidden, "your role does not suffice for this");
+        if self.standing.1 < Role::Moderator && self.standing.0 < Affiliation::Admin {
+            return Err(refused());
         }
         // [XEP-0045 §kick] [XEP-0045 §revokevoice] [XEP-0045 §revokemod]: not those who stand above, nor admins' standing.
         let is_own = target.user == self.actor;
@@ -192,7 +193,10 @@ impl Asked<'_> {
         if protected {
             return Err(StanzaError::new(Condition::NotAllowed, "this person stands too high for this"));
         }
-        Ok(Change::Role { user: target.user.clone(), nick: nick.to_owned(), from: target.role, to, reason })
+        if !needed {
+            return Err(refused());
+        }
+        Ok(Change::Role { user: target.user.clone(), to, reason })
     }
 
     async fn check_affiliation(
@@ -249,14 +253,11 @@ impl Asked<'_> {
 
     async fn apply(&self, change: Change) -> Result<(), StanzaError> {
         match change {
-            Change::Role { user, nick, from, to, reason } => match to {
-                Role::None => self.kick(&user, &nick, reason.as_deref()).await,
+            Change::Role { user, to, reason } => match to {
+                Role::None => self.kick(&user, reason.as_deref()).await,
                 Role::Moderator => {
                     let kick = standing::levels(&self.room).map_err(|error| unreadable(&error))?.kick();
                     standing::set_level(self.core, &self.actor, &self.room, &user, Some(kick)).await
-                }
-                Role::Participant if from == Role::Moderator => {
-                    set_voice(self.core, &self.room, &self.actor, &user, true).await
                 }
                 Role::Participant => set_voice(self.core, &self.room, &self.actor, &user, true).await,
                 Role::Visitor => set_voice(self.core, &self.room, &self.actor, &user, false).await,
@@ -279,12 +280,11 @@ impl Asked<'_> {
         }
     }
 
-    async fn kick(&self, user: &UserId, nick: &str, reason: Option<&str>) -> Result<(), StanzaError> {
+    async fn kick(&self, user: &UserId, reason: Option<&str>) -> Result<(), StanzaError> {
         if *user == *self.actor {
             // One's own room rules forbid kicking oneself; leaving is the same.
             return self.core.rooms().leave(user, self.room.id(), reason).await.map_err(|error| refused(&error));
         }
-        let _ = nick;
         self.core.rooms().kick(&self.actor, self.room.id(), user, reason).await.map_err(|error| refused(&error))
     }
 
@@ -318,22 +318,13 @@ impl Asked<'_> {
 }
 
 enum Change {
-    Role { user: OwnedUserId, nick: String, from: Role, to: Role, reason: Option<String> },
+    Role { user: OwnedUserId, to: Role, reason: Option<String> },
     Affiliation { user: OwnedUserId, from: Affiliation, to: Affiliation, reason: Option<String> },
 }
 
-/// Voice for somebody who asked. [XEP-0045 §voiceapprove]
-pub(super) async fn give_voice(
-    core: &Core,
-    room: &Arc<Room>,
-    actor: &UserId,
-    user: &UserId,
-) -> Result<(), StanzaError> {
-    set_voice(core, room, actor, user, true).await
-}
-
 /// Voice is a level: that of messages, or one below it. [XEP-0045 §grantvoice] [XEP-0045 §revokevoice]
-async fn set_voice(
+/// [XEP-0045 §voiceapprove]
+pub(super) async fn set_voice(
     core: &Core,
     room: &Arc<Room>,
     actor: &UserId,

@@ -12,7 +12,7 @@ use crate::{
     core::Core,
     iq::{Answer, At, Extension, Handler, Request, Verb},
     time,
-    xep::archive::{Asked, EXTENDED, Found, LOOK_MAX, form, no_such, results},
+    xep::archive::{Asked, EXTENDED, Found, LOOK_MAX, form, no_such, results, with_words},
 };
 
 /// Asked of a room.
@@ -158,9 +158,14 @@ async fn search(core: Arc<Core>, request: Request) -> Answer {
     let reader = Reader::of(&core, &request)?;
     let query = &request.payload;
     let asked = Asked::read(query, |id| reader.place(id))?;
-    let (page, complete) = match asked.wanted.ids.is_empty() {
-        true => reader.page(&asked).map_err(|error| unreadable(&error))?,
-        false => {
+    let (page, complete) = match &asked.wanted.words {
+        Some(words) if asked.wanted.ids.is_empty() => {
+            let hits = with_words(&core, &reader.user, vec![reader.room.id().to_owned()], &asked, words).await?;
+            let complete = hits.len() <= asked.limit;
+            (hits.iter().take(asked.limit).filter_map(|hit| reader.archived(&hit.placed)).collect(), complete)
+        }
+        _ if asked.wanted.ids.is_empty() => reader.page(&asked).map_err(|error| unreadable(&error))?,
+        _ => {
             // [XEP-0313 §query-uids] All of them or none.
             let mut page = Vec::new();
             for id in &asked.wanted.ids {

@@ -36,7 +36,7 @@ pub(crate) async fn presence(
             let Some(room) = name::room(core, &to.to_bare())? else { return Ok(()) };
             if let Some(hall) = core.muc.hall(room.no()) {
                 let status = stanza.children().filter(|child| child.is("status", ns::CLIENT)).cloned().collect();
-                leave(core, &hall, &room, from, status).await;
+                leave(core, &hall, &room, from, (stanza.id(), status)).await;
             }
             Ok(())
         }
@@ -182,7 +182,8 @@ impl Visit<'_> {
     async fn update(&self, inside: &mut Inside, nick: &str) -> Result<(), StanzaError> {
         self.set_presence(inside, nick);
         if let Some(occupant) = inside.occupant(nick) {
-            self.hall.announce(self.core, inside, (nick, occupant), Notice::default()).await;
+            let notice = Notice { id: self.stanza.id(), ..Notice::default() };
+            self.hall.announce(self.core, inside, (nick, occupant), notice).await;
         }
         Ok(())
     }
@@ -193,24 +194,15 @@ impl Visit<'_> {
         // All sessions under the old nickname keep it but this one.
         let Some((_, left, last)) = inside.unseat(self.from) else { return Ok(()) };
         let notice = Notice { gone: true, codes: &[303], new_nick: Some(self.nick), ..Notice::default() };
-        match last {
-            true => self.hall.announce(self.core, inside, (old, &left), notice).await,
-            false => self.tell_left(inside, old, &left, notice).await,
-        }
+        farewell(self.core, self.hall, inside, (old, &left), last, notice).await;
         let first = inside.occupant(self.nick).is_none();
         let since = left.seats.first().map_or(i64::MIN, |seat| seat.since);
         inside.seat(self.nick, self.user, (left.affiliation, left.role), Seat { since, ..self.seat() });
         if let Some(occupant) = inside.occupant(self.nick).filter(|_| first) {
-            self.hall.announce(self.core, inside, (self.nick, occupant), Notice::default()).await;
+            let notice = Notice { id: self.stanza.id(), ..Notice::default() };
+            self.hall.announce(self.core, inside, (self.nick, occupant), notice).await;
         }
         Ok(())
-    }
-
-    async fn tell_left(&self, inside: &Inside, nick: &str, left: &Occupant, notice: Notice<'_>) {
-        for seat in &left.seats {
-            let presence = self.hall.presence(self.core, inside, (nick, left, Some(seat)), (left, seat), notice);
-            tell(self.core, seat, presence).await;
-        }
     }
 
     /// [XEP-0045 §enter-conflict]
@@ -222,9 +214,8 @@ impl Visit<'_> {
         if inside.occupant(self.nick).is_some_and(|occupant| occupant.user != *self.user) {
             return Err(conflict());
         }
-        let reserver = standing::nick_reserver(self.room, self.nick).map_err(|error| unreadable(&error))?;
-        match reserver {
-            Some(other) if other != *self.user => Err(conflict()),
+        match inside.reserved.get(self.nick) {
+            Some(other) if other != self.user => Err(conflict()),
             _ => Ok(()),
         }
     }
@@ -262,12 +253,7 @@ impl Visit<'_> {
     /// Presence of everybody else, first. [XEP-0045 §order]
     async fn show_others(&self, inside: &Inside) {
         let seat = self.seat();
-        let viewer = Occupant {
-            user: self.user.clone(),
-            affiliation: Affiliation::None,
-            role: self.role(inside),
-            seats: Vec::new(),
-        };
+        let viewer = Occupant::new(self.user, (Affiliation::None, self.role(inside)));
         for (nick, occupant) in &inside.occupants {
             if inside.nick_of(self.from) == Some(nick) {
                 continue;
@@ -291,14 +277,11 @@ impl Visit<'_> {
         let Some(occupant) = inside.occupant(self.nick) else { return };
         let Some(own) = occupant.seats.iter().find(|seat| seat.jid == *self.from) else { return };
         if to_everybody {
-            for (_, viewer, seat) in inside.seats().filter(|(_, _, seat)| seat.jid != *self.from) {
-                let presence = self.hall.presence(
-                    self.core,
-                    inside,
-                    (self.nick, occupant, Some(own)),
-                    (viewer, seat),
-                    Notice::default(),
-                );
+            let whom = (self.nick, occupant, Some(own));
+            self.hall.tell_others(self.core, inside, whom, Some(self.from), Notice::default()).await;
+            // One's other sessions under the same nickname.
+            for seat in occupant.seats.iter().filter(|seat| seat.jid != *self.from) {
+                let presence = self.hall.presence(self.core, inside, whom, (occupant, seat), Notice::default());
                 tell(self.core, seat, presence).await;
             }
         }
@@ -312,10 +295,8 @@ impl Visit<'_> {
         if self.made {
             codes.push(201);
         }
-        let notice = Notice { own_codes: &codes, ..Notice::default() };
-        let mut presence =
-            self.hall.presence(self.core, inside, (self.nick, occupant, Some(own)), (occupant, own), notice);
-        presence.set_attr("id", self.stanza.id());
+        let notice = Notice { own_codes: &codes, id: self.stanza.id(), ..Notice::default() };
+        let presence = self.hall.presence(self.core, inside, (self.nick, occupant, Some(own)), (occupant, own), notice);
         tell(self.core, own, presence).await;
     }
 
@@ -376,6 +357,7 @@ fn prepare(core: &Core, room: &Room, inside: &mut Inside) -> Result<(), StanzaEr
     }
     let read = |error| unreadable(&error);
     inside.settings = Settings::of(core.rooms(), room).map_err(read)?;
+    inside.reserved = standing::reserved_nicks(room).map_err(read)?;
     inside.ready = true;
     let members_only = inside.settings.members_only;
     let levels = standing::levels(room).map_err(read)?;
@@ -495,14 +477,20 @@ async fn make(
 
 /// Somebody leaves of their own accord. Whoever has no standing in an open room is not kept as its member.
 /// [XEP-0045 §exit]
-async fn leave(core: &Arc<Core>, hall: &Arc<Hall>, room: &Arc<Room>, from: &Jid, status: Vec<Element>) {
+async fn leave(
+    core: &Arc<Core>,
+    hall: &Arc<Hall>,
+    room: &Arc<Room>,
+    from: &Jid,
+    (id, status): (Option<&str>, Vec<Element>),
+) {
     let mut inside = hall.inside.lock().await;
     let Some((nick, mut left, last)) = inside.unseat(from) else { return };
     core.muc.forget(from, hall.no);
     if let Some(seat) = left.seats.first_mut() {
         seat.presence = status;
     }
-    farewell(core, hall, &inside, (&nick, &left), last, Notice { gone: true, ..Notice::default() }).await;
+    farewell(core, hall, &inside, (&nick, &left), last, Notice { gone: true, id, ..Notice::default() }).await;
     let abandoned = inside.locked.as_ref() == Some(&left.user) && !inside.has_seats();
     let stays =
         left.affiliation > Affiliation::None || inside.settings.members_only || !inside.nicks_of(&left.user).is_empty();

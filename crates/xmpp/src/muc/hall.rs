@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, Weak},
+    sync::{Arc, OnceLock, Weak},
 };
 
 use hmac::{Hmac, Mac as _};
@@ -41,6 +41,8 @@ pub(super) struct Inside {
     nick_of: HashMap<Jid, String>,
     nicks_of: HashMap<OwnedUserId, Vec<String>>,
     pub(super) settings: Settings,
+    /// Nicknames that somebody has reserved.
+    pub(super) reserved: HashMap<String, OwnedUserId>,
     /// Settings were read, and members shown.
     pub(super) ready: bool,
 }
@@ -52,6 +54,15 @@ pub(super) struct Occupant {
     pub(super) role: Role,
     /// Empty for who is here by Matrix alone.
     pub(super) seats: Vec<Seat>,
+    /// Their occupant id, once it was told.
+    id: OnceLock<String>,
+}
+
+impl Occupant {
+    /// Somebody without a session.
+    pub(super) fn new(user: &UserId, (affiliation, role): (Affiliation, Role)) -> Self {
+        Self { user: user.to_owned(), affiliation, role, seats: Vec::new(), id: OnceLock::new() }
+    }
 }
 
 /// One session of an occupant.
@@ -114,13 +125,12 @@ impl Inside {
     }
 
     /// Adds somebody without a session.
-    pub(super) fn add(&mut self, nick: &str, user: &UserId, (affiliation, role): (Affiliation, Role)) -> &mut Occupant {
+    pub(super) fn add(&mut self, nick: &str, user: &UserId, standing: (Affiliation, Role)) -> &mut Occupant {
         let nicks = self.nicks_of.entry(user.to_owned()).or_default();
         if !nicks.iter().any(|there| there == nick) {
             nicks.push(nick.to_owned());
         }
-        let new = || Occupant { user: user.to_owned(), affiliation, role, seats: Vec::new() };
-        self.occupants.entry(nick.to_owned()).or_insert_with(new)
+        self.occupants.entry(nick.to_owned()).or_insert_with(|| Occupant::new(user, standing))
     }
 
     /// Takes somebody out with all their sessions.
@@ -144,12 +154,8 @@ impl Inside {
         let occupant = self.occupants.get_mut(&nick)?;
         let at = occupant.seats.iter().position(|seat| seat.jid == *jid)?;
         let seat = occupant.seats.remove(at);
-        let left = Occupant {
-            user: occupant.user.clone(),
-            affiliation: occupant.affiliation,
-            role: occupant.role,
-            seats: vec![seat],
-        };
+        let mut left = Occupant::new(&occupant.user, (occupant.affiliation, occupant.role));
+        left.seats.push(seat);
         let last = occupant.seats.is_empty();
         if last {
             self.remove(&nick);
@@ -180,6 +186,8 @@ pub(super) struct Notice<'a> {
     pub(super) actor: Option<&'a str>,
     /// Why.
     pub(super) reason: Option<&'a str>,
+    /// The id of the stanza that this answers, for the session that sent it.
+    pub(super) id: Option<&'a str>,
     /// A child of `x` beside the item, such as `<destroy/>`.
     pub(super) extra: Option<&'a Element>,
 }
@@ -229,10 +237,24 @@ impl Hall {
         if notice.gone {
             presence.set_attr("type", Some("unavailable"));
         }
+        if about.is_some_and(|about| about.jid == seat.jid) {
+            presence.set_attr("id", notice.id);
+        }
         if let Some(about) = about {
             presence = presence.with_children(about.presence.iter().cloned());
         }
-        presence.with_child(x).with_child(self.occupant_id(core, &occupant.user))
+        let id = occupant.id.get_or_init(|| occupant_id(core, &self.id, &occupant.user));
+        presence.with_child(x).with_child(Element::new("occupant-id", ns::OCCUPANT_ID).with_attr("id", id.as_str()))
+    }
+
+    /// Takes somebody out with all their sessions, who say nothing of themselves any more.
+    pub(super) fn take_out(&self, core: &Core, inside: &mut Inside, nick: &str) -> Option<Occupant> {
+        let mut gone = inside.remove(nick)?;
+        for seat in &mut gone.seats {
+            core.muc.forget(&seat.jid, self.no);
+            seat.presence.clear();
+        }
+        Some(gone)
     }
 
     /// Tells everybody of a change of somebody's presence, themselves last, also when they are out already.
@@ -247,11 +269,38 @@ impl Hall {
         let (nick, occupant) = whom;
         // A nickname with several sessions is presented as the one that spoke last.
         let about = occupant.seats.last();
-        let others = inside.seats().filter(|(_, viewer, _)| !std::ptr::eq(*viewer, occupant));
-        let others = others.map(|(_, viewer, seat)| (viewer, seat));
-        for (viewer, seat) in others.chain(occupant.seats.iter().map(|seat| (occupant, seat))) {
-            let presence = self.presence(core, inside, (nick, occupant, about), (viewer, seat), notice);
+        self.tell_others(core, inside, (nick, occupant, about), None, notice).await;
+        for seat in &occupant.seats {
+            let presence = self.presence(core, inside, (nick, occupant, about), (occupant, seat), notice);
             tell(core, seat, presence).await;
+        }
+    }
+
+    /// Tells everybody but themselves, and but one session, of a change of somebody's presence. It is written once for each
+    /// name that the room is entered by, and for moderators, who may see more.
+    pub(super) async fn tell_others(
+        &self,
+        core: &Arc<Core>,
+        inside: &Inside,
+        whom: (&str, &Occupant, Option<&Seat>),
+        but: Option<&Jid>,
+        notice: Notice<'_>,
+    ) {
+        let mut written: Vec<(&BareJid, bool, Arc<Rendered>)> = Vec::new();
+        for (_, viewer, seat) in inside.seats() {
+            if std::ptr::eq(viewer, whom.1) || Some(&seat.jid) == but {
+                continue;
+            }
+            let sees_more = viewer.role == Role::Moderator;
+            let known = written.iter().find(|(room, more, _)| **room == seat.room && *more == sees_more);
+            let presence = known.map(|(_, _, presence)| presence.clone()).unwrap_or_else(|| {
+                let mut presence = self.presence(core, inside, whom, (viewer, seat), notice);
+                presence.set_attr("to", None::<String>);
+                let presence = Rendered::new(&presence);
+                written.push((&seat.room, sees_more, presence.clone()));
+                presence
+            });
+            tell_shared(core, seat, &presence).await;
         }
     }
 

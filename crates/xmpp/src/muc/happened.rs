@@ -22,6 +22,9 @@ use crate::{core::Core, outbox::Rendered};
 /// Tells the occupants of a room of an event.
 pub(crate) async fn happened(core: &Arc<Core>, room: &Arc<Room>, placed: &Placed) -> Result<(), ReadError> {
     let Some(hall) = core.muc.hall(room.no()) else { return Ok(()) };
+    if placed.event.state_key().is_none() {
+        core.remember(room, placed);
+    }
     let mut inside = hall.inside.lock().await;
     if !inside.ready {
         return Ok(());
@@ -35,7 +38,11 @@ pub(crate) async fn happened(core: &Arc<Core>, room: &Arc<Room>, placed: &Placed
         ("m.room.topic", Some("")) => told.subject(&inside).await,
         ("m.room.tombstone", Some("")) => told.moved(&mut inside).await,
         ("m.room.power_levels", Some("")) => told.levels(&mut inside).await,
-        (MEMBER | standing::NICK, Some(_)) => told.standings(&mut inside).await,
+        (standing::NICK, Some(_)) => {
+            inside.reserved = standing::reserved_nicks(room)?;
+            told.standings(&mut inside).await
+        }
+        (MEMBER, Some(_)) => told.standings(&mut inside).await,
         (
             "m.room.name"
             | "m.room.avatar"
@@ -64,6 +71,9 @@ impl Told<'_> {
     }
 
     async fn words(&self, inside: &mut Inside) -> Result<(), ReadError> {
+        if words::is_echo(self.placed) {
+            return Ok(());
+        }
         let Some(words) = words::of_event(self.core, self.room, self.placed) else { return Ok(()) };
         let sender = self.placed.event.sender();
         // Somebody who was not shown before appears before they speak.
@@ -146,12 +156,8 @@ impl Told<'_> {
             {
                 continue;
             }
-            let Some(mut gone) = inside.remove(&nick) else { continue };
+            let Some(mut gone) = self.hall.take_out(self.core, inside, &nick) else { continue };
             gone.affiliation = if banned { Affiliation::Outcast } else { self.affiliation(inside, member)? };
-            for seat in &mut gone.seats {
-                self.core.muc.forget(&seat.jid, self.hall.no);
-                seat.presence.clear();
-            }
             let notice =
                 Notice { gone: true, codes, actor: actor.as_deref(), reason: reason.as_deref(), ..Notice::default() };
             self.hall.announce(self.core, inside, (&nick, &gone), notice).await;
@@ -227,12 +233,8 @@ impl Told<'_> {
             }
         }
         for (nick, user) in strangers {
-            let Some(mut gone) = inside.remove(&nick) else { continue };
+            let Some(mut gone) = self.hall.take_out(self.core, inside, &nick) else { continue };
             gone.affiliation = Affiliation::None;
-            for seat in &mut gone.seats {
-                self.core.muc.forget(&seat.jid, self.hall.no);
-                seat.presence.clear();
-            }
             self.hall
                 .announce(self.core, inside, (&nick, &gone), Notice { gone: true, codes: &[322], ..Notice::default() })
                 .await;
@@ -283,12 +285,8 @@ pub(super) async fn destroyed(
     }
     let nicks: Vec<String> = inside.occupants.keys().cloned().collect();
     for nick in nicks {
-        let Some(mut gone) = inside.remove(&nick) else { continue };
+        let Some(mut gone) = hall.take_out(core, inside, &nick) else { continue };
         (gone.affiliation, gone.role) = (Affiliation::None, Role::None);
-        for seat in &mut gone.seats {
-            core.muc.forget(&seat.jid, hall.no);
-            seat.presence.clear();
-        }
         // Each is told of their own going alone: all go at once.
         for seat in &gone.seats {
             let notice = Notice { gone: true, extra: Some(&destroy), ..Notice::default() };

@@ -162,16 +162,17 @@ fn identity(name: &str) -> Element {
         .with_attr("name", name)
 }
 
-/// Who is in the room, for who is in it too. [XEP-0045 §disco-roomitems]
+/// Who is in the room, for who is in it too, and for everybody where it is public. [XEP-0045 §disco-roomitems]
 async fn items(core: Arc<Core>, request: Request) -> Answer {
     let room = find(&core, &request)?;
     let mut query = Element::new("query", ns::DISCO_ITEMS);
     let Some(hall) = core.muc.hall(room.no()) else { return Ok(Some(query)) };
     let inside = hall.inside.lock().await;
-    if inside.nick_of(&request.from).is_none() {
+    let public = inside.settings.listed && !inside.settings.members_only && !inside.settings.own.semi_anonymous;
+    if inside.nick_of(&request.from).is_none() && !public {
         return Ok(Some(query));
     }
-    for nick in inside.occupants.keys() {
+    for nick in inside.occupants.keys().take(ITEMS_MAX) {
         query.push(Element::new("item", ns::DISCO_ITEMS).with_attr("jid", format!("{}/{nick}", request.to.to_bare())));
     }
     Ok(Some(query))
@@ -222,7 +223,13 @@ pub(crate) async fn request_to_occupant(
     session: Option<&Arc<Session>>,
 ) -> Result<(), StanzaError> {
     let is_answer = matches!(stanza.kind(), Some("result" | "error"));
-    let outside = || StanzaError::new(Condition::NotAcceptable, "you are not in this room").with_by(&to.to_bare());
+    let payload = stanza.children().next();
+    // [XEP-0045 §disco-occupant]
+    let discovers = payload.is_some_and(|payload| matches!(payload.ns(), ns::DISCO_INFO | ns::DISCO_ITEMS));
+    let outside = || {
+        let condition = if discovers { Condition::BadRequest } else { Condition::NotAcceptable };
+        StanzaError::new(condition, "you are not in this room").with_by(&to.to_bare())
+    };
     let room = match name::room(core, &to.to_bare())? {
         Some(room) => room,
         None if is_answer => return Ok(()),
@@ -232,7 +239,7 @@ pub(crate) async fn request_to_occupant(
     let inside = hall.inside.lock().await;
     let own = inside.nick_of(from).ok_or_else(outside)?;
     let nick = to.resource().map(ToString::to_string).unwrap_or_default();
-    let ping = stanza.children().next().is_some_and(|payload| payload.is("ping", ns::PING));
+    let ping = payload.is_some_and(|payload| payload.is("ping", ns::PING));
     // [XEP-0410 §serveroptimisation] Whoever asks for themselves is told that they are there.
     if own == nick && ping && stanza.kind() == Some("get") {
         let answer = iq::result(stanza, None);
@@ -249,7 +256,7 @@ pub(crate) async fn request_to_occupant(
         );
     };
     // Cards are the account's, not the session's; and whoever is here by Matrix has no session.
-    let card = stanza.children().next().is_some_and(|payload| payload.is("vCard", "vcard-temp"));
+    let card = payload.is_some_and(|payload| payload.is("vCard", "vcard-temp"));
     if stanza.kind() == Some("get") && card {
         let account = core.address_of(&occupant.user);
         drop(inside);

@@ -8,7 +8,8 @@
 //! | `name.rs` | which room an address means |
 //! | `hall.rs` | occupants, and what they are told |
 //! | `enter.rs` | entering, changing nickname and availability, leaving |
-//! | `speak.rs` | messages to the room and within it, subject, invitations, asking for voice |
+//! | `speak.rs` | messages to the room and within it, subject, asking for voice |
+//! | `invite.rs` | asking somebody in, and being asked |
 //! | `happened.rs` | the log |
 //! | `history.rs`, `archive.rs` | what was said before, on entering and from the archive |
 //! | `standing.rs` | affiliations and roles, and changing them |
@@ -22,6 +23,7 @@ mod hall;
 mod happened;
 mod history;
 mod info;
+mod invite;
 mod moderate;
 mod name;
 mod owner;
@@ -37,28 +39,33 @@ use std::{
     sync::Arc,
 };
 
-use koine_room::{ReadError, Room, RoomNo};
+use koine_room::{Room, RoomNo};
 use koine_stanza::{Condition, Element, Jid, StanzaError};
 use parking_lot::Mutex;
 
 use self::hall::Hall;
 pub(crate) use self::{
+    admin::EXTENSION as ADMIN,
+    archive::EXTENSION as ARCHIVE,
     enter::presence,
     happened::happened,
     info::{EXTENSION as INFO, request_to_occupant},
+    invite::{invited, pending as pending_invitations},
+    moderate::EXTENSION as MODERATE,
     name::address as room_address,
+    owner::EXTENSION as OWNER,
+    register::EXTENSION as REGISTER,
     speak::message,
 };
-use crate::{core::Core, iq::Extension};
+use crate::{
+    core::Core,
+    error::{refused, unreadable},
+};
 
 /// Most halls open at a time: rooms that somebody is in by XMPP.
 pub(crate) const HALLS_MAX: usize = 100_000;
 /// Most rooms that one session is in.
 pub(crate) const HALLS_PER_SESSION_MAX: usize = 2_000;
-
-/// What the rooms bring to the table of extensions.
-pub(crate) const EXTENSIONS: [&Extension; 6] =
-    [&INFO, &admin::EXTENSION, &owner::EXTENSION, &register::EXTENSION, &moderate::EXTENSION, &archive::EXTENSION];
 
 /// All halls.
 #[derive(Default)]
@@ -126,33 +133,6 @@ pub(crate) async fn session_ended(core: &Arc<Core>, session: &Jid) {
             enter::end_seat(core, &hall, session, Vec::new()).await;
         }
     }
-}
-
-/// What a failed question to the store is answered with.
-fn unreadable(error: &ReadError) -> StanzaError {
-    tracing::error!(reason = %error, "a room could not be read");
-    StanzaError::new(Condition::InternalServerError, "the room could not be read: try again later")
-}
-
-/// What a command that the room refused is answered with.
-pub(crate) fn refused(error: &koine_room::CommandError) -> StanzaError {
-    use koine_room::CommandError as E;
-    let condition = match error {
-        E::NoSuchRoom | E::NoSuchEvent | E::NoSuchAlias(_) => Condition::ItemNotFound,
-        E::Refused(_) | E::Forbidden(_) | E::Banned => Condition::Forbidden,
-        E::NotJoined => Condition::NotAcceptable,
-        E::TooLarge { .. } => Condition::PolicyViolation,
-        E::BadContent(_) | E::InvalidParam(_) | E::InvalidRoomState(_) | E::BadAlias(_) => Condition::BadRequest,
-        E::AliasTaken(_) | E::DuplicateAnnotation => Condition::Conflict,
-        E::ThreadOnChild | E::UnsupportedVersion(_) => Condition::NotAcceptable,
-        E::NotReachable => Condition::RemoteServerNotFound,
-        E::Unsettled | E::Store(_) | E::Commit(_) => Condition::ResourceConstraint,
-        _ => Condition::InternalServerError,
-    };
-    if condition == Condition::InternalServerError {
-        tracing::error!(reason = %error, "a command on a room failed");
-    }
-    StanzaError::new(condition, error.to_string())
 }
 
 /// `<x xmlns='http://jabber.org/protocol/muc#user'/>` with status codes.

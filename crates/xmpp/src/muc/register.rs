@@ -69,7 +69,7 @@ async fn answer(core: Arc<Core>, request: Request) -> Answer {
     };
     if let Some(nick) = &nick {
         let conflict = || StanzaError::new(Condition::Conflict, "somebody else has this nickname");
-        if standing::nick_reserver(&room, nick).map_err(read)?.is_some_and(|other| other != user) {
+        if standing::reserved_nicks(&room).map_err(read)?.get(nick).is_some_and(|other| *other != user) {
             return Err(conflict());
         }
         if let Some(hall) = core.muc.hall(room.no())

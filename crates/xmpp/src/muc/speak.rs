@@ -3,27 +3,25 @@
 use std::sync::Arc;
 
 use koine_projection::muc::Role;
-use koine_room::{Profile, Room, Sender};
+use koine_room::{Room, Sender};
 use koine_stanza::{
-    BareJid, Condition, Element, Jid, StanzaError,
+    Condition, Element, Jid, StanzaError,
     form::{Field, Form},
     ns,
 };
 use ruma_common::OwnedUserId;
-use serde_json::{Map, json};
+use serde_json::json;
 
 use super::{
     hall::{Hall, Inside, Occupant, tell},
-    name, refused,
+    invite, name, refused,
     settings::PrivateMessages,
-    standing, unreadable, words,
+    standing, words,
 };
 use crate::core::Core;
 
 /// `FORM_TYPE` of asking for voice.
 const REQUEST: &str = "http://jabber.org/protocol/muc#request";
-/// Most people invited with one stanza.
-const INVITES_MAX: usize = 50;
 
 /// Takes a message for a room or for somebody in it.
 pub(crate) async fn message(core: &Arc<Core>, stanza: &Element, from: &Jid, to: &Jid) -> Result<(), StanzaError> {
@@ -72,13 +70,14 @@ async fn bounced(core: &Arc<Core>, room: &Arc<Room>, stanza: &Element, from: &Ji
     Ok(())
 }
 
-struct Said<'a> {
-    core: &'a Arc<Core>,
-    room: &'a Arc<Room>,
-    stanza: &'a Element,
-    from: &'a Jid,
-    to: &'a Jid,
-    user: &'a OwnedUserId,
+/// A message on its way to a room.
+pub(super) struct Said<'a> {
+    pub(super) core: &'a Arc<Core>,
+    pub(super) room: &'a Arc<Room>,
+    pub(super) stanza: &'a Element,
+    pub(super) from: &'a Jid,
+    pub(super) to: &'a Jid,
+    pub(super) user: &'a OwnedUserId,
 }
 
 fn outside() -> StanzaError {
@@ -86,11 +85,11 @@ fn outside() -> StanzaError {
 }
 
 impl Said<'_> {
-    fn hall(&self) -> Result<Arc<Hall>, StanzaError> {
+    pub(super) fn hall(&self) -> Result<Arc<Hall>, StanzaError> {
         self.core.muc.hall(self.room.no()).ok_or_else(outside)
     }
 
-    fn occupant<'i>(&self, inside: &'i Inside) -> Result<(String, &'i Occupant), StanzaError> {
+    pub(super) fn occupant<'i>(&self, inside: &'i Inside) -> Result<(String, &'i Occupant), StanzaError> {
         let nick = inside.nick_of(self.from).ok_or_else(outside)?;
         Ok((nick.to_owned(), inside.occupant(nick).ok_or_else(outside)?))
     }
@@ -135,8 +134,8 @@ impl Said<'_> {
         let sender = Sender { user: self.user, device: None };
         let done = match command {
             words::Command::Send { kind, content } => rooms.send(sender, id, &kind, &content, None).await.map(drop),
-            words::Command::Redact { event, reason } => {
-                rooms.redact(sender, id, &event, reason.as_deref(), None).await.map(drop)
+            words::Command::Redact { event, txn } => {
+                rooms.redact(sender, id, &event, None, txn.as_deref()).await.map(drop)
             }
             words::Command::Read { event } => return self.core.mark_read(self.user, self.room, &event).await,
         };
@@ -206,7 +205,7 @@ impl Said<'_> {
     /// To the room itself: invitations, their refusal, asking for voice and giving it.
     async fn to_room(&self) -> Result<(), StanzaError> {
         if let Some(x) = self.stanza.child("x", ns::MUC_USER) {
-            for invite in x.children().filter(|child| child.is("invite", ns::MUC_USER)).take(INVITES_MAX) {
+            for invite in x.children().filter(|child| child.is("invite", ns::MUC_USER)).take(invite::INVITES_MAX) {
                 self.invite(invite).await?;
             }
             if let Some(decline) = x.child("decline", ns::MUC_USER) {
@@ -222,93 +221,6 @@ impl Said<'_> {
         }
         // [XEP-0045 §message] Only messages of type groupchat are for all.
         Err(StanzaError::new(Condition::BadRequest, "a message to the room is of type groupchat"))
-    }
-
-    /// [XEP-0045 §invite-mediated]
-    async fn invite(&self, invite: &Element) -> Result<(), StanzaError> {
-        let hall = self.hall()?;
-        let members_only = {
-            let inside = hall.inside.lock().await;
-            self.occupant(&inside)?;
-            inside.settings.members_only
-        };
-        let malformed = || StanzaError::new(Condition::JidMalformed, "whom to invite is in the attribute `to`");
-        let invited: BareJid = invite.attr("to").and_then(|to| Jid::new(to).ok()).ok_or_else(malformed)?.to_bare();
-        let Some(user) = self.core.person_of(&invited) else {
-            return Err(StanzaError::new(Condition::ItemNotFound, "this address cannot be in a room"));
-        };
-        if self.core.accounts().is_local(&user) && !self.core.is_ghost(&user) {
-            let there =
-                self.core.accounts().is_active(&user).map_err(|_| StanzaError::from(Condition::ResourceConstraint))?;
-            if !there {
-                return Err(StanzaError::new(Condition::ItemNotFound, "there is no such account"));
-            }
-        }
-        let reason = invite.child_text("reason", ns::MUC_USER);
-        let read = |error| unreadable(&error);
-        let membership = standing::membership(self.room, &user).map_err(read)?;
-        use koine_graph::Membership as M;
-        if !matches!(membership, Some(M::Join | M::Invite)) {
-            let profile = Profile::default();
-            let asked = self
-                .core
-                .rooms()
-                .invite(self.user, self.room.id(), (&user, &profile), reason.as_deref(), Map::new())
-                .await;
-            match asked {
-                Ok(()) => {}
-                // An open room needs no invitation of its own.
-                Err(_) if !members_only && membership != Some(M::Ban) => {}
-                Err(error) => return Err(refused(&error)),
-            }
-        }
-        let mut passed = Element::new("invite", ns::MUC_USER).with_attr("from", self.from.to_bare().to_string());
-        if let Some(reason) = &reason {
-            passed.push(Element::text_of("reason", ns::MUC_USER, reason.as_str()));
-        }
-        if let Some(more) = invite.child("continue", ns::MUC_USER) {
-            passed.push(more.clone());
-        }
-        let message = Element::new("message", ns::CLIENT)
-            .with_attr("from", self.to.to_bare().to_string())
-            .with_attr("to", invited.to_string())
-            .with_attr_opt("id", self.stanza.id())
-            .with_child(Element::new("x", ns::MUC_USER).with_child(passed))
-            .with_child(
-                Element::new("x", "jabber:x:conference")
-                    .with_attr("jid", self.to.to_bare().to_string())
-                    .with_attr_opt("reason", reason),
-            );
-        self.core.tell_account(&invited, message).await;
-        Ok(())
-    }
-
-    async fn decline(&self, decline: &Element) -> Result<(), StanzaError> {
-        let Some(to) = decline.attr("to").and_then(|to| Jid::new(to).ok()) else {
-            return Err(StanzaError::new(
-                Condition::JidMalformed,
-                "whose invitation is declined is in the attribute `to`",
-            ));
-        };
-        let membership = standing::membership(self.room, self.user).map_err(|error| unreadable(&error))?;
-        if membership == Some(koine_graph::Membership::Invite) {
-            let reason = decline.child_text("reason", ns::MUC_USER);
-            self.core
-                .rooms()
-                .leave(self.user, self.room.id(), reason.as_deref())
-                .await
-                .map_err(|error| refused(&error))?;
-        }
-        let mut passed = decline.clone();
-        passed.set_attr("to", None::<String>);
-        passed.set_attr("from", Some(self.from.to_bare().to_string()));
-        let message = Element::new("message", ns::CLIENT)
-            .with_attr("from", self.to.to_bare().to_string())
-            .with_attr("to", to.to_bare().to_string())
-            .with_attr_opt("id", self.stanza.id())
-            .with_child(Element::new("x", ns::MUC_USER).with_child(passed));
-        self.core.tell_account(&to.to_bare(), message).await;
-        Ok(())
     }
 
     /// [XEP-0045 §requestvoice] [XEP-0045 §voiceapprove]
@@ -343,7 +255,7 @@ impl Said<'_> {
 
     async fn answer_request(&self, form: &Form) -> Result<(), StanzaError> {
         let hall = self.hall()?;
-        let (user, nick) = {
+        let user = {
             let inside = hall.inside.lock().await;
             let (_, moderator) = self.occupant(&inside)?;
             if moderator.role < Role::Moderator {
@@ -353,11 +265,10 @@ impl Said<'_> {
             let Some(asker) = inside.occupant(nick) else {
                 return Err(StanzaError::new(Condition::ItemNotFound, "whoever asked is gone"));
             };
-            (asker.user.clone(), nick.to_owned())
+            asker.user.clone()
         };
-        let _ = nick;
         match form.field("muc#request_allow").and_then(Field::bool) {
-            Some(true) => super::admin::give_voice(self.core, self.room, self.user, &user).await,
+            Some(true) => super::admin::set_voice(self.core, self.room, self.user, &user, true).await,
             _ => Ok(()),
         }
     }

@@ -1,6 +1,6 @@
 //! Affiliations and roles of people, read from the room and written to it. [XEP-0045 §associations]
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use koine_graph::{Membership, PowerLevels};
 use koine_projection::muc::{self, Affiliation, Known, MEMBER, Role};
@@ -66,14 +66,14 @@ pub(super) fn reserved_nick(room: &Room, user: &UserId) -> Result<Option<String>
     Ok(event.and_then(|placed| placed.event.content_field::<String>("nick")).filter(|nick| !nick.is_empty()))
 }
 
-/// Who has reserved a nickname.
-pub(super) fn nick_reserver(room: &Room, nick: &str) -> Result<Option<OwnedUserId>, ReadError> {
-    for placed in room.state_events(room.published().state, Some(NICK))?.into_iter().take(LISTED_MAX) {
-        if placed.event.content_field::<String>("nick").as_deref() == Some(nick) {
-            return Ok(placed.event.state_key().and_then(|user| OwnedUserId::try_from(user).ok()));
-        }
-    }
-    Ok(None)
+/// Nicknames that are reserved, and for whom.
+pub(super) fn reserved_nicks(room: &Room) -> Result<HashMap<String, OwnedUserId>, ReadError> {
+    let reserved = room.state_events(room.published().state, Some(NICK))?.into_iter().take(LISTED_MAX);
+    let entry = |placed: Arc<koine_room::Placed>| {
+        let nick = placed.event.content_field::<String>("nick").filter(|nick| !nick.is_empty())?;
+        Some((nick, OwnedUserId::try_from(placed.event.state_key()?).ok()?))
+    };
+    Ok(reserved.filter_map(entry).collect())
 }
 
 /// Everybody with an affiliation of that kind.

@@ -5,16 +5,16 @@
 use std::{sync::Arc, time::Duration};
 
 use koine_projection::message::{self, Act, File, KEEPSAKE, Names};
-use koine_room::{Direction, Placed, ReadError, RelationQuery, Room, Span, Viewer};
+use koine_room::{Placed, Room};
 use koine_stanza::{BareJid, Condition, Element, StanzaError, ns};
 use ruma_common::{EventId, OwnedEventId, OwnedUserId, UserId};
 use serde_json::{Value, json, value::RawValue};
 
 use super::name;
-use crate::core::Core;
+use crate::{core::Core, known};
 
-/// Most events looked at for one that somebody refers to by the id they gave it, or for their reactions.
-const LOOKED_MAX: usize = 1_000;
+/// How transactions begin that take reactions back, as somebody said by XMPP.
+const REACTED: &str = "koine.reacted.";
 
 /// How long somebody types who said so once. [XEP-0085]
 pub(super) const COMPOSING_TIME: Duration = Duration::from_secs(30);
@@ -50,7 +50,7 @@ pub(super) enum Command {
     /// An event.
     Send { kind: String, content: Box<RawValue> },
     /// A redaction.
-    Redact { event: OwnedEventId, reason: Option<String> },
+    Redact { event: OwnedEventId, txn: Option<String> },
     /// Read up to here.
     Read { event: OwnedEventId },
 }
@@ -93,12 +93,10 @@ impl Names for InRoom<'_> {
     }
 
     fn event_of(&self, id: &str) -> Option<OwnedEventId> {
-        if let Ok(event) = <&EventId>::try_from(id)
-            && self.room.event(event).ok().flatten().is_some()
-        {
-            return Some(event.to_owned());
-        }
-        said_as(self.room, self.speaker, id)
+        self.core.named(self.room, &[self.speaker], id).unwrap_or_else(|error| {
+            tracing::error!(room_id = %self.room.id(), reason = %error, "an event could not be looked up");
+            None
+        })
     }
 
     /// Corrections name a message as its author did. [XEP-0308 §rules]
@@ -121,19 +119,6 @@ impl Names for InRoom<'_> {
     fn url_of(&self, mxc: &str, name: &str) -> Option<String> {
         self.core.url_of(mxc, name)
     }
-}
-
-/// The newest event of somebody whose stanza had that id, among the newest of the room.
-fn said_as(room: &Room, speaker: &UserId, id: &str) -> Option<OwnedEventId> {
-    let newest = room.published().order;
-    let span = Span { from: Some(newest), to: None, direction: Direction::Backward, limit: 1 };
-    let mut looked = 0;
-    let page = room.page(span, newest, |placed| {
-        looked += 1;
-        let is_it = looked <= LOOKED_MAX && placed.event.sender() == speaker && placed.event.state_key().is_none();
-        Ok(is_it && kept(placed).as_ref().and_then(message::kept_id) == Some(id))
-    });
-    page.ok()?.events.first().map(|placed| placed.event.event_id().to_owned())
 }
 
 /// The content of an event that may keep a stanza.
@@ -172,16 +157,17 @@ pub(super) fn of_event(core: &Core, room: &Room, placed: &Placed) -> Option<Word
     let nick = content[KEEPSAKE]["nick"].as_str().map(ToOwned::to_owned);
     let words = |message, is_history| Some(Words { message, nick: nick.clone(), from_room: false, is_history });
     match event.kind() {
-        // What came by XMPP was told as it came.
-        "m.reaction" if content.get(KEEPSAKE).is_some() => None,
         "m.reaction" => {
-            let relation = &content["m.relates_to"];
-            let target = <&EventId>::try_from(relation["event_id"].as_str()?).ok()?;
-            let keys = reactions_of(room, event.sender(), target).ok()?.into_iter().map(|(key, _)| key);
-            words(message.with_children(message::reactions(target.as_str(), keys)), false)
+            let target = OwnedEventId::try_from(content["m.relates_to"]["event_id"].as_str()?).ok()?;
+            words(message.with_children(reactions(room, event.sender(), &target)?), false)
         }
         "m.room.redaction" => {
             let target = room.event(&event.redacts(room.rules())?).ok().flatten()?;
+            if target.event.kind() == "m.reaction" {
+                // What it was to went with its content.
+                let parent = core.reacted_to(room, &target).ok().flatten()?;
+                return words(message.with_children(reactions(room, target.event.sender(), &parent)?), false);
+            }
             if !is_said(target.event.kind()) {
                 return None;
             }
@@ -216,30 +202,19 @@ pub(super) fn of_event(core: &Core, room: &Room, placed: &Placed) -> Option<Word
     }
 }
 
-/// The reactions of somebody to an event: each with the event that it is.
-fn reactions_of(room: &Room, user: &UserId, target: &EventId) -> Result<Vec<(String, OwnedEventId)>, ReadError> {
-    let mut viewer = Viewer::new(room, user)?;
-    let query = RelationQuery {
-        parent: target,
-        rel_type: Some("m.annotation"),
-        kind: Some("m.reaction"),
-        from: None,
-        to: None,
-        direction: Direction::Forward,
-        limit: LOOKED_MAX,
-        recurse: false,
-    };
-    let mut found = Vec::new();
-    for placed in room.relations(&mut viewer, &query)?.events {
-        if placed.event.sender() != user {
-            continue;
-        }
-        let relation = placed.event.content_field::<Value>("m.relates_to").unwrap_or_default();
-        if let Some(key) = relation["key"].as_str() {
-            found.push((key.to_owned(), placed.event.event_id().to_owned()));
-        }
+/// All that somebody reacts to an event with. [XEP-0444]
+fn reactions(room: &Room, who: &UserId, target: &EventId) -> Option<Vec<Element>> {
+    let keys = known::reactions(room, who, target).ok()?.into_iter().map(|(key, _)| key);
+    Some(message::reactions(target.as_str(), keys))
+}
+
+/// Whether who is here was told of an event by the message itself that became it.
+pub(super) fn is_echo(placed: &Placed) -> bool {
+    match placed.event.kind() {
+        "m.reaction" => kept(placed).is_some_and(|content| content.get(KEEPSAKE).is_some()),
+        "m.room.redaction" => placed.txn.as_ref().is_some_and(|(_, txn)| txn.starts_with(REACTED)),
+        _ => false,
     }
-    Ok(found)
 }
 
 /// What a message to a room is meant to do there.
@@ -268,13 +243,14 @@ pub(super) fn of_stanza(
             content[KEEPSAKE]["nick"] = json!(nick);
             stays(vec![Command::Send { kind: kind.to_owned(), content: raw(&content) }])
         }
-        Act::Retract { target } => stays(vec![Command::Redact { event: target, reason: None }]),
+        Act::Retract { target } => stays(vec![Command::Redact { event: target, txn: None }]),
         Act::React { target, keys } => {
-            let had = reactions_of(room, user, &target).map_err(|error| super::unreadable(&error))?;
+            let had = known::reactions(room, user, &target).map_err(|error| super::unreadable(&error))?;
             let mut commands = Vec::new();
             for (key, event) in &had {
                 if !keys.contains(key) {
-                    commands.push(Command::Redact { event: event.clone(), reason: None });
+                    let txn = Some(format!("{REACTED}{:032x}", rand::random::<u128>()));
+                    commands.push(Command::Redact { event: event.clone(), txn });
                 }
             }
             for key in keys.iter().filter(|key| !had.iter().any(|(there, _)| there == *key)) {

@@ -168,6 +168,11 @@ impl Negotiation {
                     super::sasl2::Outcome::Proven(user, agent) => break (user, agent),
                     super::sasl2::Outcome::Bound(bound) => return Ok(bound),
                 },
+                // [XEP-0198 §3] Not before there is a session.
+                ("enable" | "resume", ns::SM) => {
+                    transport.send(&sm_failed(Condition::UnexpectedRequest, None));
+                    self.attempt()?;
+                }
                 ("iq", ns::CLIENT) if self.core.config().registration => self.register(transport, &element).await?,
                 _ => return Err(refused("log in first")),
             }

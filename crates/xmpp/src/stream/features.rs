@@ -5,6 +5,7 @@ use koine_stanza::{Element, ns};
 use crate::{
     core::Core,
     sasl::{Ht, Offer},
+    session::Session,
     stream::{UNPROVEN_BYTES_MAX, transport::Security},
     xep::caps,
 };
@@ -36,14 +37,21 @@ pub(super) fn after_login(core: &Core) -> Vec<Element> {
         // COMPAT(clients of RFC 3921): without it some wait for ever.
         Element::new("session", ns::SESSION).with_child(Element::new("optional", ns::SESSION)),
     ];
+    features.push(Element::new("sm", ns::SM));
     features.extend(in_session(core));
     features
 }
 
-/// Of a session that was resumed or bound in one go.
-pub(super) fn in_session(core: &Core) -> Vec<Element> {
+/// Of a session that was resumed or bound in one go: nothing that it has already. [RFC6120 §4.3.3]
+pub(super) fn of_session(core: &Core, session: &Session) -> Vec<Element> {
+    let counts = session.outbox().counts.is_some();
+    let mut features: Vec<_> = (!counts).then(|| Element::new("sm", ns::SM)).into_iter().collect();
+    features.extend(in_session(core));
+    features
+}
+
+fn in_session(core: &Core) -> Vec<Element> {
     vec![
-        Element::new("sm", ns::SM),
         Element::new("csi", ns::CSI),
         // [RFC6121 §2.6.1]
         Element::new("ver", "urn:xmpp:features:rosterver"),

@@ -63,7 +63,7 @@ impl Negotiation {
         transport.send(&success);
         match bound {
             Some(bound) => {
-                transport.send_of_stream("features", &features::in_session(self.core()));
+                transport.send_of_stream("features", &features::of_session(self.core(), &bound.session));
                 Ok(Outcome::Bound(bound))
             }
             None => Ok(Outcome::Proven(proven.user, agent)),

@@ -1,11 +1,11 @@
-//! XEP-0313: Message Archive Management, for accounts; with preferences [XEP-0441] and pages [XEP-0059].
+//! XEP-0313: Message Archive Management, for accounts; with preferences [XEP-0441], pages [XEP-0059] and words [XEP-0431].
 //!
 //! The archive of an account is the timelines of its rooms of two, read as one in the order of the log. An event's id is its
 //! id in the archive.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use koine_room::{Order, Placed, ReadError, Room, Span, Viewer};
+use koine_room::{Field as SearchField, Hit, Order, Placed, ReadError, Room, RoomNo, SearchQuery, Span, Viewer};
 use koine_stanza::{
     Condition, Element, Jid, StanzaError,
     form::{Field, Form},
@@ -13,10 +13,11 @@ use koine_stanza::{
     rsm::{PageGiven, PageWish},
 };
 use koine_store::Direction;
-use ruma_common::{EventId, OwnedUserId, UserId};
+use ruma_common::{EventId, OwnedRoomId, OwnedUserId, UserId};
 
 use crate::{
     core::Core,
+    error::unreadable,
     im::Talk,
     iq::{Answer, At, Extension, Handler, Request, Verb},
     time,
@@ -32,6 +33,10 @@ const IDS_MAX: usize = 100;
 pub(crate) const LOOK_MAX: usize = 20_000;
 /// More than the core of the specification. [XEP-0313 §support]
 pub(crate) const EXTENDED: &str = "urn:xmpp:mam:2#extended";
+/// Words to look for. [XEP-0431 §usecases]
+const FULLTEXT: &str = "{urn:xmpp:fulltext:0}fulltext";
+/// How long a question for words waits for the index to know the newest of them.
+const INDEX_WAIT: Duration = Duration::from_secs(5);
 /// Ids are ours. [XEP-0359 §disco]
 const STABLE_IDS: &str = ns::STANZA_ID;
 
@@ -48,7 +53,7 @@ pub(crate) const EXTENSION: Extension = Extension {
                 Box::pin(async move {
                     match request.verb {
                         Verb::Get => Ok(Some(Element::new("query", ns::MAM).with_child(form().element()))),
-                        Verb::Set => search(&core, &request),
+                        Verb::Set => search(&core, &request).await,
                     }
                 })
             },
@@ -80,6 +85,7 @@ pub(crate) fn form() -> Form {
         .with(Field::new("before-id", "text-single", "Before this message"))
         .with(Field::new("after-id", "text-single", "After this message"))
         .with(ids)
+        .with(Field::new(FULLTEXT, "text-single", "With these words"))
 }
 
 /// What is asked of an archive.
@@ -93,6 +99,8 @@ pub(crate) struct Wanted {
     /// Only events below this order.
     pub(crate) before: Option<Order>,
     pub(crate) ids: Vec<String>,
+    /// Only what has these words.
+    pub(crate) words: Option<String>,
 }
 
 /// The page that is asked for.
@@ -130,6 +138,11 @@ impl Wanted {
         self.start_ms.is_none_or(|start| ts >= start) && self.end_ms.is_none_or(|end| ts <= end)
     }
 
+    /// Whether something that stands there is asked for.
+    fn is_between(&self, order: Order) -> bool {
+        self.after.is_none_or(|after| order > after) && self.before.is_none_or(|before| order < before)
+    }
+
     /// Where a page begins and where the archive ends, as it is read in a direction.
     pub(crate) fn span(&self, direction: Direction) -> (Option<Order>, Option<Order>) {
         let (low, high) = (self.after, self.before.map(|before| before - 1));
@@ -159,6 +172,7 @@ impl Wanted {
                 "end" => wanted.end_ms = Some(moment()?),
                 "after-id" => wanted.after = Some(place(value)?),
                 "before-id" => wanted.before = Some(place(value)?),
+                FULLTEXT => wanted.words = Some(value.to_owned()).filter(|words| !words.trim().is_empty()),
                 "ids" => wanted.ids = field.values.iter().take(IDS_MAX).cloned().collect(),
                 _ => {
                     return Err(StanzaError::new(
@@ -204,15 +218,79 @@ pub(crate) struct Found {
     pub(crate) message: Element,
 }
 
-fn search(core: &Arc<Core>, request: &Request) -> Answer {
+/// What some rooms have of the words asked for, as far as `user` may see it, in the direction asked for; at most one more
+/// than the page has. [XEP-0431 §usecases]
+pub(crate) async fn with_words(
+    core: &Arc<Core>,
+    user: &UserId,
+    rooms: Vec<OwnedRoomId>,
+    asked: &Asked,
+    words: &str,
+) -> Result<Vec<Hit>, StanzaError> {
+    core.rooms().until_indexed(INDEX_WAIT).await;
+    let (core, user, term) = (core.clone(), user.to_owned(), words.to_owned());
+    // It reads for as long as it takes.
+    let found = tokio::task::spawn_blocking(move || {
+        let query = SearchQuery {
+            term: &term,
+            fields: &[SearchField::Body],
+            rooms: Some(&rooms),
+            up_to: i64::MAX,
+            by_rank: false,
+        };
+        core.rooms().search(&user, &query, |_, placed| !placed.event.is_state())
+    });
+    let found = found.await.map_err(|_| StanzaError::from(Condition::InternalServerError))?;
+    let mut hits = found.map_err(|error| unreadable(&error))?.hits;
+    hits.retain(|hit| {
+        asked.wanted.is_between(hit.placed.order)
+            && asked.wanted.is_in_time(hit.placed.event.origin_server_ts().get().into())
+    });
+    hits.sort_by_key(|hit| hit.placed.order);
+    if asked.direction == Direction::Backward {
+        hits.reverse();
+    }
+    hits.truncate(asked.limit + 1);
+    Ok(hits)
+}
+
+/// Words in all rooms of two, or in those with one person.
+async fn search_words(
+    core: &Arc<Core>,
+    me: &UserId,
+    asked: &Asked,
+    words: &str,
+) -> Result<(Vec<Found>, bool), StanzaError> {
+    let read = |error: ReadError| unreadable(&error);
+    let mut rooms = Vec::new();
+    for (_, no) in rooms_asked(core, me, &asked.wanted).map_err(read)? {
+        rooms.push(core.rooms().room_by_no(no).map_err(read)?.id().to_owned());
+    }
+    let mut found = Vec::new();
+    for hit in with_words(core, me, rooms, asked, words).await? {
+        let pair = core.rooms().pair_of(hit.room.no()).map_err(read)?;
+        let Some((_, peer)) = pair.and_then(|pair| Core::pair_from(&pair, me)) else { continue };
+        if core.has_blocked(me, &peer) && *hit.placed.event.sender() == peer {
+            continue;
+        }
+        let talk = Talk::new(core, &hit.room, (me, &peer));
+        found.extend(archived(core, &talk, (me, &peer), &hit.placed).map_err(read)?);
+    }
+    let complete = found.len() <= asked.limit;
+    found.truncate(asked.limit);
+    Ok((found, complete))
+}
+
+async fn search(core: &Arc<Core>, request: &Request) -> Answer {
     let session = request.own_session()?;
     let me = session.user();
     core.im.note_reader(session.jid());
     let query = &request.payload;
     let asked = Asked::read(query, |id| place(core, me, id))?;
-    let (page, complete) = match asked.wanted.ids.is_empty() {
-        true => read(core, me, &asked.wanted, asked.direction, asked.limit).map_err(|error| unreadable(&error))?,
-        false => (by_id(core, me, &asked.wanted.ids)?, true),
+    let (page, complete) = match &asked.wanted.words {
+        _ if !asked.wanted.ids.is_empty() => (by_id(core, me, &asked.wanted.ids)?, true),
+        Some(words) => search_words(core, me, &asked, words).await?,
+        None => read(core, me, &asked.wanted, asked.direction, asked.limit).map_err(|error| unreadable(&error))?,
     };
     let (messages, fin) = results(query, page, complete);
     for message in messages {
@@ -251,6 +329,14 @@ pub(crate) fn results(query: &Element, mut page: Vec<Found>, complete: bool) -> 
     (page.into_iter().map(result).collect(), fin)
 }
 
+/// All rooms of two, or those with one person.
+fn rooms_asked(core: &Core, me: &UserId, wanted: &Wanted) -> Result<Vec<(OwnedUserId, RoomNo)>, ReadError> {
+    let Some(with) = &wanted.with else { return core.rooms().rooms_of_two(me) };
+    let Some(peer) = core.person_of(&with.to_bare()) else { return Ok(Vec::new()) };
+    let rooms = core.rooms().rooms_with(me, &peer)?;
+    Ok(rooms.into_iter().map(|no| (peer.clone(), no)).collect())
+}
+
 /// A page of all rooms of two, or of those with one person; and whether there is nothing further.
 fn read(
     core: &Core,
@@ -259,16 +345,7 @@ fn read(
     direction: Direction,
     limit: usize,
 ) -> Result<(Vec<Found>, bool), ReadError> {
-    let rooms = match &wanted.with {
-        None => core.rooms().rooms_of_two(me)?,
-        Some(with) => match core.person_of(&with.to_bare()) {
-            None => Vec::new(),
-            Some(peer) => {
-                let rooms = core.rooms().rooms_with(me, &peer)?;
-                rooms.into_iter().map(|no| (peer.clone(), no)).collect()
-            }
-        },
-    };
+    let rooms = rooms_asked(core, me, wanted)?;
     let mut opened = Vec::with_capacity(rooms.len());
     for (peer, no) in rooms {
         let room = core.rooms().room_by_no(no)?;
@@ -366,7 +443,7 @@ fn archived(
     let sender = placed.event.sender();
     let recipient = if sender == me { peer } else { me };
     let (Some(from), Some(to)) = (core.address_of(sender), core.address_of(recipient)) else { return Ok(None) };
-    message.set_attr("from", Some(from.to_string()));
+    message.set_attr("from", Some(core.speaker(&from, placed).to_string()));
     message.set_attr("to", Some(to.to_string()));
     // Nobody types any more.
     message.retain_children(|child| child.ns() != ns::CHAT_STATES);
@@ -394,9 +471,4 @@ fn preferences(request: &Request) -> Answer {
     request.own_session()?;
     let prefs = Element::new("prefs", ns::MAM).with_attr("default", "always");
     Ok(Some(prefs.with_child(Element::new("always", ns::MAM)).with_child(Element::new("never", ns::MAM))))
-}
-
-fn unreadable(error: &ReadError) -> StanzaError {
-    tracing::error!(reason = %error, "an archive could not be read");
-    StanzaError::new(Condition::InternalServerError, "the archive could not be read: try again later")
 }

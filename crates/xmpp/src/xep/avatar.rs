@@ -4,10 +4,11 @@
 use std::sync::Arc;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use koine_media::Description;
+use koine_media::{Description, Method, Spec, ThumbnailBody};
 use koine_stanza::Element;
-use ruma_common::{MilliSecondsSinceUnixEpoch, OwnedUserId, UserId};
+use ruma_common::{MilliSecondsSinceUnixEpoch, OwnedUserId, ServerName, UserId};
 use sha1::{Digest as _, Sha1};
+use tokio::io::AsyncReadExt as _;
 
 use super::pep::{publish_own, set_profile};
 use crate::{
@@ -21,6 +22,8 @@ pub(crate) const DATA: &str = "urn:xmpp:avatar:data";
 pub(crate) const METADATA: &str = "urn:xmpp:avatar:metadata";
 /// The hash in presence. [XEP-0153]
 const UPDATE: &str = "vcard-temp:x:update";
+/// Sides of the smaller picture that stands for one that is too large for an item.
+const SIDE_PIXELS: u32 = 192;
 /// Largest picture.
 const PICTURE_BYTES_MAX: usize = 190 * 1024;
 
@@ -86,8 +89,70 @@ async fn upload(core: &Core, owner: &UserId, bytes: &[u8], kind: String) -> Resu
 
 /// Makes a picture the account's, as if its owner had published it.
 pub(crate) async fn set(core: &Arc<Core>, owner: &OwnedUserId, bytes: &[u8], kind: &str) {
-    let digest = Sha1::digest(bytes);
-    let hash: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    let metadata = publish(core, owner, bytes, kind).await;
+    adopt(core, owner, &metadata).await;
+}
+
+/// The profile of somebody changed: its picture becomes the one in the nodes. Reading it takes time, so nobody waits.
+pub(crate) fn changed(core: &Arc<Core>, owner: OwnedUserId) {
+    if !core.accounts().uses_xmpp(&owner).unwrap_or(false) {
+        return;
+    }
+    let core = core.clone();
+    tokio::spawn(async move {
+        let _one_at_a_time = core.avatars.lock().await;
+        follow_profile(&core, &owner).await;
+    });
+}
+
+async fn follow_profile(core: &Arc<Core>, owner: &OwnedUserId) {
+    let Ok((_, url)) = core.accounts().display_profile(owner) else { return };
+    let shown = current(core, owner);
+    let Some(url) = url.filter(|url| !url.is_empty()) else {
+        // [XEP-0084 §process-publish-metadata] Nothing is shown any more.
+        if shown.is_some() {
+            publish_own(core, owner, METADATA, "none", &Element::new("metadata", METADATA)).await;
+        }
+        return;
+    };
+    let Some((bytes, kind)) = fetch(core, &url).await else { return };
+    if shown.is_none_or(|(hash, _)| hash != hash_of(&bytes)) {
+        publish(core, owner, &bytes, &kind).await;
+    }
+}
+
+/// The picture at an address of ours, small enough for an item.
+async fn fetch(core: &Core, url: &str) -> Option<(Vec<u8>, String)> {
+    let (server, id) = url.strip_prefix("mxc://")?.split_once('/')?;
+    let media = &core.cores.media;
+    let item = media.find(<&ServerName>::try_from(server).ok()?, id).ok()??;
+    if item.size <= PICTURE_BYTES_MAX as u64 {
+        let mut bytes = Vec::new();
+        let content = media.content(&item).await.ok()?;
+        content.file.take(PICTURE_BYTES_MAX as u64).read_to_end(&mut bytes).await.ok()?;
+        return Some((bytes, item.content_type.clone().unwrap_or_else(|| "image/png".to_owned())));
+    }
+    let spec = Spec::new(SIDE_PIXELS, SIDE_PIXELS, Method::Scale)?;
+    let thumbnail = media.thumbnail(&item, spec).await.ok()?;
+    let kind = thumbnail.content_type.to_owned();
+    let bytes = match thumbnail.body {
+        ThumbnailBody::Memory(bytes) => bytes,
+        ThumbnailBody::File(content) => {
+            let mut bytes = Vec::new();
+            content.file.take(PICTURE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).await.ok()?;
+            bytes
+        }
+    };
+    (bytes.len() <= PICTURE_BYTES_MAX).then_some((bytes, kind))
+}
+
+fn hash_of(bytes: &[u8]) -> String {
+    Sha1::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Publishes a picture, and what it is.
+async fn publish(core: &Arc<Core>, owner: &OwnedUserId, bytes: &[u8], kind: &str) -> Element {
+    let hash = hash_of(bytes);
     let data = Element::text_of("data", DATA, BASE64_STANDARD.encode(bytes));
     publish_own(core, owner, DATA, &hash, &data).await;
     let info = Element::new("info", METADATA)
@@ -96,5 +161,5 @@ pub(crate) async fn set(core: &Arc<Core>, owner: &OwnedUserId, bytes: &[u8], kin
         .with_attr("type", kind);
     let metadata = Element::new("metadata", METADATA).with_child(info);
     publish_own(core, owner, METADATA, &hash, &metadata).await;
-    adopt(core, owner, &metadata).await;
+    metadata
 }

@@ -4,9 +4,10 @@
 use std::{collections::HashMap, sync::Arc};
 
 use koine_account::{NODE_ITEMS_MAX, NodeItem};
-use koine_room::Membership;
+use koine_room::{Membership, Placed, ReadError, Room};
 use koine_stanza::{BareJid, Element};
 use ruma_common::OwnedUserId;
+use serde_json::Value;
 
 use super::pep::{self, parse};
 use crate::{
@@ -43,25 +44,74 @@ pub(crate) async fn mirror(core: &Arc<Core>, owner: &OwnedUserId) {
     let Ok(memberships) = core.rooms().memberships(owner) else { return };
     let joined = memberships.into_iter().filter(|(_, record)| record.membership == Membership::Join);
     for (no, _) in joined.take(ROOMS_MAX) {
-        if core.rooms().pair_of(no).is_ok_and(|pair| pair.is_some()) {
-            continue;
-        }
         let Ok(room) = core.rooms().room_by_no(no) else { continue };
-        let is_space = room.current("m.room.create", "").ok().flatten();
-        let is_space = is_space.and_then(|create| create.event.content_field::<String>("type"));
-        let Ok(address) = muc::room_address(core, &room) else { continue };
-        if is_space.is_some() || known.contains_key(&address.to_string()) {
-            continue;
+        let Ok(Some(address)) = bookmarkable(core, &room) else { continue };
+        if !known.contains_key(&address.to_string()) {
+            add(core, owner, &room, &address).await;
         }
-        let name = room.current("m.room.name", "").ok().flatten();
-        let name = name.and_then(|name| name.event.content_field::<String>("name"));
-        let nick = core.profile_of(owner).displayname.or_else(|| Some(owner.localpart().to_owned()));
-        let conference = Element::new("conference", NODE)
-            .with_attr("autojoin", "true")
-            .with_attr_opt("name", name)
-            .with_child_opt(nick.map(|nick| Element::text_of("nick", NODE, nick)));
-        pep::publish_own(core, owner, NODE, &address.to_string(), &conference).await;
     }
+}
+
+/// The address of a room, if it is one that is bookmarked: neither a conversation nor a space.
+fn bookmarkable(core: &Core, room: &Room) -> Result<Option<BareJid>, ReadError> {
+    if core.rooms().pair_of(room.no())?.is_some() {
+        return Ok(None);
+    }
+    let create = room.current("m.room.create", "")?;
+    let kind = create.and_then(|create| create.event.content_field::<String>("type"));
+    if kind.is_some() {
+        return Ok(None);
+    }
+    muc::room_address(core, room).map(Some)
+}
+
+async fn add(core: &Arc<Core>, owner: &OwnedUserId, room: &Room, address: &BareJid) {
+    let name = room.current("m.room.name", "").ok().flatten();
+    let name = name.and_then(|name| name.event.content_field::<String>("name"));
+    let nick = core.profile_of(owner).displayname.or_else(|| Some(owner.localpart().to_owned()));
+    let conference = Element::new("conference", NODE)
+        .with_attr("autojoin", "true")
+        .with_attr_opt("name", name)
+        .with_child_opt(nick.map(|nick| Element::text_of("nick", NODE, nick)));
+    pep::publish_own(core, owner, NODE, &address.to_string(), &conference).await;
+}
+
+/// Somebody who uses XMPP came into a room by Matrix, or left one so: their clients are told, and do the same. What somebody
+/// does by XMPP their client notes itself.
+pub(crate) async fn moved(core: &Arc<Core>, room: &Room, placed: &Placed) -> Result<(), ReadError> {
+    let event = &placed.event;
+    if event.kind() != "m.room.member" {
+        return Ok(());
+    }
+    let Some(user) = event.state_key().and_then(|user| OwnedUserId::try_from(user).ok()) else { return Ok(()) };
+    if !core.is_account(&user) || !core.accounts().uses_xmpp(&user).unwrap_or(false) {
+        return Ok(());
+    }
+    let before = match &placed.replaces {
+        Some(before) => room.event(before)?,
+        None => None,
+    };
+    let came = by_matrix(placed);
+    let was = before.as_ref().is_some_and(|before| by_matrix(before));
+    if came == was {
+        return Ok(());
+    }
+    let Some(address) = bookmarkable(core, room)? else { return Ok(()) };
+    let is_known = core.accounts().node_item(&user, NODE, &address.to_string()).is_ok_and(|item| item.is_some());
+    match came {
+        true if !is_known => add(core, &user, room, &address).await,
+        false if is_known && event.membership() != Some(koine_graph::Membership::Join) => {
+            pep::retract_own(core, &user, NODE, &address.to_string()).await;
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Whether a membership is that of somebody who entered by Matrix.
+fn by_matrix(placed: &Placed) -> bool {
+    placed.event.membership() == Some(koine_graph::Membership::Join)
+        && placed.event.content_field::<Value>("koine.xmpp").is_none()
 }
 
 /// All bookmarks in the older form.

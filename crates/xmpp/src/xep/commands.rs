@@ -22,11 +22,11 @@ const ADMIN: &str = "http://jabber.org/protocol/admin";
 /// Most people that one list names.
 const LISTED_MAX: usize = 1_000;
 
-/// Asked of the server.
+/// Asked of the server, or of an admin's own account.
 pub(crate) const EXTENSION: Extension = Extension {
     features: &[(At::Host, COMMANDS), (At::Host, ADMIN)],
     handlers: &[Handler {
-        at: &[At::Host],
+        at: &[At::Host, At::Account],
         verbs: &[Verb::Set],
         name: "command",
         ns: COMMANDS,
@@ -76,7 +76,7 @@ pub(crate) fn listed(core: &Core, request: &Request) -> Vec<Element> {
     }
     let item = |command: &Command| {
         Element::new("item", ns::DISCO_ITEMS)
-            .with_attr("jid", core.hosts.domain.as_str())
+            .with_attr("jid", request.to.to_string())
             .with_attr("node", format!("{ADMIN}#{}", command.node))
             .with_attr("name", command.name)
     };
@@ -102,6 +102,9 @@ async fn run(core: Arc<Core>, request: Request) -> Answer {
     let name = node.strip_prefix(ADMIN).and_then(|node| node.strip_prefix('#'));
     let command = name.and_then(|name| ALL.iter().find(|command| command.node == name));
     let command = command.ok_or_else(|| error(Condition::ItemNotFound, "there is no such command"))?;
+    if request.account.is_some() && !request.is_own() {
+        return Err(error(Condition::Forbidden, "this is for the owner of the account alone"));
+    }
     if !is_admin(&core, &request) {
         return Err(error(Condition::Forbidden, "this is for admins of the server"));
     }

@@ -97,10 +97,21 @@ fn may_discover(core: &Core, account: &UserId, request: &Request) -> Result<(), 
     }
 }
 
+/// What somebody has who is not there, or not for the asker. [XEP-0030 §security]
+pub(crate) fn of_nobody(query: &Element) -> Element {
+    Element::new("query", ns::DISCO_ITEMS).with_attr_opt("node", query.attr("node"))
+}
+
 fn items(core: &Arc<Core>, request: &Request) -> Answer {
     let node = request.payload.attr("node").filter(|node| !node.is_empty());
     if let Some(account) = &request.account {
-        may_discover(core, account, request)?;
+        if node == Some(commands::COMMANDS) && request.is_own() {
+            let query = Element::new("query", ns::DISCO_ITEMS).with_attr("node", commands::COMMANDS);
+            return Ok(Some(query.with_children(commands::listed(core, request))));
+        }
+        if may_discover(core, account, request).is_err() {
+            return Ok(Some(of_nobody(&request.payload)));
+        }
         return pep::node_items(core, account, node, &request.from.to_bare());
     }
     if node == Some(commands::COMMANDS) && core.place(&request.to) == Place::Host {

@@ -6,11 +6,11 @@ mod about;
 pub(crate) mod archive;
 pub(crate) mod avatar;
 mod blocking;
-mod bookmarks;
+pub(crate) mod bookmarks;
 pub(crate) mod caps;
 mod carbons;
 mod commands;
-mod disco;
+pub(crate) mod disco;
 pub(crate) mod external;
 pub(crate) mod pep;
 mod ping;
@@ -44,10 +44,10 @@ pub(crate) const ALL: &[&Extension] = &[
     &upload::EXTENSION,
     &crate::im::ROSTER,
     // Rooms.
-    crate::muc::EXTENSIONS[0],
-    crate::muc::EXTENSIONS[1],
-    crate::muc::EXTENSIONS[2],
-    crate::muc::EXTENSIONS[3],
-    crate::muc::EXTENSIONS[4],
-    crate::muc::EXTENSIONS[5],
+    &crate::muc::INFO,
+    &crate::muc::ADMIN,
+    &crate::muc::OWNER,
+    &crate::muc::REGISTER,
+    &crate::muc::MODERATE,
+    &crate::muc::ARCHIVE,
 ];

@@ -64,7 +64,7 @@ fn get(core: &Core, request: &Request) -> Answer {
         // [XEP-0054 §retrieve] An empty card for oneself; for others there is none.
         return match request.is_own() {
             true => Ok(Some(Element::new("vCard", VCARD))),
-            false => Err(StanzaError::new(Condition::ItemNotFound, "they say nothing of themselves")),
+            false => Err(StanzaError::new(Condition::ServiceUnavailable, "they say nothing of themselves")),
         };
     }
     let mut card = card.unwrap_or_else(|| Element::new("vCard", VCARD));
