@@ -12,7 +12,8 @@ use crate::tree;
 /// Installs what a walk needs and gives the command that takes it.
 type Prepare = fn(&Yard) -> Result<Command>;
 
-const WALKS: [(&str, Prepare); 4] = [("nio", nio), ("js", js), ("encryption", encryption), ("rust", rust)];
+const WALKS: [(&str, Prepare); 6] =
+    [("nio", nio), ("js", js), ("encryption", encryption), ("rust", rust), ("slixmpp", slixmpp), ("xmppjs", xmppjs)];
 
 pub fn run(yard: &Yard, names: &[String]) -> Result<Summary> {
     if let Some(unknown) = names.iter().find(|n| WALKS.iter().all(|(w, _)| w != n)) {
@@ -40,10 +41,20 @@ pub fn run(yard: &Yard, names: &[String]) -> Result<Summary> {
     Ok(summary)
 }
 
-/// matrix-nio, in a virtual environment.
+/// matrix-nio.
 fn nio(yard: &Yard) -> Result<Command> {
-    let source = yard.conformance.join("walks/nio");
-    let venv = yard.cached("walk-nio")?;
+    python(yard, "nio")
+}
+
+/// slixmpp, with somebody who uses Matrix.
+fn slixmpp(yard: &Yard) -> Result<Command> {
+    python(yard, "slixmpp")
+}
+
+/// In a virtual environment.
+fn python(yard: &Yard, name: &str) -> Result<Command> {
+    let source = yard.conformance.join("walks").join(name);
+    let venv = yard.cached(&format!("walk-{name}"))?;
     let requirements = source.join("requirements.txt");
     install_once(&venv, &requirements, || {
         must(Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
@@ -56,18 +67,23 @@ fn nio(yard: &Yard) -> Result<Command> {
 
 /// matrix-js-sdk.
 fn js(yard: &Yard) -> Result<Command> {
-    node(yard, "walk.mjs")
+    node(yard, "js", "walk.mjs")
 }
 
 /// matrix-js-sdk with its Rust crypto.
 fn encryption(yard: &Yard) -> Result<Command> {
-    node(yard, "encryption.mjs")
+    node(yard, "js", "encryption.mjs")
+}
+
+/// @xmpp/client, over TLS and WebSocket.
+fn xmppjs(yard: &Yard) -> Result<Command> {
+    node(yard, "xmppjs", "walk.mjs")
 }
 
 /// Node looks for packages beside the program, so the program is copied to where they are.
-fn node(yard: &Yard, program: &str) -> Result<Command> {
-    let source = yard.conformance.join("walks/js");
-    let home = yard.cached("walk-js")?;
+fn node(yard: &Yard, name: &str, program: &str) -> Result<Command> {
+    let source = yard.conformance.join("walks").join(name);
+    let home = yard.cached(&format!("walk-{name}"))?;
     for file in ["package.json", "package-lock.json", program] {
         fs::copy(source.join(file), home.join(file))?;
     }
