@@ -12,6 +12,7 @@ mod meter;
 mod procfs;
 mod scenario;
 mod world;
+mod xmpp;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -38,7 +39,9 @@ enum Action {
     Compare(compare::Options),
     /// Measures what federation costs: joining and receiving in big rooms, messages from server to server.
     Federation(federation::Options),
-    /// Writes RESULTS.md anew from a file of results, or FEDERATION.md from one of those.
+    /// Brings up servers that speak XMPP, measures them in turns, and writes XMPP.md.
+    Xmpp(xmpp::Options),
+    /// Writes RESULTS.md anew from a file of results, or FEDERATION.md or XMPP.md from one of those.
     Report {
         /// A file of `bench/results/`.
         file: PathBuf,
@@ -134,6 +137,8 @@ async fn act(command: Command) -> Result<(), Failure> {
         Action::Report { file } if file.to_string_lossy().ends_with("-federation.json") => {
             federation::report_again(&file)
         }
+        Action::Xmpp(options) => xmpp::run(options).await,
+        Action::Report { file } if file.to_string_lossy().ends_with("-xmpp.json") => xmpp::report_again(&file),
         Action::Report { file } => compare::report_again(&file),
     }
 }

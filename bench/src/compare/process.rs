@@ -87,7 +87,12 @@ pub struct WorkFolder {
 impl WorkFolder {
     /// Makes it.
     pub fn new() -> Result<Self, Failure> {
-        let path = cache_folder()?.join(format!("bench-{}", std::process::id()));
+        Self::named("all")
+    }
+
+    /// Another of the same run.
+    pub fn named(name: &str) -> Result<Self, Failure> {
+        let path = cache_folder()?.join(format!("bench-{}-{name}", std::process::id()));
         std::fs::create_dir_all(&path).map_err(|error| Failure::Io(path.display().to_string(), error))?;
         Ok(Self { path })
     }

@@ -1,0 +1,136 @@
+//! XMPP: what logins, messages, rooms, archives, presence and idle sessions cost, at several servers in turns.
+//!
+//! All are measured over plain TCP on loopback with archives on, so that it is the servers that differ. `XMPP.md` is what
+//! came of it.
+
+mod peers;
+mod report;
+mod scan;
+mod scenario;
+mod stream;
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use self::peers::{Contestant, Peer};
+use self::scenario::{Line, Scenario, Sizes};
+use crate::Failure;
+use crate::compare::{Participant, process, today};
+use crate::procfs::Machine;
+
+/// What to compare.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// Servers to bring up.
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Peer::Koine, Peer::Prosody])]
+    peers: Vec<Peer>,
+    /// The koine binary to measure. Without it this checkout is built in the release profile.
+    #[arg(long)]
+    koine: Option<PathBuf>,
+    /// Only these scenarios.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    scenarios: Vec<Scenario>,
+    /// How often each scenario is measured at each server.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Folder that gets `results/` and `XMPP.md`.
+    #[arg(long, default_value = env!("CARGO_MANIFEST_DIR"))]
+    out: PathBuf,
+    #[command(flatten)]
+    sizes: Sizes,
+}
+
+/// A file of `bench/results/`.
+#[derive(Debug, Serialize, Deserialize)]
+struct Results {
+    date: String,
+    machine: Machine,
+    servers: Vec<Participant>,
+    sizes: Sizes,
+    rounds: usize,
+    skipped: Vec<String>,
+    lines: Vec<Line>,
+}
+
+/// Brings up, measures in turns, writes.
+pub async fn run(options: Options) -> Result<(), Failure> {
+    let folder = process::WorkFolder::new()?;
+    let machine = Machine::here(&folder.path);
+    let mut contestants = Vec::new();
+    for peer in &options.peers {
+        contestants.push(peers::start(*peer, options.koine.as_deref(), &folder.path).await?);
+    }
+    let scenarios = if options.scenarios.is_empty() { Scenario::ALL.to_vec() } else { options.scenarios };
+    let (mut lines, mut skipped) = (Vec::new(), Vec::new());
+    for round in 0..options.rounds {
+        for scenario in &scenarios {
+            // Memory is what a fresh server takes; those that have worked hold on to what they needed.
+            if *scenario == Scenario::Idle {
+                continue;
+            }
+            for turn in 0..contestants.len() {
+                let contestant = &contestants[(round + turn) % contestants.len()];
+                take(contestant, *scenario, (&options.sizes, round), &mut lines, &mut skipped).await;
+            }
+        }
+    }
+    let servers = contestants.iter().map(|contestant| contestant.participant.clone()).collect();
+    drop(contestants);
+    if scenarios.contains(&Scenario::Idle) {
+        for peer in &options.peers {
+            let folder = process::WorkFolder::named("idle")?;
+            let contestant = peers::start(*peer, options.koine.as_deref(), &folder.path).await?;
+            take(&contestant, Scenario::Idle, (&options.sizes, 0), &mut lines, &mut skipped).await;
+        }
+    }
+    let (date, sizes, rounds) = (today(), options.sizes, options.rounds);
+    write(&options.out, &Results { date, machine, servers, sizes, rounds, skipped, lines })
+}
+
+async fn take(
+    contestant: &Contestant,
+    scenario: Scenario,
+    (sizes, round): (&Sizes, usize),
+    lines: &mut Vec<Line>,
+    skipped: &mut Vec<String>,
+) {
+    let name = &contestant.participant.name;
+    eprintln!("round {}: {} at {name}", round + 1, scenario.what());
+    match scenario.run(contestant, sizes, round).await {
+        Ok(some) => lines.extend(some.into_iter().inspect(|line| println!("{line:?}"))),
+        Err(failure) => {
+            let what = format!("{} at {name}, round {}: {failure}", scenario.what(), round + 1);
+            eprintln!("\n******** SKIPPED: {what}\n");
+            skipped.push(what);
+        }
+    }
+}
+
+/// Writes XMPP.md anew from a file of results, into the folder above the file's.
+pub fn report_again(file: &Path) -> Result<(), Failure> {
+    let text = std::fs::read_to_string(file).map_err(|error| Failure::Io(file.display().to_string(), error))?;
+    let results: Results = serde_json::from_str(&text)?;
+    write_report(file.parent().and_then(Path::parent).unwrap_or(Path::new(".")), &results)
+}
+
+fn write(out: &Path, results: &Results) -> Result<(), Failure> {
+    let file = out.join("results").join(name_of(results));
+    let text = serde_json::to_string_pretty(results)? + "\n";
+    std::fs::create_dir_all(out.join("results"))
+        .and_then(|()| std::fs::write(&file, text))
+        .map_err(|error| Failure::Io(file.display().to_string(), error))?;
+    write_report(out, results)
+}
+
+fn name_of(results: &Results) -> String {
+    format!("{}-xmpp.json", results.date)
+}
+
+fn write_report(out: &Path, results: &Results) -> Result<(), Failure> {
+    let file = out.join("XMPP.md");
+    std::fs::write(&file, report::markdown(results, &name_of(results)))
+        .map_err(|error| Failure::Io(file.display().to_string(), error))?;
+    eprintln!("written to {}", file.display());
+    Ok(())
+}
