@@ -47,7 +47,7 @@ fn of(results: &Results, scenario: Scenario) -> impl Iterator<Item = &Line> {
 
 fn rows(out: &mut String, results: &Results, scenario: Scenario, count: Option<usize>) {
     let what = match count {
-        Some(count) => format!("{}, {count} of them", scenario.what()),
+        Some(count) => format!("{}, up to {count}", scenario.what()),
         None => scenario.what().to_owned(),
     };
     let lines = |server: &str| -> Vec<&Line> {

@@ -44,6 +44,9 @@ pub struct Sizes {
 
 /// Accounts that share the idle sessions: no server lets one have thousands.
 const IDLE_PER_ACCOUNT: usize = 100;
+/// How long a process is left alone between two looks at its memory, and how often it is looked at.
+const SETTLING_TIME: Duration = Duration::from_secs(1);
+const SETTLING_LOOKS_MAX: usize = 10;
 /// Sessions that log in at the same time.
 const LOGINS_AT_ONCE: usize = 8;
 
@@ -71,7 +74,7 @@ impl Scenario {
             Self::Room => "copy of a message in a room",
             Self::Archive => "archive page of 50",
             Self::Presence => "presence told to one contact",
-            Self::Idle => "idle session",
+            Self::Idle => "one more idle session",
         }
     }
 }
@@ -338,8 +341,12 @@ async fn idle(contestant: &Contestant, sizes: &Sizes) -> Result<Vec<Line>, Failu
     let names = names("idle", most.div_ceil(IDLE_PER_ACCOUNT));
     accounts(&contestant.at, &names).await?;
     let pid = contestant.running.pid();
-    let before_mb = procfs::resident_mb(pid).unwrap_or(0.0);
     let mut salted: Vec<Salted> = names.iter().map(|_| Salted::default()).collect();
+    // What a server needs to begin at all is not the sessions'.
+    for number in 0..IDLE_PER_ACCOUNT {
+        session(&contestant.at, &names[0], &format!("warm{number}"), &mut salted[0]).await?;
+    }
+    let mut before_mb = settled_mb(pid).await;
     let (mut held, mut lines) = (Vec::with_capacity(most), Vec::new());
     for wanted in &sizes.idle {
         let meter = Meter::start(contestant);
@@ -349,11 +356,27 @@ async fn idle(contestant: &Contestant, sizes: &Sizes) -> Result<Vec<Line>, Failu
             let number = held.len() % IDLE_PER_ACCOUNT;
             held.push(session(&contestant.at, &names[from], &format!("i{number}"), &mut salted[from]).await?);
         }
-        let mut line = meter.line(contestant, Scenario::Idle, (held.len() - had).max(1), Vec::new());
+        let more = (held.len() - had).max(1);
+        let mut line = meter.line(contestant, Scenario::Idle, more, Vec::new());
         line.count = held.len();
-        let now_mb = procfs::resident_mb(pid).unwrap_or(0.0);
-        line.kb = Some((now_mb - before_mb) * 1e3 / held.len() as f64);
+        let now_mb = settled_mb(pid).await;
+        line.kb = Some((now_mb - before_mb) * 1e3 / more as f64);
+        before_mb = now_mb;
         lines.push(line);
     }
     Ok(lines)
+}
+
+/// What a process has resident once that does not change any more.
+async fn settled_mb(pid: u32) -> f64 {
+    let mut last = procfs::resident_mb(pid).unwrap_or(0.0);
+    for _ in 0..SETTLING_LOOKS_MAX {
+        tokio::time::sleep(SETTLING_TIME).await;
+        let now = procfs::resident_mb(pid).unwrap_or(0.0);
+        if (now - last).abs() < now * 0.002 {
+            return now;
+        }
+        last = now;
+    }
+    last
 }
