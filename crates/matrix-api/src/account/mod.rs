@@ -3,10 +3,10 @@
 mod change_password;
 mod check_registration_token;
 mod deactivate;
-mod get_threepids;
 mod get_username_availability;
 mod register;
 mod request_openid_token;
+mod threepids;
 mod whoami;
 
 use ruma_client_api::account as ruma;
@@ -33,5 +33,5 @@ pub(crate) fn endpoints(endpoints: &mut Endpoints) {
         "matrix.account.request_openid_token",
         request_openid_token::request_openid_token,
     );
-    endpoints.add::<ruma::get_3pids::v3::Request, _, _>("matrix.account.get_threepids", get_threepids::get_threepids);
+    threepids::endpoints(endpoints);
 }

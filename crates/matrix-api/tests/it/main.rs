@@ -32,6 +32,7 @@ mod spaces;
 mod synapse_admin;
 mod sync;
 mod thread_subscriptions;
+mod threepids;
 mod to_device;
 mod user_directory;
 
