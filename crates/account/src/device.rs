@@ -10,7 +10,7 @@ use crate::{
     dehydrated, keys,
     log::{self, Kind},
     secret::TokenHash,
-    session::DEVICE_NAME_CHARS_MAX,
+    session::{DEVICE_NAME_CHARS_MAX, is_device_id},
     tables::{DEVICE, DeviceRecord, TOKEN},
 };
 
@@ -32,6 +32,20 @@ pub struct Device {
     pub last_seen_ip: Option<String>,
     /// When it was last seen, to some ten minutes.
     pub last_seen: MilliSecondsSinceUnixEpoch,
+}
+
+/// Why a device was not made.
+#[derive(Debug, thiserror::Error)]
+pub enum PutDeviceError {
+    /// An id that none can have.
+    #[error("this cannot be the id of a device")]
+    BadDeviceId,
+    /// Its name, or its user.
+    #[error(transparent)]
+    Name(#[from] RenameError),
+    /// See there.
+    #[error(transparent)]
+    Store(#[from] StoreUnavailable),
 }
 
 /// Why a device was not renamed.
@@ -94,6 +108,44 @@ impl Accounts {
             Ok(())
         };
         self.change(commit).await?
+    }
+
+    /// Makes a device that nobody is logged in on, as an application service wants one for a user of its; whether it is new.
+    /// One that is there gets the name, if there is one. [AS-API §creating-devices]
+    pub async fn put_device(
+        &self,
+        user_id: &UserId,
+        device_id: &DeviceId,
+        display_name: Option<String>,
+    ) -> Result<bool, PutDeviceError> {
+        if let Some(length) = display_name.as_ref().map(|name| name.chars().count())
+            && length > DEVICE_NAME_CHARS_MAX
+        {
+            return Err(RenameError::NameTooLong(length).into());
+        }
+        if !is_device_id(device_id.as_str()) {
+            return Err(PutDeviceError::BadDeviceId);
+        }
+        if self.device(user_id, device_id)?.is_some() {
+            if let Some(name) = display_name {
+                self.rename_device(user_id, device_id, name).await?;
+            }
+            return Ok(false);
+        }
+        let localpart = self.key(user_id).ok_or(RenameError::UnknownDevice)?.to_owned();
+        let (domain, owner, now_ms) = (self.domain, user_id.to_owned(), self.now_ms());
+        let key = (localpart, device_id.to_string());
+        let commit = move |txn: &mut Txn| -> Result<bool, StoreError> {
+            if txn.get(&DEVICE, domain, &key)?.is_some() {
+                return Ok(false);
+            }
+            let device = DeviceRecord { display_name, created_ms: now_ms, seen_ms: now_ms, ..DeviceRecord::default() };
+            txn.put(&DEVICE, domain, &key, &device);
+            txn.append(log::entry(domain, &owner, Kind::Device, key.1.clone()));
+            keys::note_device(txn, domain, &owner, &key.1)?;
+            Ok(true)
+        };
+        Ok(self.change(commit).await?.map_err(StoreUnavailable::from)?)
     }
 
     /// Deletes devices; their tokens are worth nothing from then on. Those that are not there are passed over.

@@ -51,7 +51,7 @@ pub use contacts::{
 };
 pub use core::{Accounts, Clock};
 pub use dehydrated::{DEHYDRATED_BYTES_MAX, DehydrateError, DehydratedDevice};
-pub use device::{Device, RenameError};
+pub use device::{Device, PutDeviceError, RenameError};
 pub use drawers::{DRAWER_NAME_BYTES_MAX, DRAWER_TEXT_BYTES_MAX, DRAWER_THINGS_MAX, Drawer, KeepError};
 pub use error::StoreUnavailable;
 pub use hasher::Busy;

@@ -50,6 +50,8 @@ pub struct Session {
     pub is_admin: bool,
     /// May look, but do little else. [CS-API §account-suspension]
     pub is_suspended: bool,
+    /// An application service acts as them, who has no session of their own here.
+    pub is_service: bool,
     is_locked: bool,
     token: TokenHash,
     /// Something about it has changed since it was proven.
@@ -200,6 +202,7 @@ impl Accounts {
             device_id: device_id.map_or_else(|| NO_DEVICE.into(), ToOwned::to_owned),
             is_admin: user.is_admin,
             is_suspended: user.is_suspended,
+            is_service: true,
             is_locked: user.is_locked,
             token: TokenHash::default(),
             is_stale: AtomicBool::new(false),
@@ -252,6 +255,7 @@ impl Accounts {
             device_id: token.device_id.into(),
             is_admin: user.is_admin,
             is_suspended: user.is_suspended,
+            is_service: false,
             is_locked: user.is_locked,
             token: hash,
             is_stale: AtomicBool::new(false),

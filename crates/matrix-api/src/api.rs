@@ -75,6 +75,8 @@ pub struct ApiConfig {
     pub trust_forwarded_for: bool,
     /// Whom people turn to about this server.
     pub support: SupportConfig,
+    /// The key of the policy server that has this server's name, if there is one.
+    pub policy_server_key: Option<String>,
     /// The TURN server that callers meet at.
     pub turn: TurnConfig,
     /// The version of rooms that clients ask for without naming one.
@@ -87,6 +89,7 @@ impl Default for ApiConfig {
             public_base_url: None,
             trust_forwarded_for: false,
             support: SupportConfig::default(),
+            policy_server_key: None,
             turn: TurnConfig::default(),
             default_room_version: RoomVersionId::V11,
         }

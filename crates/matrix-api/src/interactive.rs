@@ -46,6 +46,19 @@ pub async fn prove_owner(api: &Api, who: &User, operation: &'static str, auth: O
     prove(api, &Purpose::Owner { user_id: who.user_id.clone(), operation }, auth).await
 }
 
+/// The same, unless an application service acts as them: it has proven itself by its token. [AS-API §deleting-devices]
+pub async fn prove_owner_or_service(
+    api: &Api,
+    who: &User,
+    operation: &'static str,
+    auth: Option<Auth>,
+) -> Result<Option<Passed>> {
+    match who.is_service {
+        true => Ok(None),
+        false => prove_owner(api, who, operation, auth).await.map(Some),
+    }
+}
+
 /// Asks the caller to pass the stages for this purpose.
 pub async fn prove(api: &Api, purpose: &Purpose, auth: Option<Auth>) -> Result<Passed> {
     api.accounts.interact(purpose, auth.map(Into::into)).await.map_err(refuse)

@@ -6,8 +6,11 @@ use serde_json::Value;
 use crate::{
     error::{CommandError, ReadError},
     registry::Rooms,
-    tables::{ALIAS, AliasRecord, Membership, PUBLIC, ROOM_ALIAS},
+    tables::{ALIAS, AliasRecord, Membership, NETWORK_LISTED, PUBLIC, ROOM_ALIAS},
 };
+
+/// Longest name of the list of a network.
+pub const NETWORK_BYTES_MAX: usize = 512;
 
 impl Rooms {
     /// Makes `alias` lead to `room`.
@@ -133,6 +136,24 @@ impl Rooms {
                 move |txn| if listed { txn.put(&PUBLIC, domain, &no, &()) } else { txn.delete(&PUBLIC, domain, &no) },
             )
             .await?;
+        Ok(())
+    }
+
+    /// Puts a room into the list of another network, or takes it out: the bridge that leads there says so.
+    /// [CS-API §put_matrixclientv3directorylistappservicenetworkidroomid]
+    pub async fn set_listed_in(&self, network: &str, room: &RoomId, listed: bool) -> Result<(), CommandError> {
+        if network.len() > NETWORK_BYTES_MAX {
+            return Err(CommandError::InvalidParam(format!(
+                "the name of a network has at most {NETWORK_BYTES_MAX} bytes"
+            )));
+        }
+        let key = (self.room(room)?.no(), network.to_owned());
+        let domain = self.core.domain();
+        let commit = self.core.shard.submit(move |txn| match listed {
+            true => txn.put(&NETWORK_LISTED, domain, &key, &()),
+            false => txn.delete(&NETWORK_LISTED, domain, &key),
+        });
+        commit.await?;
         Ok(())
     }
 

@@ -68,8 +68,8 @@ impl Rooms {
         }
     }
 
-    /// The rooms that `user` is joined to, in the order of their numbers.
-    fn rooms_of(&self, user: &UserId) -> Result<Vec<RoomNo>, ReadError> {
+    /// The rooms that `user`, of whatever server, is joined to, in the order of their numbers.
+    pub fn rooms_of(&self, user: &UserId) -> Result<Vec<RoomNo>, ReadError> {
         if user.server_name() == self.server_name() {
             let memberships = self.memberships(user)?.into_iter();
             return Ok(memberships

@@ -3,7 +3,7 @@
 //! Largest rooms first; rooms of the same size by age. A page's token names the last room of the page before by that
 //! order, so that a list that changes meanwhile neither repeats nor skips the rooms that stay.
 
-use std::cmp::Reverse;
+use std::{cmp::Reverse, collections::BTreeSet};
 
 use koine_store::Direction;
 use ruma_common::OwnedRoomId;
@@ -12,7 +12,7 @@ use crate::{
     error::ReadError,
     registry::Rooms,
     room::Room,
-    tables::{HEAD, PUBLIC, RoomNo},
+    tables::{HEAD, NETWORK_LISTED, PUBLIC, RoomNo},
     visibility::HistoryVisibility,
 };
 
@@ -48,9 +48,35 @@ pub struct Summary {
     pub guest_can_join: bool,
 }
 
+/// Which of the lists.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum DirectoryList {
+    /// That of this server.
+    #[default]
+    Own,
+    /// That of another network, by the name that its bridge listed rooms under.
+    Network(String),
+    /// All of them together.
+    All,
+}
+
+impl DirectoryList {
+    /// The list that a question names, if both of its parts can be true. [CS-API §post_matrixclientv3publicrooms]
+    pub fn named(all_networks: bool, network: Option<String>) -> Result<Self, &'static str> {
+        match (all_networks, network.filter(|network| !network.is_empty())) {
+            (false, None) => Ok(Self::Own),
+            (false, Some(network)) => Ok(Self::Network(network)),
+            (true, None) => Ok(Self::All),
+            (true, Some(_)) => Err("`third_party_instance_id` cannot go with `include_all_networks`"),
+        }
+    }
+}
+
 /// Which listed rooms to tell.
 #[derive(Clone, Debug, Default)]
 pub struct DirectoryQuery {
+    /// Out of which list.
+    pub list: DirectoryList,
     /// Rooms wanted.
     pub limit: usize,
     /// Token of another page.
@@ -84,7 +110,7 @@ impl Rooms {
     pub fn directory(&self, query: &DirectoryQuery) -> Result<DirectoryPage, ReadError> {
         let since = query.since.as_deref().map(parse_token).transpose()?;
         let limit = query.limit.clamp(1, DIRECTORY_PAGE_MAX);
-        let mut places = self.listed()?;
+        let mut places = self.listed(&query.list)?;
         let mut page = DirectoryPage { total: places.len(), ..DirectoryPage::default() };
         let backward = since.is_some_and(|(direction, _)| direction == Direction::Backward);
         match since {
@@ -123,11 +149,24 @@ impl Rooms {
     }
 
     /// Listed rooms that somebody is in, in the order of the list.
-    fn listed(&self) -> Result<Vec<Place>, ReadError> {
+    fn listed(&self, list: &DirectoryList) -> Result<Vec<Place>, ReadError> {
         let (view, domain) = (self.core.shard.view(), self.core.domain());
+        let mut listed: BTreeSet<RoomNo> = BTreeSet::new();
+        if !matches!(list, DirectoryList::Network(_)) {
+            for row in view.scan(&PUBLIC, domain, .., Direction::Forward).take(DIRECTORY_LISTED_MAX) {
+                listed.insert(row?.0);
+            }
+        }
+        if *list != DirectoryList::Own {
+            for row in view.scan(&NETWORK_LISTED, domain, .., Direction::Forward).take(DIRECTORY_LISTED_MAX) {
+                let ((no, network), ()) = row?;
+                if !matches!(list, DirectoryList::Network(wanted) if *wanted != network) {
+                    listed.insert(no);
+                }
+            }
+        }
         let mut places = Vec::new();
-        for row in view.scan(&PUBLIC, domain, .., Direction::Forward).take(DIRECTORY_LISTED_MAX) {
-            let (no, ()) = row?;
+        for no in listed {
             if let Some(head) = view.get(&HEAD, domain, &no)?.filter(|head| head.joined > 0) {
                 places.push((Reverse(head.joined), no));
             }

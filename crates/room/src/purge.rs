@@ -19,8 +19,9 @@ use crate::{
     room::Room,
     search,
     tables::{
-        ALIAS, ASIDE, EVENT, HEAD, MEMBER, MEMBERSHIP, Order, PARENT, PUBLIC, RECEIPT, RECEIPT_AT, REDACTION, RELATION,
-        RETENTION, ROOM, ROOM_ALIAS, ROOM_ID, ROOM_NEXT, RoomNo, SERVER, SHOWN, STATE_NODE, TIMELINE, UNREAD,
+        ALIAS, ASIDE, EVENT, HEAD, MEMBER, MEMBERSHIP, NETWORK_LISTED, Order, PARENT, PUBLIC, RECEIPT, RECEIPT_AT,
+        REDACTION, RELATION, RETENTION, ROOM, ROOM_ALIAS, ROOM_ID, ROOM_NEXT, RoomNo, SERVER, SHOWN, STATE_NODE,
+        TIMELINE, UNREAD,
     },
 };
 
@@ -106,6 +107,7 @@ impl Rooms {
         self.delete_rows(&SERVER, &(no,)).await?;
         self.delete_rows(&REDACTION, &(no,)).await?;
         self.delete_rows(&SHOWN, &(no,)).await?;
+        self.delete_rows(&NETWORK_LISTED, &(no,)).await?;
         self.delete_doors(&room).await?;
         // Whoever holds it still finds it broken, and no other can be loaded.
         self.forget_loaded(&room);

@@ -159,6 +159,7 @@ impl Rooms {
                     content: &content,
                     redacts: None,
                     txn: None,
+                    sent_at: None,
                 };
                 let staged = room.stage(&mut head, new).ok()?;
                 Some(room.commit(&head, vec![staged], |_| {}))

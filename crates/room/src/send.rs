@@ -2,7 +2,7 @@
 //! [CS-API §put_matrixclientv3roomsroomidsendeventtypetxnid]
 
 use koine_store::Commit;
-use ruma_common::{EventId, OwnedEventId, RoomId, UserId};
+use ruma_common::{EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, RoomId, UserId};
 use serde_json::{Value, json, value::RawValue, value::to_raw_value};
 
 use crate::{
@@ -38,10 +38,23 @@ impl Rooms {
         content: &RawValue,
         txn: Option<&str>,
     ) -> Result<OwnedEventId, CommandError> {
+        self.send_at(sender, room, (kind, content), txn, None).await
+    }
+
+    /// The same with a time of its own: it happened elsewhere, at `sent_at`. Its place is that of any new event.
+    /// [AS-API §timestamp-massaging]
+    pub async fn send_at(
+        &self,
+        sender: Sender<'_>,
+        room: &RoomId,
+        (kind, content): (&str, &RawValue),
+        txn: Option<&str>,
+        sent_at: Option<MilliSecondsSinceUnixEpoch>,
+    ) -> Result<OwnedEventId, CommandError> {
         let room = self.room(room)?;
         let txn = sender.txn(format!("send {} {kind}", room.id()), txn);
         if kind == "m.room.redaction" {
-            return self.send_redaction(sender, &room, content, txn).await;
+            return self.send_redaction(sender, &room, content, txn, sent_at).await;
         }
         let (commit, id) = {
             let mut head = room.head.lock();
@@ -49,7 +62,8 @@ impl Rooms {
                 Some(id) => (self.core.shard.submit(|_| {}), id),
                 None => {
                     room.check_relation(sender.user, kind, content)?;
-                    let new = NewEvent { sender: sender.user, kind, state_key: None, content, redacts: None, txn };
+                    let sender = sender.user;
+                    let new = NewEvent { sender, kind, state_key: None, content, redacts: None, txn, sent_at };
                     room.add(&mut head, new)?
                 }
             }
@@ -67,6 +81,18 @@ impl Rooms {
         state_key: &str,
         content: &RawValue,
     ) -> Result<OwnedEventId, CommandError> {
+        self.set_state_at(sender, room, (kind, state_key), content, None).await
+    }
+
+    /// The same with a time of its own. [AS-API §timestamp-massaging]
+    pub async fn set_state_at(
+        &self,
+        sender: Sender<'_>,
+        room: &RoomId,
+        (kind, state_key): (&str, &str),
+        content: &RawValue,
+        sent_at: Option<MilliSecondsSinceUnixEpoch>,
+    ) -> Result<OwnedEventId, CommandError> {
         if kind == "m.room.canonical_alias" {
             self.check_canonical_alias(room, content)?;
         }
@@ -78,7 +104,10 @@ impl Rooms {
             let present = room.head_state(&head, kind, state_key)?;
             match present.filter(|event| event.sender() == sender.user && same_json(event.content(), content)) {
                 Some(event) => (self.core.shard.submit(|_| {}), event.event_id().to_owned()),
-                None => room.add(&mut head, NewEvent::state(sender.user, kind, state_key, content))?,
+                None => {
+                    let new = NewEvent::state(sender.user, kind, state_key, content);
+                    room.add(&mut head, NewEvent { sent_at, ..new })?
+                }
             }
         };
         commit.await?;
@@ -101,7 +130,7 @@ impl Rooms {
             content["reason"] = json!(reason);
         }
         let content = to_raw_value(&content).map_err(|error| CommandError::BadContent(error.to_string()))?;
-        self.send_redaction(sender, &room, &content, txn).await
+        self.send_redaction(sender, &room, &content, txn, None).await
     }
 
     async fn send_redaction(
@@ -110,6 +139,7 @@ impl Rooms {
         room: &std::sync::Arc<Room>,
         content: &RawValue,
         txn: Option<TxnKey>,
+        sent_at: Option<MilliSecondsSinceUnixEpoch>,
     ) -> Result<OwnedEventId, CommandError> {
         let mut fields: Value = serde_json::from_str(content.get()).unwrap_or_default();
         let target = fields.get("redacts").and_then(Value::as_str).and_then(|id| OwnedEventId::try_from(id).ok());
@@ -129,10 +159,8 @@ impl Rooms {
                     let content = to_raw_value(&fields).map_err(|error| CommandError::BadContent(error.to_string()))?;
                     let redacts = Some(target);
                     let kind = "m.room.redaction";
-                    room.add(
-                        &mut head,
-                        NewEvent { sender: sender.user, kind, state_key: None, content: &content, redacts, txn },
-                    )?
+                    let (sender, content) = (sender.user, &*content);
+                    room.add(&mut head, NewEvent { sender, kind, state_key: None, content, redacts, txn, sent_at })?
                 }
             }
         };

@@ -42,6 +42,8 @@ pub(crate) const ALIAS: Table<String, AliasRecord> = Table::new("room.alias", Sp
 pub(crate) const ROOM_ALIAS: Table<(RoomNo, String), ()> = Table::new("room.room_alias", Space::Index, 0x1a);
 /// room → nothing: rooms listed in the public directory.
 pub(crate) const PUBLIC: Table<RoomNo, ()> = Table::new("room.public", Space::Index, 0x1b);
+/// (room, name of a list) → nothing: rooms in the lists of other networks.
+pub(crate) const NETWORK_LISTED: Table<(RoomNo, String), ()> = Table::new("room.network_listed", Space::Index, 0xcb);
 /// (room, related-to event id, order) → how it is related.
 pub(crate) const RELATION: Table<(RoomNo, String, Order), RelationRecord> =
     Table::new("room.relation", Space::Index, 0x1c);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use koine_graph::{Draft, Event, auth};
 use koine_store::{Commit, LogEntry, Txn, bytes::Bytes};
-use ruma_common::{OwnedEventId, OwnedUserId, UserId};
+use ruma_common::{MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedUserId, UserId};
 use serde_json::value::RawValue;
 
 use crate::{
@@ -58,11 +58,13 @@ pub(crate) struct NewEvent<'a> {
     pub(crate) content: &'a RawValue,
     pub(crate) redacts: Option<OwnedEventId>,
     pub(crate) txn: Option<TxnKey>,
+    /// When it is said to be from; now, if that is not said.
+    pub(crate) sent_at: Option<MilliSecondsSinceUnixEpoch>,
 }
 
 impl<'a> NewEvent<'a> {
     pub(crate) fn state(sender: &'a UserId, kind: &'a str, state_key: &'a str, content: &'a RawValue) -> Self {
-        Self { sender, kind, state_key: Some(state_key), content, redacts: None, txn: None }
+        Self { sender, kind, state_key: Some(state_key), content, redacts: None, txn: None, sent_at: None }
     }
 }
 
@@ -169,7 +171,7 @@ impl Room {
             prev_events: head.extremities.iter().skip(newest).map(|(id, _)| id.clone()).collect(),
             auth_events,
             depth: head.depth + 1,
-            origin_server_ts: (self.core.config.now)(),
+            origin_server_ts: new.sent_at.unwrap_or_else(self.core.config.now),
         }
     }
 

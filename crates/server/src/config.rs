@@ -74,6 +74,13 @@ pub struct Config {
     #[serde(default)]
     pub support: koine_matrix_api::SupportConfig,
 
+    /// The ed25519 key, in unpadded base64, of the policy server that has the name of this server: another program that says
+    /// what may be said in rooms that ask it. Told at `/.well-known/matrix/policy_server`. Default: none, and that address
+    /// answers 404. Needs a restart.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(example = "6yhHGKhCiXTSEN2ksjV7kX_N6rBQZ3Xb-M7LlC6NS-s")]
+    pub policy_server_key: Option<String>,
+
     /// The TURN server that callers meet at. Without addresses or secret, clients are told of none.
     #[serde(default)]
     pub turn: koine_matrix_api::TurnConfig,
@@ -248,6 +255,7 @@ impl Config {
             appservices: crate::appservices::AppservicesConfig::default(),
             media: koine_media::Config::default(),
             support: koine_matrix_api::SupportConfig::default(),
+            policy_server_key: None,
             turn: koine_matrix_api::TurnConfig::default(),
             tls: TlsConfig::default(),
             xmpp: crate::xmpp::XmppConfig::default(),

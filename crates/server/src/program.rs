@@ -269,6 +269,7 @@ fn router(
     let config = ApiConfig {
         public_base_url: server.config.public_base_url.clone(),
         support: server.config.support.clone(),
+        policy_server_key: server.config.policy_server_key.clone(),
         turn: server.config.turn.clone(),
         ..ApiConfig::default()
     };

@@ -4,7 +4,7 @@
 
 use koine_net::{Error as NetError, WebRequest};
 use ruma_common::{RoomAliasId, UserId};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::services::{LIMITS, Service};
 use crate::Api;
@@ -45,7 +45,9 @@ async fn says_yes(api: &Api, service: &Service, path: &[&str]) -> bool {
     }
 }
 
-/// What services know of other networks, all together. [AS-API §get_matrixappv1thirdpartyuserprotocol]
+/// What services know of other networks, all together.
+/// [AS-API §get_matrixappv1thirdpartyuserprotocol] [AS-API §get_matrixappv1thirdpartyuser]
+/// [AS-API §get_matrixappv1thirdpartylocationprotocol] [AS-API §get_matrixappv1thirdpartylocation]
 pub(crate) async fn third_party(api: &Api, protocol: Option<&str>, path: &[&str], query: &str) -> Vec<Value> {
     let mut all = Vec::new();
     let asked = api.services.all().iter();
@@ -62,9 +64,10 @@ pub(crate) async fn third_party(api: &Api, protocol: Option<&str>, path: &[&str]
 pub(crate) async fn protocol(api: &Api, name: &str) -> Option<Value> {
     let mut told: Option<Value> = None;
     for service in api.services.all().iter().filter(|service| service.protocols.iter().any(|own| own == name)) {
-        let Some(Value::Object(one)) = json(api, service, &["thirdparty", "protocol", name], "").await else {
+        let Some(Value::Object(mut one)) = json(api, service, &["thirdparty", "protocol", name], "").await else {
             continue;
         };
+        name_instances(service, &mut one);
         match &mut told {
             None => told = Some(Value::Object(one)),
             Some(told) => {
@@ -76,6 +79,22 @@ pub(crate) async fn protocol(api: &Api, name: &str) -> Option<Value> {
         }
     }
     told
+}
+
+/// The name by which a network of a service is asked for in the list of rooms. [CS-API §definition-protocol]
+pub(crate) fn instance_id(service: &Service, network: &str) -> String {
+    format!("{}|{network}", service.id)
+}
+
+/// Each instance of a protocol is told with a name that no other has.
+fn name_instances(service: &Service, protocol: &mut Map<String, Value>) {
+    let instances = protocol.get_mut("instances").and_then(Value::as_array_mut);
+    for instance in instances.into_iter().flatten().filter_map(Value::as_object_mut) {
+        if let Some(Value::String(network)) = instance.get("network_id") {
+            let id = instance_id(service, network);
+            instance.insert("instance_id".to_owned(), id.into());
+        }
+    }
 }
 
 async fn json(api: &Api, service: &Service, path: &[&str], query: &str) -> Option<Value> {

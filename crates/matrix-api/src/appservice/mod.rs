@@ -4,9 +4,12 @@
 //! [`transactions`] tells it what happens, as a durable reader of the log; [`ask`] asks what only it knows.
 
 pub(crate) mod ask;
+mod fleeting;
+mod interest;
 mod ping;
 mod registration;
 mod services;
+mod set_visibility;
 mod transactions;
 
 use koine_account::{CreateError, NewAccount};
@@ -42,4 +45,6 @@ pub(crate) fn start(api: &Api) {
 
 pub(crate) fn endpoints(endpoints: &mut Endpoints) {
     endpoints.add::<v1::Request, _, _>("matrix.appservice.ping", ping::ping);
+    endpoints
+        .add::<set_visibility::SetVisibility, _, _>("matrix.appservice.set_visibility", set_visibility::set_visibility);
 }

@@ -28,8 +28,10 @@ pub struct Registration {
     pub(crate) rooms: Vec<Namespace>,
     /// Its requests are counted like everybody's.
     pub(crate) is_rate_limited: bool,
-    /// It is told of receipts and messages to devices.
+    /// It is told of receipts, typing and presence, and of messages to the devices of its users.
     pub(crate) wants_ephemeral: bool,
+    /// It is told whose devices changed, and how many keys those of its users have left. [MSC3202]
+    pub(crate) wants_devices: bool,
     /// The networks that it leads to.
     pub(crate) protocols: Vec<String>,
 }
@@ -84,6 +86,9 @@ struct File {
     /// COMPAT(bridges from before Matrix 1.13): the unstable name.
     #[serde(default, rename = "de.sorunome.msc2409.push_ephemeral")]
     push_ephemeral: bool,
+    /// Not yet part of the specification.
+    #[serde(default, rename = "org.matrix.msc3202")]
+    wants_devices: bool,
 }
 
 #[derive(Default, Deserialize)]
@@ -121,6 +126,7 @@ impl Registration {
             rooms: compile(rooms)?,
             is_rate_limited: file.rate_limited.unwrap_or(true),
             wants_ephemeral: file.receive_ephemeral || file.push_ephemeral,
+            wants_devices: file.wants_devices,
             protocols: file.protocols.unwrap_or_default(),
         })
     }

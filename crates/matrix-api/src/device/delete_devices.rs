@@ -19,8 +19,10 @@ pub struct Body {
 }
 
 pub async fn delete_devices(State(api): State<Api>, call: Loose<v3::Request, Body>) -> Result<Empty> {
-    let passed = interactive::prove_owner(&api, &call.who, "delete_devices", call.body.auth).await?;
+    let passed = interactive::prove_owner_or_service(&api, &call.who, "delete_devices", call.body.auth).await?;
     api.accounts.delete_devices(&call.who.user_id, call.body.devices).await?;
-    api.accounts.interaction_done(&passed);
+    if let Some(passed) = &passed {
+        api.accounts.interaction_done(passed);
+    }
     Ok(Empty)
 }

@@ -1,6 +1,7 @@
 //! Finding out where the server is and what it can do.
 
 mod get_capabilities;
+mod get_policy_server;
 mod get_support;
 mod get_versions;
 mod get_well_known;
@@ -21,6 +22,10 @@ pub(crate) fn endpoints(endpoints: &mut Endpoints) {
         get_well_known::get_well_known,
     );
     endpoints.add::<ruma::discover_support::Request, _, _>("matrix.discovery.get_support", get_support::get_support);
+    endpoints.add::<get_policy_server::GetPolicyServer, _, _>(
+        "matrix.discovery.get_policy_server",
+        get_policy_server::get_policy_server,
+    );
     endpoints.add::<ruma::get_capabilities::v3::Request, _, _>(
         "matrix.discovery.get_capabilities",
         get_capabilities::get_capabilities,

@@ -3,8 +3,8 @@
 use http::StatusCode;
 use koine_account::{
     AuthenticateError, Busy, ChangeError, CreateError, InvitationRefused, LimitExceeded, LoginError, NameRefused,
-    PasswordRefused, ProfileError, RenameError, SetAccountDataError, StartSessionError, StoreUnavailable,
-    SubscribeError,
+    PasswordRefused, ProfileError, PutDeviceError, RenameError, SetAccountDataError, StartSessionError,
+    StoreUnavailable, SubscribeError,
 };
 
 use crate::Error;
@@ -131,6 +131,16 @@ impl From<RenameError> for Error {
             RenameError::UnknownDevice => Self::not_found(sentence(&error)),
             RenameError::NameTooLong(_) => Self::new(StatusCode::BAD_REQUEST, "M_TOO_LARGE", sentence(&error)),
             RenameError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<PutDeviceError> for Error {
+    fn from(error: PutDeviceError) -> Self {
+        match error {
+            PutDeviceError::BadDeviceId => Self::invalid_param(sentence(&error)),
+            PutDeviceError::Name(error) => error.into(),
+            PutDeviceError::Store(error) => error.into(),
         }
     }
 }

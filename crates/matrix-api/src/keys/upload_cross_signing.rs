@@ -34,8 +34,10 @@ pub async fn upload_cross_signing(State(api): State<Api>, call: Loose<v3::Reques
         Err(UploadCrossSigningError::ProofNeeded) => {}
         outcome => return Ok(outcome.map(|()| Empty)?),
     }
-    let passed = interactive::prove_owner(&api, &call.who, "upload_cross_signing", auth).await?;
+    let passed = interactive::prove_owner_or_service(&api, &call.who, "upload_cross_signing", auth).await?;
     api.accounts.upload_cross_signing(user_id, keys(), true).await?;
-    api.accounts.interaction_done(&passed);
+    if let Some(passed) = &passed {
+        api.accounts.interaction_done(passed);
+    }
     Ok(Empty)
 }

@@ -52,8 +52,10 @@ use ruma_client_api::{
     alias, context, directory, knock, membership, message, read_marker, receipt, redact, relations, reporting, room,
     space, state, threads, typing,
 };
-use ruma_common::{OwnedRoomId, OwnedServerName, RoomAliasId, RoomId, RoomOrAliasId, UserId};
-use serde::de::DeserializeOwned;
+use ruma_common::{
+    MilliSecondsSinceUnixEpoch, OwnedRoomId, OwnedServerName, RoomAliasId, RoomId, RoomOrAliasId, UserId,
+};
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 
 use crate::{Api, Endpoints, Error, Result, User, appservice};
@@ -154,6 +156,20 @@ pub(crate) fn endpoints(endpoints: &mut Endpoints) {
 /// Who acts, as the core wants to know it.
 fn sender(who: &User) -> Sender<'_> {
     Sender { user: &who.user_id, device: Some(who.device_id.as_str()) }
+}
+
+/// The time that an application service gives an event of its; nobody else may. [AS-API §timestamp-massaging]
+fn sent_at(who: &User, query_string: &str) -> Result<Option<MilliSecondsSinceUnixEpoch>> {
+    #[derive(Deserialize)]
+    struct Query {
+        ts: Option<u64>,
+    }
+    if !who.is_service {
+        return Ok(None);
+    }
+    let Query { ts } = query(query_string)?;
+    let moment = |ts: u64| ts.try_into().map(MilliSecondsSinceUnixEpoch);
+    ts.map(moment).transpose().map_err(|_| Error::invalid_param("`ts` is too large"))
 }
 
 /// One more event of this user: refused when there were too many lately.

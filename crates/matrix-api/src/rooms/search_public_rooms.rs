@@ -6,7 +6,7 @@ use axum::{
     extract::State,
     response::{IntoResponse as _, Response},
 };
-use koine_room::{DirectoryPage, DirectoryQuery};
+use koine_room::{DirectoryList, DirectoryQuery};
 use ruma_client_api::directory::get_public_rooms_filtered::v3;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -15,7 +15,7 @@ use super::{
     get_public_rooms::{LIMIT_DEFAULT, PublicRooms, other_server},
     query,
 };
-use crate::{Api, Json, Loose, Result};
+use crate::{Api, Error, Json, Loose, Result};
 
 /// Most kinds of rooms asked for at once.
 const ROOM_TYPES_MAX: usize = 100;
@@ -36,6 +36,8 @@ pub struct Body {
     filter: Option<Filter>,
     #[serde(skip_serializing_if = "Option::is_none")]
     third_party_instance_id: Option<String>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    include_all_networks: bool,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -54,12 +56,10 @@ pub async fn search_public_rooms(State(api): State<Api>, call: Loose<v3::Request
         let question = json!(body);
         return Ok(Json(api.rooms.directory_elsewhere(&server, &question).await?).into_response());
     }
-    // No other networks are known here, so none has a room.
-    if body.third_party_instance_id.is_some_and(|id| !id.is_empty()) {
-        return Ok(Json(PublicRooms::from(DirectoryPage::default())).into_response());
-    }
+    let list = DirectoryList::named(body.include_all_networks, body.third_party_instance_id);
     let filter = body.filter.unwrap_or_default();
     let page = api.rooms.directory(&DirectoryQuery {
+        list: list.map_err(Error::invalid_param)?,
         limit: body.limit.unwrap_or(LIMIT_DEFAULT),
         since: body.since,
         term: filter.generic_search_term,

@@ -7,7 +7,7 @@ use ruma_client_api::state::send_state_event::v3;
 use ruma_common::{RoomId, UserId};
 use serde_json::{Value, json, value::RawValue};
 
-use super::{content, invite_user::check_invite_rules, path, permit, sender, upgrade_room::take_along};
+use super::{content, invite_user::check_invite_rules, path, permit, sender, sent_at, upgrade_room::take_along};
 use crate::{
     Api, Checked, Json, Loose, Result, User,
     delayed_events::{delay_of, schedule},
@@ -25,7 +25,8 @@ pub async fn set_state_event(State(api): State<Api>, call: Loose<v3::Request, Ch
     if kind == "m.room.member" {
         may_invite(&api, &call.who, state_key, content)?;
     }
-    let event_id = api.rooms.set_state(sender(&call.who), room, kind, state_key, content).await?;
+    let sent_at = sent_at(&call.who, &call.query)?;
+    let event_id = api.rooms.set_state_at(sender(&call.who), room, (kind, state_key), content, sent_at).await?;
     if kind == "m.room.tombstone" {
         let fields: Value = serde_json::from_str(content.get()).unwrap_or_default();
         if let Some(replacement) = fields["replacement_room"].as_str().and_then(|id| <&RoomId>::try_from(id).ok()) {

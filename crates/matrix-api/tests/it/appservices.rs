@@ -43,7 +43,9 @@ async fn ping(headers: HeaderMap, Json(body): Json<Value>) -> StatusCode {
 }
 
 async fn protocol() -> Json<Value> {
-    Json(json!({ "user_fields": ["nick"], "location_fields": [], "icon": "x", "field_types": {}, "instances": [] }))
+    Json(
+        json!({ "user_fields": ["nick"], "location_fields": [], "icon": "x", "field_types": {}, "instances": [{ "desc": "Net", "network_id": "net" }] }),
+    )
 }
 
 impl Bridge {
@@ -63,7 +65,7 @@ impl Bridge {
         tokio::spawn(async move { axum::serve(listener, router).await });
         let yaml = format!(
             "id: irc\nurl: {url}\nas_token: as-secret\nhs_token: hs-secret\nsender_localpart: irc-bot\n\
-             protocols: [irc]\nreceive_ephemeral: true\nnamespaces:\n  users:\n  - exclusive: true\n    regex: '@irc_.*'\n  \
+             protocols: [irc]\nreceive_ephemeral: true\norg.matrix.msc3202: true\nnamespaces:\n  users:\n  - exclusive: true\n    regex: '@irc_.*'\n  \
              aliases:\n  - exclusive: true\n    regex: '#irc_.*'\n"
         );
         let registration = Registration::parse(&yaml, server_name!("example.org")).expect("a good registration");
@@ -81,15 +83,33 @@ impl Bridge {
         self.call(Method::POST, "/v3/register", body).await
     }
 
-    /// The next event of this type that it is told of.
-    async fn next(&mut self, kind: &str) -> Value {
+    /// The first transaction from now on in which something is found.
+    async fn until<T>(&mut self, find: impl Fn(&Value) -> Option<T>) -> T {
         loop {
             let (_, body) = self.told.recv().await.expect("the bridge runs");
-            let events = body["events"].as_array().expect("a list").clone();
-            if let Some(event) = events.into_iter().find(|event| event["type"] == kind) {
-                return event;
+            if let Some(found) = find(&body) {
+                return found;
             }
         }
+    }
+
+    /// The next event of this type in this list of a transaction.
+    async fn next_in(&mut self, list: &str, kind: &str) -> Value {
+        self.until(|body| body[list].as_array()?.iter().find(|event| event["type"] == kind).cloned()).await
+    }
+
+    /// The next event of this type that it is told of.
+    async fn next(&mut self, kind: &str) -> Value {
+        self.next_in("events", kind).await
+    }
+
+    /// Somebody's room with a user of the bridge in it.
+    async fn shared_room(&self, owner: &crate::Person) -> String {
+        let body = json!({ "preset": "public_chat" });
+        let created = owner.post(&self.world, "/v3/createRoom", body).await.ok();
+        let room = created["room_id"].as_str().expect("an id").to_owned();
+        self.call(Method::POST, &format!("/v3/join/{room}?user_id=@irc_bob:example.org"), json!({})).await.ok();
+        room
     }
 }
 
@@ -174,4 +194,117 @@ async fn a_service_is_pinged_and_asked_about_its_network() {
         .put(&bridge.world, "/v3/directory/room/%23irc_x:example.org", json!({ "room_id": "!x:example.org" }))
         .await;
     assert_eq!(alias.error(), (400, "M_EXCLUSIVE"));
+}
+
+#[tokio::test]
+async fn a_service_is_told_who_types_who_is_there_and_who_read() {
+    let mut bridge = Bridge::new().await;
+    bridge.register("irc_bob").await.ok();
+    let alice = bridge.world.person("alice").await;
+    let room = bridge.shared_room(&alice).await;
+    let path = format!("/v3/rooms/{room}/typing/@alice:example.org");
+    alice.put(&bridge.world, &path, json!({ "typing": true, "timeout": 60_000 })).await.ok();
+    let typing = bridge.next_in("ephemeral", "m.typing").await;
+    assert_eq!((&typing["room_id"], &typing["content"]["user_ids"]), (&json!(room), &json!([alice.user_id])));
+    let path = "/v3/presence/@alice:example.org/status";
+    alice.put(&bridge.world, path, json!({ "presence": "online", "status_msg": "here" })).await.ok();
+    let here = |body: &Value| {
+        let events = body["ephemeral"].as_array()?;
+        events.iter().find(|event| event["content"]["status_msg"] == "here").cloned()
+    };
+    let presence = bridge.until(here).await;
+    assert_eq!((&presence["type"], &presence["sender"]), (&json!("m.presence"), &json!(alice.user_id)));
+
+    let body = json!({ "msgtype": "m.text", "body": "x" });
+    let sent = alice.put(&bridge.world, &format!("/v3/rooms/{room}/send/m.room.message/1"), body).await.ok();
+    let event = sent["event_id"].as_str().expect("an id");
+    // What alice keeps to herself is not told; what the bridge's own user does is.
+    alice.post(&bridge.world, &format!("/v3/rooms/{room}/receipt/m.read.private/{event}"), json!({})).await.ok();
+    let path = format!("/v3/rooms/{room}/receipt/m.read.private/{event}?user_id=@irc_bob:example.org");
+    bridge.call(Method::POST, &path, json!({})).await.ok();
+    let receipt = bridge.next_in("ephemeral", "m.receipt").await;
+    assert!(receipt["content"][event]["m.read.private"]["@irc_bob:example.org"]["ts"].is_u64(), "{receipt}");
+}
+
+#[tokio::test]
+async fn a_service_has_devices_and_is_told_of_keys_and_messages_to_them() {
+    let mut bridge = Bridge::new().await;
+    bridge.register("irc_bob").await.ok();
+    let as_bob = "user_id=@irc_bob:example.org";
+    let device = format!("/v3/devices/DEV?{as_bob}");
+    let made = bridge.call(Method::PUT, &device, json!({ "display_name": "Bridge" })).await;
+    assert_eq!(made.status, StatusCode::CREATED);
+    assert_eq!(bridge.call(Method::PUT, &device, json!({})).await.status, StatusCode::OK);
+    assert_eq!(bridge.call(Method::GET, &device, Value::Null).await.ok()["display_name"], "Bridge");
+    let alice = bridge.world.person("alice").await;
+    assert_eq!(alice.put(&bridge.world, "/v3/devices/NEW", json!({})).await.error(), (404, "M_NOT_FOUND"));
+
+    bridge.shared_room(&alice).await;
+    const LISTS: &str = "org.matrix.msc3202.device_lists";
+    let changed = |body: &Value| {
+        body[LISTS]["changed"].as_array().filter(|all| all.contains(&json!("@alice:example.org"))).map(|_| ())
+    };
+    bridge.until(changed).await;
+    let content = json!({ "messages": { "@irc_bob:example.org": { "DEV": { "secret": 1 } } } });
+    alice.put(&bridge.world, "/v3/sendToDevice/m.test/1", content).await.ok();
+    let (message, counts) = bridge
+        .until(|body| {
+            let message = body["de.sorunome.msc2409.to_device"].get(0)?.clone();
+            Some((message, body["org.matrix.msc3202.device_one_time_keys_count"].clone()))
+        })
+        .await;
+    assert_eq!(
+        message,
+        json!({ "type": "m.test", "sender": alice.user_id, "content": { "secret": 1 },
+            "to_user_id": "@irc_bob:example.org", "to_device_id": "DEV" })
+    );
+    assert_eq!(counts["@irc_bob:example.org"]["DEV"]["signed_curve25519"], 0);
+    // No password is asked of a service.
+    assert_eq!(bridge.call(Method::DELETE, &device, json!({})).await.status, StatusCode::OK);
+    assert_eq!(bridge.call(Method::GET, &device, Value::Null).await.error(), (404, "M_NOT_FOUND"));
+}
+
+#[tokio::test]
+async fn a_service_says_when_something_happened_elsewhere() {
+    let bridge = Bridge::new().await;
+    bridge.register("irc_bob").await.ok();
+    let alice = bridge.world.person("alice").await;
+    let room = bridge.shared_room(&alice).await;
+    let message = json!({ "msgtype": "m.text", "body": "x" });
+    let path = |who: &str| format!("/v3/rooms/{room}/send/m.room.message/1?ts=1000{who}");
+    let old = bridge.call(Method::PUT, &path("&user_id=@irc_bob:example.org"), message.clone()).await.ok();
+    let new = alice.put(&bridge.world, &path(""), message.clone()).await.ok();
+    let time = async |sent: Value| {
+        let path = format!("/v3/rooms/{room}/event/{}", sent["event_id"].as_str().expect("an id"));
+        alice.get(&bridge.world, &path).await.ok()["origin_server_ts"].as_u64().expect("a time")
+    };
+    assert_eq!(time(old).await, 1000);
+    assert!(time(new).await > 1000, "people cannot choose a time");
+    let path = format!("/v3/rooms/{room}/send/m.room.message/2?ts=99999999999999999&user_id=@irc_bob:example.org");
+    assert_eq!(bridge.call(Method::PUT, &path, message).await.error(), (400, "M_INVALID_PARAM"));
+}
+
+#[tokio::test]
+async fn a_bridge_has_a_list_of_rooms_of_its_own() {
+    let bridge = Bridge::new().await;
+    bridge.register("irc_bob").await.ok();
+    let alice = bridge.world.person("alice").await;
+    let room = bridge.shared_room(&alice).await;
+    let protocols = alice.get(&bridge.world, "/v3/thirdparty/protocols").await.ok();
+    let instance = protocols["irc"]["instances"][0]["instance_id"].clone();
+    let path = format!("/v3/directory/list/appservice/net/{room}");
+    assert_eq!(alice.put(&bridge.world, &path, json!({ "visibility": "public" })).await.error(), (403, "M_FORBIDDEN"));
+    bridge.call(Method::PUT, &path, json!({ "visibility": "public" })).await.ok();
+    let count = async |question: Value| {
+        let list = alice.post(&bridge.world, "/v3/publicRooms", question).await.ok();
+        list["chunk"].as_array().expect("a list").iter().filter(|listed| listed["room_id"] == room).count()
+    };
+    assert_eq!(count(json!({})).await, 0);
+    assert_eq!(count(json!({ "third_party_instance_id": instance })).await, 1);
+    assert_eq!(count(json!({ "third_party_instance_id": "irc|other" })).await, 0);
+    assert_eq!(count(json!({ "include_all_networks": true })).await, 1);
+    let both = json!({ "include_all_networks": true, "third_party_instance_id": instance });
+    assert_eq!(alice.post(&bridge.world, "/v3/publicRooms", both).await.error(), (400, "M_INVALID_PARAM"));
+    bridge.call(Method::PUT, &path, json!({ "visibility": "private" })).await.ok();
+    assert_eq!(count(json!({ "third_party_instance_id": instance })).await, 0);
 }

@@ -3,7 +3,7 @@
 use axum::extract::{Query, State};
 use http::StatusCode;
 use koine_account::Secret;
-use koine_room::{DirectoryQuery, Summary};
+use koine_room::{DirectoryList, DirectoryQuery, Summary};
 use ruma_common::RoomAliasId;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -58,6 +58,11 @@ pub async fn public_rooms(State(federation): State<Federation>, signed: Signed) 
             .query
             .number("limit")?
             .map_or(PAGE_DEFAULT, |limit| usize::try_from(limit).unwrap_or(PAGE_DEFAULT)),
+        list: DirectoryList::named(
+            signed.query.get("include_all_networks") == Some("true"),
+            signed.query.get("third_party_instance_id").map(ToOwned::to_owned),
+        )
+        .map_err(Error::invalid_param)?,
         since: signed.query.get("since").map(ToOwned::to_owned),
         ..DirectoryQuery::default()
     };
@@ -70,6 +75,8 @@ struct Search {
     limit: Option<usize>,
     since: Option<String>,
     filter: Filter,
+    include_all_networks: bool,
+    third_party_instance_id: Option<String>,
 }
 
 #[derive(Deserialize, Default)]
@@ -83,6 +90,8 @@ struct Filter {
 pub async fn search_public_rooms(State(federation): State<Federation>, signed: Signed) -> Result<Raw> {
     let search: Search = signed.parse()?;
     federation.public_page(&DirectoryQuery {
+        list: DirectoryList::named(search.include_all_networks, search.third_party_instance_id)
+            .map_err(Error::invalid_param)?,
         limit: search.limit.unwrap_or(PAGE_DEFAULT),
         since: search.since,
         term: search.filter.generic_search_term,
