@@ -1,11 +1,13 @@
 //! Conformance: suites and clients written by others, run against a koine that is started for them.
 //!
 //! `complement` runs Complement's tests, `walks` takes real clients for a walk, `federation` lets koine and Synapse share
-//! rooms, `compare` asks both the same, `hostile` tries bad input. What each of them contains lies in `conformance/`; here
+//! rooms, `compare` asks both the same, `hostile` tries bad input,
+//! `faults` kills it and takes its disk and network away. What each of them contains lies in `conformance/`; here
 //! is only what starts them, waits for them and judges the outcome.
 
 mod compare;
 mod complement;
+mod faults;
 mod federation;
 mod hostile;
 mod server;
@@ -60,8 +62,8 @@ impl Summary {
 }
 
 const USAGE: &str =
-    "usage: cargo xtask conformance [complement [-run REGEX] [-jobs N] | walks [nio|js|encryption|rust]... | federation [STEP]... | compare [--verbose] | hostile [NAME]...]
-without a name: all five";
+    "usage: cargo xtask conformance [complement [-run REGEX] [-jobs N] | walks [nio|js|encryption|rust]... | federation [STEP]... | compare [--verbose] | hostile [NAME]... | faults [--kills N] [CASE]...]
+without a name: all six";
 
 /// `cargo xtask conformance ...`: `args` are what follows that word. Prints as it goes; the caller prints the report.
 ///
@@ -75,8 +77,10 @@ pub fn run(args: &[String]) -> Result<Summary> {
         "federation" => federation::run(&yard, rest),
         "compare" => compare::run(&yard, rest),
         "hostile" => hostile::run(&yard, rest),
+        "faults" => faults::run(&yard, rest),
         "all" => {
             let mut summary = hostile::run(&yard, &[])?;
+            summary.add(faults::run(&yard, &[])?);
             summary.add(walks::run(&yard, &[])?);
             summary.add(federation::run(&yard, &[])?);
             summary.add(compare::run(&yard, &[])?);

@@ -3,6 +3,7 @@
 //! Each gets the address of a fresh koine as its argument and its data folder as `KOINE_DATA`, prints one line per step, and exits with 0 when all went well.
 
 use std::fs;
+use std::path::PathBuf;
 use std::process::Command;
 
 use super::server::Server;
@@ -53,16 +54,20 @@ fn slixmpp(yard: &Yard) -> Result<Command> {
 
 /// In a virtual environment.
 fn python(yard: &Yard, name: &str) -> Result<Command> {
-    let source = yard.conformance.join("walks").join(name);
+    let mut walk = Command::new(python_of(yard, name)?);
+    walk.arg(yard.conformance.join("walks").join(name).join("walk.py"));
+    Ok(walk)
+}
+
+/// The interpreter of a walk's virtual environment, which is made if need be.
+pub fn python_of(yard: &Yard, name: &str) -> Result<PathBuf> {
     let venv = yard.cached(&format!("walk-{name}"))?;
-    let requirements = source.join("requirements.txt");
+    let requirements = yard.conformance.join("walks").join(name).join("requirements.txt");
     install_once(&venv, &requirements, || {
         must(Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
         must(Command::new(venv.join("bin/pip")).args(["install", "--quiet", "--requirement"]).arg(&requirements))
     })?;
-    let mut walk = Command::new(venv.join("bin/python"));
-    walk.arg(source.join("walk.py"));
-    Ok(walk)
+    Ok(venv.join("bin/python"))
 }
 
 /// matrix-js-sdk.
