@@ -4,8 +4,9 @@
 use ruma_common::{OwnedServerName, ServerName, UserId, room_version_rules::RoomVersionRules};
 
 use crate::{
+    event::{Event, EventError},
     hashes::signed_bytes,
-    json::{Json, Object},
+    json::{self, Json, Object},
     keys::{PublicKey, SigningKey},
 };
 
@@ -66,6 +67,10 @@ pub fn sign_event(rules: &RoomVersionRules, event: &mut Object<'_>, server: &Ser
 }
 
 pub(crate) fn add_signature(object: &mut Object<'_>, name: &str, key: &SigningKey, signed: &[u8]) {
+    put_signature(object, name, (key.id(), key.sign_base64(signed)));
+}
+
+fn put_signature(object: &mut Object<'_>, name: &str, (key_id, signature): (&str, String)) {
     let mut signatures = match object.remove("signatures") {
         Some(Json::Object(signatures)) => signatures,
         _ => Object::with_capacity(1),
@@ -74,9 +79,34 @@ pub(crate) fn add_signature(object: &mut Object<'_>, name: &str, key: &SigningKe
         Some(Json::Object(of_name)) => of_name,
         _ => Object::with_capacity(1),
     };
-    of_name.insert(key.id().to_owned(), Json::String(key.sign_base64(signed).into()));
+    of_name.insert(key_id.to_owned(), Json::String(signature.into()));
     signatures.insert(name.to_owned(), Json::Object(of_name));
     object.insert("signatures", Json::Object(signatures));
+}
+
+/// An event with a signature more, which somebody else made and which is not looked at here.
+pub fn with_signature(
+    rules: &RoomVersionRules,
+    event: &Event,
+    server: &ServerName,
+    (key_id, signature): (&str, &str),
+) -> Result<Event, EventError> {
+    let Json::Object(mut object) = json::parse(event.json())? else { return Err(EventError::NotAnObject) };
+    put_signature(&mut object, server.as_str(), (key_id, signature.to_owned()));
+    Event::parse(rules, &object.to_bytes())
+}
+
+/// Whether `server` signed an event with `key`, which it calls `key_id`.
+pub fn is_signed_with(
+    rules: &RoomVersionRules,
+    event: &Event,
+    server: &ServerName,
+    (key_id, key): (&str, &PublicKey),
+) -> bool {
+    let Ok(Json::Object(object)) = json::parse(event.json()) else { return false };
+    let of_server = object.get("signatures").and_then(|all| all.as_object()?.get(server.as_str())?.as_object());
+    let signature = of_server.and_then(|of_server| of_server.get(key_id)?.as_str());
+    signature.is_some_and(|signature| key.verifies(&signed_bytes(rules, &object), signature))
 }
 
 /// Checks that `server` signed a JSON object. For everything but events.

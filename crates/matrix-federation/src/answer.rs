@@ -11,11 +11,15 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use http::{HeaderValue, StatusCode, header::CONTENT_TYPE};
+use http::{
+    HeaderValue, StatusCode,
+    header::{CONTENT_LENGTH, CONTENT_TYPE},
+};
 use http_body::Frame;
 use koine_graph::Event;
+use koine_media::Content;
 use serde_json::Value;
-use tokio::sync::mpsc;
+use tokio::{io::AsyncReadExt as _, sync::mpsc};
 
 /// What a handler returns.
 pub type Result<T> = std::result::Result<T, crate::Error>;
@@ -70,6 +74,48 @@ pub(crate) fn in_parts(mut part: impl FnMut() -> Result<Option<Bytes>> + Send + 
     });
     let mut response = Response::new(Body::new(Parts(receiver)));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// Bytes of a file that are read at once.
+const FILE_PART_BYTES: u64 = 64 * 1024;
+
+/// A file between two pieces of text, read while it is sent.
+pub(crate) fn around_file(kind: HeaderValue, head: Vec<u8>, content: Content, tail: &'static [u8]) -> Response {
+    let (sender, receiver) = mpsc::channel(PARTS_WAITING_MAX);
+    let length = head.len() as u64 + content.size + tail.len() as u64;
+    tokio::spawn(async move {
+        let Content { mut file, size } = content;
+        let mut part = head;
+        let mut left = size;
+        loop {
+            let wanted = left.min(FILE_PART_BYTES);
+            let read = (&mut file).take(wanted).read_to_end(&mut part).await;
+            let made = match read {
+                Ok(read) if read as u64 == wanted => {
+                    left -= wanted;
+                    if left == 0 {
+                        part.extend_from_slice(tail);
+                    }
+                    Ok(Some(Bytes::from(std::mem::take(&mut part))))
+                }
+                Ok(_) => Err(crate::Error::internal("a file is shorter than it was")),
+                Err(error) => Err(crate::Error::internal(error)),
+            };
+            let goes_on = made.is_ok() && left > 0;
+            if sender.send_timeout(made, PART_TIME_MAX).await.is_err() {
+                return;
+            }
+            if !goes_on {
+                break;
+            }
+        }
+        // That it is over; nobody waits if nobody listens any more.
+        let _ = sender.send_timeout(Ok(None), PART_TIME_MAX).await;
+    });
+    let mut response = Response::new(Body::new(Parts(receiver)));
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response.headers_mut().insert(CONTENT_LENGTH, length.into());
     response
 }
 

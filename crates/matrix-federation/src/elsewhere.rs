@@ -9,12 +9,14 @@ mod keys;
 mod leave;
 mod media;
 mod moment;
+mod policy;
 pub(crate) mod space;
 pub(crate) mod whole;
 
 use std::{sync::Arc, time::Duration};
 
 use http::Method;
+use koine_graph::Event;
 use koine_room::{Answer, CommandError, Direction, Elsewhere, Order, Room, ToldSpace, Wish};
 use ruma_common::{
     MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedRoomId, OwnedServerName, RoomAliasId, RoomId, RoomVersionId,
@@ -84,6 +86,10 @@ impl Elsewhere for Federation {
         direction: Direction,
     ) -> Answer<'a, Option<(OwnedEventId, MilliSecondsSinceUnixEpoch)>> {
         Box::pin(self.find_near(room, moment, direction))
+    }
+
+    fn policy_signature<'a>(&'a self, server: &'a ServerName, event: &'a Event, urgent: bool) -> Answer<'a, String> {
+        Box::pin(self.ask_policy_server(server, event, urgent))
     }
 
     fn typing(&self, user: &UserId, room: &Arc<Room>, typing: bool) {

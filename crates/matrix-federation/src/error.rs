@@ -169,6 +169,9 @@ impl From<CommandError> for Error {
             CommandError::UnableToGrant => Self::new(StatusCode::BAD_REQUEST, "M_UNABLE_TO_GRANT_JOIN", message),
             // [SS-API §get_matrixfederationv1make_joinroomiduserid]
             CommandError::Partial => Self::partial(),
+            CommandError::NotRecommended(_) => Self::forbidden(message),
+            CommandError::NotReachable => Self::new(StatusCode::BAD_GATEWAY, "M_UNKNOWN", message),
+            CommandError::PolicyServerSilent(_) => Self::new(StatusCode::BAD_GATEWAY, "M_UNKNOWN", message),
             CommandError::TooLarge { .. } => Self::too_large(message),
             CommandError::BadContent(_) => Self::bad_json(message),
             CommandError::InvalidParam(_) => Self::invalid_param(message),

@@ -292,3 +292,56 @@ pub(crate) fn segment(text: &str) -> String {
     }
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A byte every few seconds, for ever.
+    struct Dripping;
+
+    impl Incoming for Dripping {
+        fn next(&mut self) -> Future<'_, Result<Option<Bytes>, PeerError>> {
+            Box::pin(async {
+                tokio::time::sleep(Duration::from_secs(3)).await;
+                Ok(Some(Bytes::from_static(b" ")))
+            })
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_drips_for_ever_ends_when_its_time_is_over() {
+        let bounds = Bounds { time: Duration::from_secs(60), ..Bounds::default() };
+        let began = Instant::now();
+        let mut body = Arriving::new(http::Response::new(Box::new(Dripping)), began + bounds.time, bounds);
+        let error = loop {
+            match body.next().await {
+                Ok(_) => {}
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(error, PeerError::Unreachable(_)), "{error}");
+        assert_eq!(began.elapsed(), bounds.time);
+    }
+
+    #[tokio::test]
+    async fn an_answer_without_end_is_cut_at_its_bound() {
+        struct Pouring;
+        impl Incoming for Pouring {
+            fn next(&mut self) -> Future<'_, Result<Option<Bytes>, PeerError>> {
+                Box::pin(async { Ok(Some(Bytes::from_static(&[b' '; 1024]))) })
+            }
+        }
+        let bounds = Bounds { bytes: 10_000, ..Bounds::default() };
+        let mut body = Arriving::new(http::Response::new(Box::new(Pouring)), Instant::now() + bounds.time, bounds);
+        let mut read = 0;
+        let error = loop {
+            match body.next().await {
+                Ok(chunk) => read += chunk.expect("there is no end").len(),
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(error, PeerError::Unusable(_)), "{error}");
+        assert!(read <= bounds.bytes);
+    }
+}

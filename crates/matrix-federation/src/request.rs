@@ -128,7 +128,7 @@ async fn prove(
     Err(Error::unauthorized(format!("The signature of {origin} could not be verified")))
 }
 
-async fn read(mut body: axum::body::Body, bytes_max: usize) -> Result<Bytes> {
+pub(crate) async fn read(mut body: axum::body::Body, bytes_max: usize) -> Result<Bytes> {
     let collect = async {
         let mut whole = BytesMut::new();
         while let Some(frame) = body.frame().await {

@@ -7,6 +7,7 @@ mod invite;
 mod joining;
 mod query;
 mod space;
+mod third_party;
 mod well_known;
 
 pub(crate) use invite::stripped;
@@ -76,6 +77,12 @@ pub(crate) fn router(federation: Federation, watch: impl Fn(&'static str, Endpoi
         .route(&v2("/invite/{room_id}/{event_id}"), watch("matrix.federation.invite", put(invite::invite)))
         .route(&v1("/query/directory"), watch("matrix.federation.directory", get(query::directory)))
         .route(&v1("/query/profile"), watch("matrix.federation.profile", get(query::profile)))
+        .route(&v1("/query/{query_type}"), watch("matrix.federation.query_info", get(query::unknown)))
+        .route(
+            &v1("/exchange_third_party_invite/{room_id}"),
+            watch("matrix.federation.exchange_third_party_invite", put(third_party::exchange)),
+        )
+        .route(&v1("/3pid/onbind"), watch("matrix.federation.on_bind", put(third_party::on_bind)))
         .route(
             &v1("/publicRooms"),
             watch("matrix.federation.public_rooms", get(query::public_rooms).post(query::search_public_rooms)),

@@ -98,7 +98,8 @@ impl Rooms {
             let content = to_raw_value(&content).map_err(|error| CommandError::BadContent(error.to_string()))?;
             let empty = |id: OwnedRoomId| {
                 let place = (0, id);
-                let head = Head { state: Root::EMPTY, extremities: vec![], depth: 0, joined: 0, invited: 0 };
+                let head =
+                    Head { state: Root::EMPTY, extremities: vec![], depth: 0, joined: 0, invited: 0, signed: None };
                 Room::new(self.core.clone(), place, (new.version.clone(), rules.clone()), head, 0, HashMap::new())
             };
             let create = NewEvent::state(&new.creator, "m.room.create", "", &content);

@@ -3,6 +3,7 @@
 
 use std::{future::Future, pin::Pin, sync::Arc};
 
+use koine_graph::Event;
 use koine_store::Direction;
 use ruma_common::{
     MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedRoomId, OwnedServerName, RoomAliasId, RoomId, ServerName, UserId,
@@ -75,6 +76,10 @@ pub trait Elsewhere: Send + Sync + 'static {
         moment: MilliSecondsSinceUnixEpoch,
         direction: Direction,
     ) -> Answer<'a, Option<(OwnedEventId, MilliSecondsSinceUnixEpoch)>>;
+
+    /// Asks a policy server for its signature under an event, in base64. `urgent`: somebody waits for it.
+    /// [SS-API §asking-for-a-policy-server-signature-on-an-event]
+    fn policy_signature<'a>(&'a self, server: &'a ServerName, event: &'a Event, urgent: bool) -> Answer<'a, String>;
 
     /// Somebody of ours began to type, or stopped. Told, not waited for.
     fn typing(&self, user: &UserId, room: &Arc<Room>, typing: bool);

@@ -11,7 +11,7 @@ use koine_graph::{
     auth::{self, Refusal},
     state::Edit,
 };
-use koine_store::{Direction, LogEntry, bytes::Bytes};
+use koine_store::{Commit, Direction, LogEntry, bytes::Bytes};
 use ruma_common::{EventId, OwnedRoomId, OwnedServerName, RoomId, RoomVersionId, UserId};
 use serde_json::value::RawValue;
 
@@ -65,9 +65,11 @@ impl Rooms {
             Ok(made) => made.map_err(ReceiveError::from)?,
             Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
         };
-        self.core.store_nodes(nodes).await.map_err(ReceiveError::from)?;
         room.may_enter(&event, before)?;
-        room.replace_members(&members).await?;
+        // Neither knows of the other, and each waits for the disk most of its time.
+        let (stored, replaced) = tokio::join!(self.core.store_nodes(nodes), room.replace_members(&members));
+        stored.map_err(ReceiveError::from)?;
+        replaced?;
         let partial = left_out.map(|servers| Partial { join: event.event_id().to_owned(), servers });
         let commit = {
             let mut head = room.head.lock();
@@ -78,6 +80,7 @@ impl Rooms {
                 depth: event.depth(),
                 joined: count(Membership::Join),
                 invited: count(Membership::Invite),
+                signed: None,
             };
             let staged = room.place(&mut new, event, before).map_err(ReceiveError::from)?;
             let servers = room.servers_before(&members).map_err(ReceiveError::from)?;
@@ -169,7 +172,7 @@ impl Rooms {
             Err(error) => return Err(ReceiveError::from(error).into()),
         }
         let rules = koine_graph::rules(version).ok_or_else(|| EnterError::OtherVersion(version.to_string()))?;
-        let head = Head { state: Root::EMPTY, extremities: Vec::new(), depth: 0, joined: 0, invited: 0 };
+        let head = Head { state: Root::EMPTY, extremities: Vec::new(), depth: 0, joined: 0, invited: 0, signed: None };
         let place = (self.next_no(), id.clone());
         let room = Room::new(self.core.clone(), place, (version.clone(), rules), head, 0, HashMap::new());
         room.receipts_newest.store(0, std::sync::atomic::Ordering::Relaxed);
@@ -226,6 +229,7 @@ impl Room {
         let remote = members.iter().filter(|(user, _, _)| !self.is_local(user));
         let mut rows = remote.map(|(user, membership, _)| (user.to_string(), Some(*membership))).collect::<Vec<_>>();
         rows.extend(gone.into_iter().map(|user| (user, None)));
+        let mut under_way: Option<Commit> = None;
         while !rows.is_empty() {
             let some = rows.split_off(rows.len().saturating_sub(MEMBERS_AT_ONCE));
             let commit = self.core.shard.submit(move |txn| {
@@ -242,7 +246,13 @@ impl Room {
                     }
                 }
             });
-            commit.await?;
+            // One is written while the next is made.
+            if let Some(before) = under_way.replace(commit) {
+                before.await?;
+            }
+        }
+        if let Some(last) = under_way {
+            last.await?;
         }
         Ok(())
     }

@@ -1,7 +1,10 @@
 //! What can go wrong with a room, in the room's own words. Each protocol turns these into its own errors.
 
-use koine_graph::auth::Refusal;
+use koine_graph::{Event, auth::Refusal};
 use koine_store::{CommitError, StoreError};
+use ruma_common::OwnedServerName;
+
+use crate::policy::PolicyRefusal;
 
 /// A command on a room that was not done.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +72,15 @@ pub enum CommandError {
     /// The members of the room are not known yet. [SS-API §get_matrixfederationv1make_joinroomiduserid]
     #[error("this server has come into the room just now and does not know all of its members yet")]
     Partial,
+    /// The policy server of the room does not recommend the event. [SS-API §validating-policy-server-signatures]
+    #[error("the policy server of this room does not recommend it")]
+    NotRecommended(Box<PolicyRefusal>),
+    /// The policy server of the room gave no answer, or none that counts.
+    #[error("the policy server {0} of this room gave no answer")]
+    PolicyServerSilent(OwnedServerName),
+    /// The policy server has not been asked about the event yet: only within this crate.
+    #[error("the policy server of this room was not asked")]
+    Undecided(Box<Event>),
     /// Reached only through a server that we do not talk to.
     #[error("no server was found that could help with this room")]
     NotReachable,

@@ -18,7 +18,8 @@ use crate::{
     room::{Pending, Placed, Room},
     state::{NewNodes, Root},
     tables::{ASIDE, Aside, EVENT, Order, PARENT, Place, RELATION, STATE_NODE, TIMELINE},
-    write::{RoomAt, Unsettled},
+    unsettled::Unsettled,
+    write::RoomAt,
 };
 
 /// Most requests for more history that one page of messages waits for.

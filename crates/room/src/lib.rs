@@ -35,6 +35,7 @@ mod mutual;
 mod near;
 mod pair;
 mod partial;
+mod policy;
 mod preview;
 mod purge;
 mod receipts;
@@ -58,6 +59,7 @@ mod timeline;
 mod txn;
 mod typing;
 mod unread;
+mod unsettled;
 mod upgrade;
 mod visibility;
 mod write;
@@ -84,10 +86,11 @@ pub use self::{
     membership::Profile,
     mutual::MutualRooms,
     pair::{PAIRS_MAX, Pair},
+    policy::{POLICY_KEY_ID, PolicyRefusal},
     preview::*,
     purge::Purge,
     receipts::*,
-    receive::{EXTREMITIES_MAX, ReceiveError, Received, ToldState},
+    receive::{Decided, EXTREMITIES_MAX, ReceiveError, Received, ToldState},
     registry::{ROOMS_LOADED_MAX, Rooms},
     relations::*,
     reports::{REPORT_REASON_BYTES_MAX, REPORTS_MAX, Reported},
@@ -96,7 +99,7 @@ pub use self::{
     send::Sender,
     serve::{AUTH_CHAIN_MAX, InRoom, StateWalk, Template, WALK_EVENTS_MAX},
     space::*,
-    state::Root,
+    state::{Root, StateWork},
     summary::HEROES_MAX,
     tables::{Membership, MembershipRecord, Order, ReceiptRecord, RelationRecord, ReportRecord, RoomNo},
     threads::*,

@@ -77,7 +77,8 @@ impl Rooms {
         let room = self.room(room)?;
         let mut content = profile.content("join");
         content.as_object_mut().expect("made as an object").extend(extra.clone());
-        match self.join_here(user, &room, with_reason(content, reason)) {
+        let content = with_reason(content, reason);
+        match self.change(&room, |head| self.join_here(head, user, &room, content.clone())).await {
             Ok(Some(commit)) => drop(commit.await?),
             // The join may still be on its way to the disk.
             Ok(None) => drop(self.core.shard.submit(|_| {}).await?),
@@ -93,19 +94,24 @@ impl Rooms {
     }
 
     /// Joins a room that we can speak for. `None` for who is in it.
-    fn join_here(&self, user: &UserId, room: &Arc<Room>, mut content: Value) -> Result<Option<Commit>, CommandError> {
-        let mut head = room.head.lock();
-        match room.head_membership(&head, user)? {
+    fn join_here(
+        &self,
+        head: &mut Head,
+        user: &UserId,
+        room: &Arc<Room>,
+        mut content: Value,
+    ) -> Result<Option<Commit>, CommandError> {
+        match room.head_membership(head, user)? {
             Some(Membership::Join) => return Ok(None),
             Some(Membership::Ban) => return Err(CommandError::Banned),
             Some(Membership::Invite) => {}
             _ => {
-                if let Some(voucher) = self.voucher(room, &head, user)? {
+                if let Some(voucher) = self.voucher(room, head, user)? {
                     content["join_authorised_via_users_server"] = json!(voucher);
                 }
             }
         }
-        room.change_member(&mut head, user, user, &content).map(Some)
+        room.change_member(head, user, user, &content).map(Some)
     }
 
     /// Asks `target` into a room.
@@ -163,17 +169,16 @@ impl Rooms {
             let wish = Wish { user, room: room.id(), via: &via, profile: &profile, reason, extra: &extra };
             return self.elsewhere()?.leave(wish).await;
         }
-        let commit = {
-            let mut head = room.head.lock();
-            match room.head_membership(&head, user)? {
-                // [CS-API §post_matrixclientv3roomsroomidleave] Leaving twice is no error; never having been there is.
-                Some(Membership::Leave) => return Ok(()),
-                None => return Err(CommandError::NotJoined),
-                _ => {}
-            }
-            room.change_member(&mut head, user, user, &with_reason(json!({ "membership": "leave" }), reason))?
+        let content = with_reason(json!({ "membership": "leave" }), reason);
+        let leave = |head: &mut Head| match room.head_membership(head, user)? {
+            // [CS-API §post_matrixclientv3roomsroomidleave] Leaving twice is no error; never having been there is.
+            Some(Membership::Leave) => Ok(None),
+            None => Err(CommandError::NotJoined),
+            _ => room.change_member(head, user, user, &content).map(Some),
         };
-        commit.await?;
+        if let Some(commit) = self.change(&room, leave).await? {
+            commit.await?;
+        }
         Ok(())
     }
 
@@ -327,7 +332,7 @@ impl Rooms {
     async fn in_each_joined(
         &self,
         user: &UserId,
-        change: impl Fn(&Arc<Room>, &mut Head) -> Result<Option<Commit>, CommandError>,
+        change: impl Fn(&Arc<Room>, &mut Head) -> Result<Option<Commit>, CommandError> + Send + Sync,
     ) -> Result<(), CommandError> {
         self.in_each(user, |membership| membership == Membership::Join, change).await
     }
@@ -336,7 +341,7 @@ impl Rooms {
         &self,
         user: &UserId,
         wanted: impl Fn(Membership) -> bool,
-        change: impl Fn(&Arc<Room>, &mut Head) -> Result<Option<Commit>, CommandError>,
+        change: impl Fn(&Arc<Room>, &mut Head) -> Result<Option<Commit>, CommandError> + Send + Sync,
     ) -> Result<(), CommandError> {
         let rooms: Vec<RoomNo> = self
             .memberships(user)?
@@ -348,10 +353,13 @@ impl Rooms {
             let mut commits = Vec::new();
             for no in some {
                 let room = self.room_by_no(*no)?;
-                let mut head = room.head.lock();
-                match change(&room, &mut head) {
+                match self.change(&room, |head| change(&room, head)).await {
                     Ok(commit) => commits.extend(commit),
-                    Err(CommandError::Refused(reason)) => {
+                    Err(
+                        reason @ (CommandError::Refused(_)
+                        | CommandError::NotRecommended(_)
+                        | CommandError::PolicyServerSilent(_)),
+                    ) => {
                         tracing::debug!(room_id = %room.id(), user_id = %user, %reason, "a room refused a change of membership");
                     }
                     Err(error) => return Err(error),
@@ -370,19 +378,18 @@ impl Rooms {
         room: &RoomId,
         target: &UserId,
         reason: Option<&str>,
-        may: impl FnOnce(Option<Membership>) -> Result<(), CommandError>,
+        may: impl Fn(Option<Membership>) -> Result<(), CommandError> + Send + Sync,
     ) -> Result<(), CommandError> {
         let room = self.room(room)?;
-        let commit = {
-            let mut head = room.head.lock();
-            if room.head_membership(&head, sender)? != Some(Membership::Join) {
+        let content = with_reason(json!({ "membership": "leave" }), reason);
+        let remove = |head: &mut Head| {
+            if room.head_membership(head, sender)? != Some(Membership::Join) {
                 return Err(CommandError::NotJoined);
             }
-            may(room.head_membership(&head, target)?)?;
-            let content = with_reason(json!({ "membership": "leave" }), reason);
-            room.change_member(&mut head, sender, target, &content)?
+            may(room.head_membership(head, target)?)?;
+            room.change_member(head, sender, target, &content)
         };
-        commit.await?;
+        self.change(&room, remove).await?.await?;
         Ok(())
     }
 
@@ -395,11 +402,8 @@ impl Rooms {
         reason: Option<&str>,
     ) -> Result<(), CommandError> {
         let room = self.room(room)?;
-        let commit = {
-            let mut head = room.head.lock();
-            room.change_member(&mut head, sender, target, &with_reason(content, reason))?
-        };
-        commit.await?;
+        let content = with_reason(content, reason);
+        self.change(&room, |head| room.change_member(head, sender, target, &content)).await?.await?;
         Ok(())
     }
 }

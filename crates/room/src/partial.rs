@@ -31,7 +31,8 @@ use crate::{
         ASIDE, Aside, AsideRecord, EVENT, HEAD, MEMBER, Membership, Order, PARTIAL, PartialRecord, STATE_NODE,
         TIMELINE, WHOLE,
     },
-    write::{RoomAt, Unsettled},
+    unsettled::Unsettled,
+    write::RoomAt,
 };
 
 /// Members that one command writes.
@@ -232,7 +233,8 @@ impl Room {
 
     fn work_out_anew(&self, head: &Head, since: Order, before: Root) -> Result<Anew, ReceiveError> {
         let events = self.core.timeline(self.no(), since - 1, Order::MAX - 1, usize::MAX, Direction::Forward)?;
-        let head = Head { state: before, extremities: Vec::new(), depth: head.depth, joined: 0, invited: 0 };
+        let head =
+            Head { state: before, extremities: Vec::new(), depth: head.depth, joined: 0, invited: 0, signed: None };
         let mut anew = Anew { head, placed: Vec::new(), refused: Vec::new(), members: Vec::new(), nodes: Vec::new() };
         let mut after: HashMap<OwnedEventId, Root> = HashMap::new();
         for old in &events {

@@ -22,11 +22,14 @@ use crate::{
     room::{Head, Pending, Room},
     state::{NewNodes, Root, root_bytes},
     tables::{ASIDE, Aside, AsideRecord, REDACTION, STATE_NODE},
-    write::{NewEvent, RoomAt, Unsettled},
+    unsettled::Unsettled,
+    write::{NewEvent, RoomAt},
 };
 
 /// Extremities that a room bears before we tie them together with an event of our own.
 pub const EXTREMITIES_MAX: usize = 20;
+/// People of ours in whose name that is tried.
+const TYING_TRIED_MAX: usize = 20;
 
 /// What became of an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,6 +94,18 @@ impl From<StoreError> for ReceiveError {
     }
 }
 
+impl From<ReceiveError> for CommandError {
+    /// Of an event of our own, which follows and rests on what is here.
+    fn from(error: ReceiveError) -> Self {
+        match error {
+            ReceiveError::Read(error) => error.into(),
+            ReceiveError::Commit(error) => Self::Commit(error),
+            ReceiveError::Unsettled => Self::Unsettled,
+            other => Self::Damaged(other.to_string()),
+        }
+    }
+}
+
 impl From<CommandError> for ReceiveError {
     fn from(error: CommandError) -> Self {
         match error {
@@ -100,6 +115,14 @@ impl From<CommandError> for ReceiveError {
             other => Self::Read(ReadError::Damaged(other.to_string())),
         }
     }
+}
+
+/// How far an event came.
+enum Taking {
+    /// What became of it, and the commit that says so, if there is one.
+    Done(Option<Commit>, Received),
+    /// The policy server has to be asked.
+    Undecided,
 }
 
 /// What to do about an event, once that is known.
@@ -115,6 +138,11 @@ impl Rooms {
         self.receive_after(room, event, &[]).await
     }
 
+    /// The same, but returns when its fate is decided: the next event can be judged while the disk is busy with this one.
+    pub async fn decide(&self, room: &RoomId, event: Event) -> Result<Decided, ReceiveError> {
+        self.decide_after(room, event, &[]).await
+    }
+
     /// The same, for an event some of whose predecessors stand in no timeline here: `told` says what another server
     /// tells of the state after them. All events of it must be known, see [`keep_outliers`](Self::keep_outliers).
     pub async fn receive_after(
@@ -123,6 +151,10 @@ impl Rooms {
         event: Event,
         told: &[ToldState],
     ) -> Result<Received, ReceiveError> {
+        self.decide_after(room, event, told).await?.durable().await
+    }
+
+    async fn decide_after(&self, room: &RoomId, event: Event, told: &[ToldState]) -> Result<Decided, ReceiveError> {
         if event.room_id() != room {
             return Err(ReceiveError::OtherRoom(event.room_id().to_string()));
         }
@@ -130,28 +162,33 @@ impl Rooms {
             Err(ReadError::NoSuchRoom) => return Err(ReceiveError::NotInRoom),
             room => room?,
         };
-        let (commit, received) = {
-            let mut head = room.head.lock();
-            room.take_in(&mut head, event, told)?
-        };
-        match commit {
-            Some(commit) => commit.await?,
-            None => self.shard().submit(|_| {}).await?,
+        let mut taking = room.take_in(&mut room.head.lock(), &event, told, false)?;
+        if matches!(taking, Taking::Undecided) {
+            // 7. Is validated by the policy server, otherwise it is "soft failed".
+            let signed = self.ask_for_policy(&room, event.clone(), false).await;
+            let event = signed.unwrap_or_else(|reason| {
+                tracing::debug!(room_id = %room.id(), event_id = %event.event_id(), %reason, "an event is not recommended");
+                event
+            });
+            taking = room.take_in(&mut room.head.lock(), &event, told, true)?;
+        }
+        let (commit, received) = match taking {
+            Taking::Done(commit, received) => (commit, received),
+            Taking::Undecided => return Err(ReceiveError::Unsettled),
         };
         self.tie(&room).await;
-        Ok(received)
+        Ok(Decided { received, commit: commit.unwrap_or_else(|| self.shard().submit(|_| {})) })
     }
 
     /// Ties branches together with an event of our own once there are too many: the work for each event that comes
     /// would grow with them.
     async fn tie(&self, room: &Arc<Room>) {
-        let commit = {
-            let mut head = room.head.lock();
-            if head.extremities.len() <= EXTREMITIES_MAX {
-                return;
-            }
-            let content = RawValue::from_string("{}".to_owned()).expect("an empty object is JSON");
-            room.local_joined().into_iter().find_map(|user| {
+        if room.head.lock().extremities.len() <= EXTREMITIES_MAX {
+            return;
+        }
+        let content = RawValue::from_string("{}".to_owned()).expect("an empty object is JSON");
+        for user in room.local_joined().into_iter().take(TYING_TRIED_MAX) {
+            let tie = |head: &mut Head| {
                 let new = NewEvent {
                     sender: &user,
                     kind: "org.matrix.dummy_event",
@@ -161,26 +198,47 @@ impl Rooms {
                     txn: None,
                     sent_at: None,
                 };
-                let staged = room.stage(&mut head, new).ok()?;
-                Some(room.commit(&head, vec![staged], |_| {}))
-            })
-        };
-        if let Some(commit) = commit
-            && let Err(error) = commit.await
-        {
-            tracing::debug!(room_id = %room.id(), reason = %error, "branches were not tied together");
+                let staged = room.stage(head, new)?;
+                Ok(room.commit(head, vec![staged], |_| {}))
+            };
+            match self.change_for(room, false, tie).await {
+                // Whether it becomes durable is for the events that come after.
+                Ok(commit) => return drop(commit),
+                Err(CommandError::Refused(_)) => {}
+                Err(error) => {
+                    tracing::debug!(room_id = %room.id(), reason = %error, "branches were not tied together");
+                    return;
+                }
+            }
         }
     }
 }
 
+/// An event whose fate is decided, and on its way to the disk.
+#[must_use]
+pub struct Decided {
+    received: Received,
+    commit: Commit,
+}
+
+impl Decided {
+    /// What became of it, once that is durable.
+    pub async fn durable(self) -> Result<Received, ReceiveError> {
+        self.commit.await?;
+        Ok(self.received)
+    }
+}
+
 impl Room {
-    /// Judges an event and stages it where it belongs.
+    /// Judges an event and stages it where it belongs. `asked`: the policy server, who has not signed it if it is not
+    /// signed.
     fn take_in(
         self: &Arc<Self>,
         head: &mut Head,
-        event: Event,
+        event: &Event,
         told: &[ToldState],
-    ) -> Result<(Option<Commit>, Received), ReceiveError> {
+        asked: bool,
+    ) -> Result<Taking, ReceiveError> {
         if self.is_broken() {
             return Err(ReceiveError::Unsettled);
         }
@@ -190,18 +248,29 @@ impl Room {
         let id = event.event_id().to_owned();
         let pending = self.pending.lock().get(&id).map(|pending| pending.aside);
         let aside = match pending {
-            Some(None) => return Ok((None, Received::Known)),
+            Some(None) => return Ok(Taking::Done(None, Received::Known)),
             Some(why) => why,
-            None if self.core.place_of(&id)?.is_some() => return Ok((None, Received::Known)),
+            None if self.core.place_of(&id)?.is_some() => return Ok(Taking::Done(None, Received::Known)),
             None => self.core.aside(&id)?.map(|record| record.why),
         };
         // Rejected stays rejected.
         if matches!(aside, Some(Aside::Rejected | Aside::SoftFailed)) {
-            return Ok((None, Received::Known));
+            return Ok(Taking::Done(None, Received::Known));
         }
-        let auth_events = self.auth_events_of(&event)?;
-        let (before, mut nodes) = self.state_before(&event, told)?;
-        match self.judge(head, &event, &auth_events, before)? {
+        let auth_events = self.auth_events_of(event)?;
+        let (before, mut nodes) = self.state_before(event, told)?;
+        let mut verdict = self.judge(head, event, &auth_events, before)?;
+        if matches!(verdict, Verdict::Accept)
+            && let Some(policy) = self.policy(head, event.kind(), event.state_key())?
+            && !policy.has_signed(self, event)
+        {
+            if !asked {
+                return Ok(Taking::Undecided);
+            }
+            verdict = Verdict::SoftFail(Refusal::NotRecommended(policy.server().to_owned()));
+        }
+        let event = event.clone();
+        match verdict {
             Verdict::Accept => {
                 let mut staged = self.place(head, event, before)?;
                 staged.add_nodes(&mut nodes);
@@ -209,7 +278,7 @@ impl Room {
                 staged.is_parent = self.has_children(&id)?;
                 self.apply_redaction(&mut staged, before)?;
                 self.apply_earlier_redaction(&mut staged)?;
-                Ok((Some(self.commit(head, vec![staged], |_| {})), Received::Accepted))
+                Ok(Taking::Done(Some(self.commit(head, vec![staged], |_| {})), Received::Accepted))
             }
             Verdict::SoftFail(refusal) => {
                 let mut after = before;
@@ -219,13 +288,13 @@ impl Room {
                     nodes.append(&mut new);
                 }
                 let commit = self.put_aside(event, Aside::SoftFailed, Some(after), nodes);
-                Ok((Some(commit), Received::SoftFailed(refusal)))
+                Ok(Taking::Done(Some(commit), Received::SoftFailed(refusal)))
             }
             Verdict::Reject(refusal) => {
                 // A state that lacks members is not one to build upon once it is whole.
                 let after = (!self.is_partial()).then_some(before);
                 let commit = self.put_aside(event, Aside::Rejected, after, nodes);
-                Ok((Some(commit), Received::Rejected(refusal)))
+                Ok(Taking::Done(Some(commit), Received::Rejected(refusal)))
             }
         }
     }

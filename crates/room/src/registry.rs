@@ -191,6 +191,7 @@ impl Rooms {
             depth: head.depth,
             joined: head.joined,
             invited: head.invited,
+            signed: None,
         };
         let mut locals = HashMap::new();
         for row in shard.view().prefix(&MEMBER, domain, &(no, false), Direction::Forward) {
@@ -236,6 +237,11 @@ impl Rooms {
     /// Bytes that caches of events and state nodes hold, roughly.
     pub fn cache_bytes(&self) -> u64 {
         self.core.cache_bytes()
+    }
+
+    /// What has been done about the states of rooms since the start.
+    pub fn state_work(&self) -> crate::state::StateWork {
+        self.core.nodes.work()
     }
 
     /// Every room, by number, for the operator: at most `limit` after `after`.

@@ -25,6 +25,7 @@ use crate::{
     core::Core,
     error::ReadError,
     partial::Partial,
+    policy,
     state::{Root, root_bytes},
     tables::{Aside, EventRecord, Membership, MembershipRecord, OUTLIER, Order, RoomNo},
     typing::Typing,
@@ -57,6 +58,8 @@ pub struct Room {
     pub(crate) receipts_newest: AtomicU64,
     /// Set while the state lacks members.
     pub(crate) partial: watch::Sender<Option<Arc<Partial>>>,
+    /// The policy server of the state that was asked about last.
+    pub(crate) policy: Mutex<policy::Remembered>,
     /// A commit failed: `head` is wrong, and the registry loads the room anew.
     broken: AtomicBool,
 }
@@ -73,6 +76,8 @@ pub(crate) struct Head {
     /// Members joined and invited.
     pub(crate) joined: u64,
     pub(crate) invited: u64,
+    /// What the policy server signed of the command that holds the head just now, to be added in place of a new event.
+    pub(crate) signed: Option<Event>,
 }
 
 /// What readers may know: all of it is durable.
@@ -152,6 +157,7 @@ impl Room {
             txns: Mutex::new(HashMap::new()),
             receipts_newest: AtomicU64::new(u64::MAX),
             partial: watch::Sender::new(None),
+            policy: Mutex::new(None),
             broken: AtomicBool::new(false),
         }
     }

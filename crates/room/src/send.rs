@@ -56,18 +56,15 @@ impl Rooms {
         if kind == "m.room.redaction" {
             return self.send_redaction(sender, &room, content, txn, sent_at).await;
         }
-        let (commit, id) = {
-            let mut head = room.head.lock();
-            match self.sent_before(&room, txn.as_ref())? {
-                Some(id) => (self.core.shard.submit(|_| {}), id),
-                None => {
-                    room.check_relation(sender.user, kind, content)?;
-                    let sender = sender.user;
-                    let new = NewEvent { sender, kind, state_key: None, content, redacts: None, txn, sent_at };
-                    room.add(&mut head, new)?
-                }
+        let add = |head: &mut Head| match self.sent_before(&room, txn.as_ref())? {
+            Some(id) => Ok((self.core.shard.submit(|_| {}), id)),
+            None => {
+                room.check_relation(sender.user, kind, content)?;
+                let (sender, txn) = (sender.user, txn.clone());
+                room.add(head, NewEvent { sender, kind, state_key: None, content, redacts: None, txn, sent_at })
             }
         };
+        let (commit, id) = self.change(&room, add).await?;
         commit.await?;
         Ok(id)
     }
@@ -99,17 +96,17 @@ impl Rooms {
         let own = (kind == "m.room.member").then(|| without_voucher(content)).flatten();
         let content = own.as_deref().unwrap_or(content);
         let room = self.room(room)?;
-        let (commit, id) = {
-            let mut head = room.head.lock();
-            let present = room.head_state(&head, kind, state_key)?;
+        let set = |head: &mut Head| {
+            let present = room.head_state(head, kind, state_key)?;
             match present.filter(|event| event.sender() == sender.user && same_json(event.content(), content)) {
-                Some(event) => (self.core.shard.submit(|_| {}), event.event_id().to_owned()),
+                Some(event) => Ok((self.core.shard.submit(|_| {}), event.event_id().to_owned())),
                 None => {
                     let new = NewEvent::state(sender.user, kind, state_key, content);
-                    room.add(&mut head, NewEvent { sent_at, ..new })?
+                    room.add(head, NewEvent { sent_at, ..new })
                 }
             }
         };
+        let (commit, id) = self.change(&room, set).await?;
         commit.await?;
         Ok(id)
     }
@@ -146,24 +143,21 @@ impl Rooms {
         let Some(target) = target else {
             return Err(CommandError::BadContent("a redaction names the event it redacts in `redacts`".into()));
         };
-        let (commit, id) = {
-            let mut head = room.head.lock();
-            match self.sent_before(room, txn.as_ref())? {
-                Some(id) => (self.core.shard.submit(|_| {}), id),
-                None => {
-                    room.may_redact(&head, sender.user, &target)?;
-                    // The draft puts it where the room version wants it.
-                    if let Some(fields) = fields.as_object_mut() {
-                        fields.remove("redacts");
-                    }
-                    let content = to_raw_value(&fields).map_err(|error| CommandError::BadContent(error.to_string()))?;
-                    let redacts = Some(target);
-                    let kind = "m.room.redaction";
-                    let (sender, content) = (sender.user, &*content);
-                    room.add(&mut head, NewEvent { sender, kind, state_key: None, content, redacts, txn, sent_at })?
-                }
+        // The draft puts it where the room version wants it.
+        if let Some(fields) = fields.as_object_mut() {
+            fields.remove("redacts");
+        }
+        let content = to_raw_value(&fields).map_err(|error| CommandError::BadContent(error.to_string()))?;
+        let add = |head: &mut Head| match self.sent_before(room, txn.as_ref())? {
+            Some(id) => Ok((self.core.shard.submit(|_| {}), id)),
+            None => {
+                room.may_redact(head, sender.user, &target)?;
+                let (kind, redacts) = ("m.room.redaction", Some(target.clone()));
+                let (sender, content, txn) = (sender.user, &*content, txn.clone());
+                room.add(head, NewEvent { sender, kind, state_key: None, content, redacts, txn, sent_at })
             }
         };
+        let (commit, id) = self.change(room, add).await?;
         commit.await?;
         Ok(id)
     }

@@ -3,14 +3,20 @@
 //! A node that a staged event made is needed at once, by the next event, while its bytes are on their way to the disk.
 //! Until they are there it is held in `under_way`, which no budget empties.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use koine_graph::{
     Event, NodeId, StateMap,
     resolve::{self, EventSource, ResolveError},
     state::{Difference, Edit, NewNode, Node, NodeSource},
 };
-use koine_store::{CommitError, DomainId, Shard, bytes::Bytes};
+use koine_store::{Commit, CommitError, DomainId, Shard, bytes::Bytes};
 use parking_lot::RwLock;
 use quick_cache::{Weighter, sync::Cache};
 use ruma_common::{EventId, OwnedEventId};
@@ -48,6 +54,33 @@ pub(crate) struct NodeCache {
     decoded: Cache<NodeId, Arc<Node>, NodeWeight>,
     /// Nodes whose commit is under way, with the number of commits that bring them.
     under_way: RwLock<HashMap<NodeId, (Arc<Node>, usize)>>,
+    looks: AtomicU64,
+    events_looked_at: AtomicU64,
+    resolutions: AtomicU64,
+}
+
+/// What has been done about the states of rooms since the start. What an event costs shows in the difference, on whatever
+/// machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StateWork {
+    /// Nodes of states looked at, in memory or in the store.
+    pub nodes: u64,
+    /// Events that resolutions looked at.
+    pub events: u64,
+    /// Resolutions of several states.
+    pub resolutions: u64,
+}
+
+impl std::ops::Sub for StateWork {
+    type Output = Self;
+
+    fn sub(self, earlier: Self) -> Self {
+        Self {
+            nodes: self.nodes - earlier.nodes,
+            events: self.events - earlier.events,
+            resolutions: self.resolutions - earlier.resolutions,
+        }
+    }
 }
 
 #[derive(Clone)]
@@ -62,7 +95,21 @@ impl Weighter<NodeId, Arc<Node>> for NodeWeight {
 impl NodeCache {
     pub(crate) fn new(bytes: u64) -> Self {
         let expected = usize::try_from(bytes / 1000).unwrap_or(usize::MAX).max(16);
-        Self { decoded: Cache::with_weighter(expected, bytes, NodeWeight), under_way: RwLock::default() }
+        Self {
+            decoded: Cache::with_weighter(expected, bytes, NodeWeight),
+            under_way: RwLock::default(),
+            looks: AtomicU64::new(0),
+            events_looked_at: AtomicU64::new(0),
+            resolutions: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn work(&self) -> StateWork {
+        StateWork {
+            nodes: self.looks.load(Ordering::Relaxed),
+            events: self.events_looked_at.load(Ordering::Relaxed),
+            resolutions: self.resolutions.load(Ordering::Relaxed),
+        }
     }
 
     /// Bytes of decoded nodes in memory, roughly.
@@ -82,6 +129,7 @@ impl NodeSource for Nodes<'_> {
     type Error = ReadError;
 
     fn node(&self, id: &NodeId) -> Result<Arc<Node>, ReadError> {
+        self.cache.looks.fetch_add(1, Ordering::Relaxed);
         if let Some(node) = self.cache.decoded.get(id) {
             return Ok(node);
         }
@@ -146,6 +194,7 @@ impl Core {
     /// are on disk.
     pub(crate) async fn store_nodes(self: &Arc<Self>, mut nodes: NewNodes) -> Result<(), CommitError> {
         let domain = self.domain();
+        let mut under_way: Option<Commit> = None;
         while !nodes.is_empty() {
             let some = nodes.split_off(nodes.len().saturating_sub(NODES_AT_ONCE));
             let core = self.clone();
@@ -155,7 +204,13 @@ impl Core {
                 }
                 txn.on_durable(move |_| core.nodes_stored(&some));
             });
-            commit.await?;
+            // One is written while the next is made.
+            if let Some(before) = under_way.replace(commit) {
+                before.await?;
+            }
+        }
+        if let Some(last) = under_way {
+            last.await?;
         }
         Ok(())
     }
@@ -182,6 +237,7 @@ impl EventSource for Known<'_> {
     type Error = ReadError;
 
     fn event(&self, id: &EventId) -> Result<Option<Event>, ReadError> {
+        self.0.core.nodes.events_looked_at.fetch_add(1, Ordering::Relaxed);
         self.0.known(id)
     }
 
@@ -211,6 +267,7 @@ impl EventSource for Known<'_> {
 impl Room {
     /// The state that several states resolve to, and the nodes to store.
     pub(crate) fn resolve(&self, states: &[Root]) -> Result<(Root, NewNodes), ReadError> {
+        self.core.nodes.resolutions.fetch_add(1, Ordering::Relaxed);
         let change =
             resolve::resolve(self.rules(), &self.core.nodes(), &Known(self), states).map_err(|error| match error {
                 ResolveError::Missing(ids) => {

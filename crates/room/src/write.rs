@@ -24,6 +24,7 @@ use crate::{
         ASIDE, Aside, EVENT, HEAD, HeadRecord, MEMBER, MEMBERSHIP, MemberRecord, Membership, MembershipRecord, OUTLIER,
         Order, PARENT, Place, REDACTION, RELATION, REMOTE_ROOM, RETENTION, SERVER, STATE_NODE, TIMELINE, TXN,
     },
+    unsettled::Unsettled,
 };
 
 /// Most events that a new event refers to; further extremities wait for the next one. [SS-API §pdus]
@@ -132,14 +133,29 @@ impl Room {
         if self.is_partial() && new.kind == "m.room.member" && new.state_key != Some(new.sender.as_str()) {
             return Err(CommandError::Partial);
         }
-        let rules = self.rules();
-        let newest = head.extremities.len().saturating_sub(PREV_EVENTS_MAX);
-        let (state, mut nodes) = self.state_over(head, newest)?;
-        let auth_events = self.auth_events_for(state, &new)?;
-        let draft = self.unsigned_draft(head, &new, auth_events);
-        let event = self.core.seal(draft, rules, self)?;
-        auth::check(rules, &event, &RoomAt { room: self, state })
-            .map_err(|error| error.into_refusal().map_or_else(CommandError::from, CommandError::from))?;
+        let policy = self.policy(head, new.kind, new.state_key)?;
+        let signed = head.signed.take().filter(|signed| new.is(signed));
+        let signed = signed.filter(|signed| policy.as_ref().is_some_and(|policy| policy.has_signed(self, signed)));
+        let is_undecided = policy.is_some() && signed.is_none();
+        let (event, state, mut nodes) = match signed {
+            // The room may have gone on while it was signed: then it stands on a branch of its own.
+            Some(signed) => {
+                let (state, nodes) = self.state_before(&signed, &[])?;
+                self.check_rules(&signed, head.state)?;
+                (signed, state, nodes)
+            }
+            None => {
+                let newest = head.extremities.len().saturating_sub(PREV_EVENTS_MAX);
+                let (state, nodes) = self.state_over(head, newest)?;
+                let auth_events = self.auth_events_for(state, &new)?;
+                let draft = self.unsigned_draft(head, &new, auth_events);
+                (self.core.seal(draft, self.rules(), self)?, state, nodes)
+            }
+        };
+        self.check_rules(&event, state)?;
+        if is_undecided {
+            return Err(CommandError::Undecided(Box::new(event)));
+        }
 
         let mut staged = self.place(head, event, state)?;
         staged.nodes.append(&mut nodes);
@@ -153,6 +169,11 @@ impl Room {
             }
         }
         Ok(staged)
+    }
+
+    fn check_rules(&self, event: &Event, state: Root) -> Result<(), CommandError> {
+        auth::check(self.rules(), event, &RoomAt { room: self, state })
+            .map_err(|error| error.into_refusal().map_or_else(CommandError::from, CommandError::from))
     }
 
     /// The event that `new` becomes at the end of the graph.
@@ -530,29 +551,6 @@ impl Room {
         };
         txn.put(&MEMBERSHIP, self.core.domain(), &key, &record);
         record
-    }
-}
-
-/// Travels with a commit. If it is dropped before the commit is durable (the disk is full, the queue is), the writer's
-/// head is ahead of what will ever be: the room is broken, what was queued behind refuses itself, and the registry
-/// loads the room anew.
-pub(crate) struct Unsettled(Option<Arc<Room>>);
-
-impl Unsettled {
-    pub(crate) fn new(room: &Arc<Room>) -> Self {
-        Self(Some(room.clone()))
-    }
-
-    pub(crate) fn settle(mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for Unsettled {
-    fn drop(&mut self) {
-        if let Some(room) = &self.0 {
-            room.break_off();
-        }
     }
 }
 

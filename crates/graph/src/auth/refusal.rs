@@ -58,6 +58,11 @@ pub enum Refusal {
     #[error("the auth event {0} is of another room")]
     AuthEventOfOtherRoom(OwnedEventId),
 
+    // -- beyond the rules
+    /// The policy server that the room names has not signed it.
+    #[error("the policy server {0} of this room does not recommend it")]
+    NotRecommended(OwnedServerName),
+
     // -- any event
     /// The room is for people of one server only.
     #[error("this room is for people of {home} only")]

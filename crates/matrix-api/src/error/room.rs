@@ -19,6 +19,12 @@ impl From<CommandError> for Error {
             CommandError::Refused(_) | CommandError::Forbidden(_) | CommandError::NotJoined | CommandError::Banned => {
                 Self::forbidden(message)
             }
+            // [SS-API §validating-policy-server-signatures] In its own words.
+            CommandError::NotRecommended(refusal) => {
+                let status = StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::FORBIDDEN);
+                Self::with_body(status, refusal.body)
+            }
+            CommandError::PolicyServerSilent(_) => Self::new(StatusCode::BAD_GATEWAY, "M_UNKNOWN", message),
             CommandError::TooLarge { .. } => Self::too_large(message),
             CommandError::BadContent(_) => Self::bad_json(message),
             CommandError::InvalidParam(_) => Self::invalid_param(message),

@@ -31,6 +31,7 @@ impl Federation {
     ) -> Result<(), CommandError> {
         let content = to_raw_value(content).map_err(|error| CommandError::BadContent(error.to_string()))?;
         let draft = room.draft_invitation(sender, target, &content)?;
+        let draft = self.rooms().recommended(room, draft).await?;
         let signed = self.ask_for_signature(room, target, &draft).await?;
         let gate = self.gates().pass(room.id()).await;
         let received = self.rooms().receive(room.id(), signed).await;

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use koine_graph::Event;
-use koine_room::{Membership, ReceiveError, Received, Room};
+use koine_room::{Decided, Membership, ReceiveError, Received, Room};
 use ruma_common::{ServerName, UserId};
 
 use crate::Federation;
@@ -19,6 +19,16 @@ pub(super) enum Taken {
     Waits,
 }
 
+/// The same before it is durable.
+pub(super) enum Taking {
+    /// It is decided.
+    Done(Taken),
+    /// The room has decided; the disk is busy with it.
+    Decided(Decided),
+    /// Something is missing before it.
+    Lacks(Event),
+}
+
 impl Federation {
     /// Checks an event and takes it into its room. The reason why not is for its sender to read.
     pub(super) async fn take_event(
@@ -27,25 +37,42 @@ impl Federation {
         room: &Arc<Room>,
         event: Event,
     ) -> Result<Taken, String> {
-        let event = self.check_event(room.rules(), event).await.map_err(|error| error.to_string())?;
-        if !room.is_attended() {
-            return self.take_outside(origin, room, event).await.map(|()| Taken::In);
-        }
-        let taking = self.take_checked(origin, room, event);
-        let Ok(received) = tokio::time::timeout(EVENT_TIME_MAX, taking).await else { return Ok(Taken::Waits) };
-        match received {
-            // [SS-API §soft-failure] Its sender did nothing wrong.
-            Ok(Received::Known | Received::Accepted | Received::SoftFailed(_)) => Ok(Taken::In),
-            Ok(Received::Rejected(refusal)) => Err(refusal.to_string()),
-            // What is told of an event is what is wrong with it, not what we lack to judge it.
-            Err(error @ ReceiveError::Missing { .. }) => {
-                tracing::debug!(peer = %origin, room_id = %room.id(), reason = %error, "an event waits for what is before it");
-                Ok(Taken::Waits)
-            }
-            Err(error) => Err(error.to_string()),
+        match self.begin_taking(origin, room, event).await? {
+            Taking::Done(taken) => Ok(taken),
+            Taking::Decided(decided) => settled(origin, room, decided.durable().await),
+            Taking::Lacks(event) => self.take_lacking(origin, room, event).await,
         }
     }
 
+    /// The same as far as it goes without waiting for the disk or the sender: whoever has many events goes on with the next.
+    pub(super) async fn begin_taking(
+        &self,
+        origin: &ServerName,
+        room: &Arc<Room>,
+        event: Event,
+    ) -> Result<Taking, String> {
+        let event = self.check_event(room.rules(), event).await.map_err(|error| error.to_string())?;
+        if !room.is_attended() {
+            return self.take_outside(origin, room, event).await.map(|()| Taking::Done(Taken::In));
+        }
+        match self.rooms().decide(room.id(), event.clone()).await {
+            Ok(decided) => Ok(Taking::Decided(decided)),
+            Err(ReceiveError::Missing { .. }) => Ok(Taking::Lacks(event)),
+            Err(error) => settled(origin, room, Err(error)).map(Taking::Done),
+        }
+    }
+
+    /// An event before which something is missing, which `origin` is asked for.
+    pub(super) async fn take_lacking(
+        &self,
+        origin: &ServerName,
+        room: &Arc<Room>,
+        event: Event,
+    ) -> Result<Taken, String> {
+        let taking = self.fill_gap(origin, room, event);
+        let Ok(received) = tokio::time::timeout(EVENT_TIME_MAX, taking).await else { return Ok(Taken::Waits) };
+        settled(origin, room, received)
+    }
     /// The same for one that is checked: what is missing before it is fetched from `origin`.
     pub(crate) async fn take_checked(
         &self,
@@ -80,5 +107,24 @@ impl Federation {
             return nobody();
         }
         self.rooms().changed_outside(room.version(), event).await.map_err(|error| error.to_string())
+    }
+}
+
+/// What is told of a verdict to who sent the event.
+pub(super) fn settled(
+    origin: &ServerName,
+    room: &Room,
+    received: Result<Received, ReceiveError>,
+) -> Result<Taken, String> {
+    match received {
+        // [SS-API §soft-failure] Its sender did nothing wrong.
+        Ok(Received::Known | Received::Accepted | Received::SoftFailed(_)) => Ok(Taken::In),
+        Ok(Received::Rejected(refusal)) => Err(refusal.to_string()),
+        // What is told of an event is what is wrong with it, not what we lack to judge it.
+        Err(error @ ReceiveError::Missing { .. }) => {
+            tracing::debug!(peer = %origin, room_id = %room.id(), reason = %error, "an event waits for what is before it");
+            Ok(Taken::Waits)
+        }
+        Err(error) => Err(error.to_string()),
     }
 }

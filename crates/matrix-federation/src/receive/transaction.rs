@@ -1,18 +1,21 @@
 //! `PUT /_matrix/federation/v1/send/{txnId}`. [SS-API §put_matrixfederationv1sendtxnid]
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
 
 use axum::extract::State;
 use bytes::Bytes;
 use koine_graph::Event;
-use koine_room::{ReadError, Room};
+use koine_room::{Decided, ReadError, Room};
 use quick_cache::sync::Cache;
-use ruma_common::{OwnedEventId, OwnedRoomId, OwnedServerName, RoomId};
+use ruma_common::{OwnedEventId, OwnedRoomId, OwnedServerName, RoomId, ServerName};
 use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
 use tokio::sync::OnceCell;
 
-use super::event::Taken;
+use super::event::{Taken, Taking, settled};
 use crate::{
     Error, Federation, Signed, acl,
     answer::{Raw, Result},
@@ -105,27 +108,7 @@ impl Federation {
         let mut rooms = tokio::task::JoinSet::new();
         for (room, events) in by_room {
             let (federation, origin) = (self.clone(), origin.clone());
-            rooms.spawn(async move {
-                let mut results = Vec::with_capacity(events.len());
-                let gate = federation.gates().pass(room.id()).await;
-                for event in events {
-                    let id = event.event_id().to_owned();
-                    let result = match federation.take_event(&origin, &room, event.clone()).await {
-                        Ok(Taken::In) => json!({}),
-                        Ok(Taken::Waits) => {
-                            federation.take_later(&origin, &room, event);
-                            json!({})
-                        }
-                        Err(reason) => {
-                            tracing::debug!(peer = %origin, room_id = %room.id(), event_id = %id, %reason, "an event was not taken");
-                            json!({ "error": reason })
-                        }
-                    };
-                    results.push((id, result));
-                }
-                drop(gate);
-                results
-            });
+            rooms.spawn(async move { federation.take_in_order(&origin, &room, events).await });
         }
         while let Some(done) = rooms.join_next().await {
             results.extend(done.into_iter().flatten());
@@ -134,6 +117,66 @@ impl Federation {
             self.take_passing(&origin, &edu).await;
         }
         json!({ "pdus": results }).to_string().into()
+    }
+
+    /// Takes events of one room, one after the other: each is judged while the disk is busy with those before it, and
+    /// all are durable when this returns.
+    async fn take_in_order(
+        &self,
+        origin: &ServerName,
+        room: &Arc<Room>,
+        events: Vec<Event>,
+    ) -> Vec<(OwnedEventId, Value)> {
+        let mut results = Vec::with_capacity(events.len());
+        let mut deciding: VecDeque<(Event, Decided)> = VecDeque::new();
+        let gate = self.gates().pass(room.id()).await;
+        for event in events {
+            let taken = match self.begin_taking(origin, room, event.clone()).await {
+                Ok(Taking::Decided(decided)) => {
+                    deciding.push_back((event, decided));
+                    continue;
+                }
+                Ok(Taking::Lacks(checked)) => {
+                    // What was just decided is among what is had, once it is durable.
+                    while let Some((event, decided)) = deciding.pop_front() {
+                        let taken = settled(origin, room, decided.durable().await);
+                        results.push(self.result(origin, room, event, taken));
+                    }
+                    self.take_lacking(origin, room, checked).await
+                }
+                Ok(Taking::Done(taken)) => Ok(taken),
+                Err(reason) => Err(reason),
+            };
+            results.push(self.result(origin, room, event, taken));
+        }
+        drop(gate);
+        for (event, decided) in deciding {
+            let taken = settled(origin, room, decided.durable().await);
+            results.push(self.result(origin, room, event, taken));
+        }
+        results
+    }
+
+    /// What the sender is told of an event.
+    fn result(
+        &self,
+        origin: &ServerName,
+        room: &Arc<Room>,
+        event: Event,
+        taken: std::result::Result<Taken, String>,
+    ) -> (OwnedEventId, Value) {
+        let id = event.event_id().to_owned();
+        match taken {
+            Ok(Taken::In) => (id, json!({})),
+            Ok(Taken::Waits) => {
+                self.take_later(origin, room, event);
+                (id, json!({}))
+            }
+            Err(reason) => {
+                tracing::debug!(peer = %origin, room_id = %room.id(), event_id = %id, %reason, "an event was not taken");
+                (id, json!({ "error": reason }))
+            }
+        }
     }
 
     /// The room that an event is of, and the event, if both are what they should be.

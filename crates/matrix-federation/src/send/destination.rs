@@ -223,8 +223,11 @@ impl Destination {
                 return Err(error);
             }
         };
-        let written = parcel.messages.iter().map(|message| message.position).collect();
-        if let Err(error) = federation.accounts().outgoing_done(&self.server, written).await {
+        let written: Vec<u64> = parcel.messages.iter().map(|message| message.position).collect();
+        // What costs a commit waits for one that has something to say: the next transaction stands behind this.
+        if !written.is_empty()
+            && let Err(error) = federation.accounts().outgoing_done(&self.server, written).await
+        {
             tracing::warn!(peer = %self.server, reason = %error, "messages that were sent may be sent again");
         }
         let mut queue = self.queue.lock();

@@ -5,13 +5,17 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use http::{HeaderValue, StatusCode, header::CONTENT_TYPE};
-use koine_media::{Content, Item, Method, Spec, Thumbnail, ThumbnailBody};
-use tokio::io::AsyncReadExt as _;
+use koine_media::{Item, Method, Spec, Thumbnail, ThumbnailBody};
 
-use crate::{Error, Federation, Signed, answer::Result};
+use crate::{
+    Error, Federation, Signed,
+    answer::{Result, around_file},
+};
 
 /// Separates the parts of an answer: no file that is not made for it has this line.
 const BOUNDARY: &str = "koine-8f1c57d0b9e34a62";
+/// What comes after the file.
+const END: &[u8] = b"\r\n--koine-8f1c57d0b9e34a62--\r\n";
 /// Sides of a thumbnail when nobody says how large.
 const SIDE_DEFAULT: u64 = 96;
 
@@ -24,7 +28,8 @@ pub async fn download(State(federation): State<Federation>, signed: Signed) -> R
     let disposition =
         name.map_or_else(|| "attachment".to_owned(), |name| format!("attachment; filename*=utf-8''{name}"));
     let kind = item.content_type.as_deref().unwrap_or("application/octet-stream");
-    multipart(kind, &disposition, &read(content).await?)
+    let head = head(kind, &disposition);
+    Ok(around_file(parts_kind()?, head, content, END))
 }
 
 /// [SS-API §get_matrixfederationv1mediathumbnailmediaid]
@@ -43,11 +48,16 @@ pub async fn thumbnail(State(federation): State<Federation>, signed: Signed) -> 
     let made = media.thumbnail(&item, spec).await;
     let Thumbnail { content_type, body, .. } =
         made.map_err(|error| Error::new(StatusCode::BAD_REQUEST, "M_UNKNOWN", error.to_string()))?;
+    let mut head = head(content_type, "inline");
     let bytes = match body {
-        ThumbnailBody::File(content) => read(content).await?,
-        ThumbnailBody::Memory(bytes) => bytes.to_vec(),
+        ThumbnailBody::File(content) => return Ok(around_file(parts_kind()?, head, content, END)),
+        ThumbnailBody::Memory(bytes) => bytes,
     };
-    multipart(content_type, "inline", &bytes)
+    head.extend_from_slice(&bytes);
+    head.extend_from_slice(END);
+    let mut response = head.into_response();
+    response.headers_mut().insert(CONTENT_TYPE, parts_kind()?);
+    Ok(response)
 }
 
 impl Federation {
@@ -58,27 +68,21 @@ impl Federation {
     }
 }
 
-async fn read(mut content: Content) -> Result<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(usize::try_from(content.size).unwrap_or(0));
-    content.file.read_to_end(&mut bytes).await.map_err(Error::internal)?;
-    Ok(bytes)
+/// The content type of an answer in parts.
+fn parts_kind() -> Result<HeaderValue> {
+    HeaderValue::from_str(&format!("multipart/mixed; boundary={BOUNDARY}")).map_err(Error::internal)
 }
 
-/// Two parts: what is known of the file, which is nothing so far, and the file. [SS-API §content-repository]
-fn multipart(kind: &str, disposition: &str, bytes: &[u8]) -> Result<Response> {
+/// What comes before the file: the first of two parts, what is known of the file, which is nothing so far, and the head of the
+/// second. [SS-API §content-repository]
+fn head(kind: &str, disposition: &str) -> Vec<u8> {
     let kind = HeaderValue::from_str(kind).unwrap_or(HeaderValue::from_static("application/octet-stream"));
     let kind = kind.to_str().unwrap_or("application/octet-stream");
-    let mut body = format!(
+    format!(
         "--{BOUNDARY}\r\nContent-Type: application/json\r\n\r\n{{}}\r\n--{BOUNDARY}\r\nContent-Type: {kind}\r\n\
          Content-Disposition: {disposition}\r\n\r\n"
     )
-    .into_bytes();
-    body.extend_from_slice(bytes);
-    body.extend_from_slice(format!("\r\n--{BOUNDARY}--\r\n").as_bytes());
-    let mut response = body.into_response();
-    let kind = format!("multipart/mixed; boundary={BOUNDARY}");
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_str(&kind).map_err(Error::internal)?);
-    Ok(response)
+    .into_bytes()
 }
 
 /// As RFC 8187 writes file names: whatever is no plain letter, escaped.

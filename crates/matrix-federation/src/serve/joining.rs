@@ -160,7 +160,9 @@ impl Federation {
                 return Err(Error::forbidden(refusal.to_string()));
             }
         }
-        Ok((room, checked))
+        // As the room keeps it, which a policy server may have signed.
+        let kept = room.event(&event_id)?.map(|placed| placed.event.clone());
+        Ok((room, kept.unwrap_or(checked)))
     }
 
     /// Whether somebody of ours vouches for a join. [SS-API §restricted-rooms]

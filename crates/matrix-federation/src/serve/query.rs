@@ -51,6 +51,12 @@ pub async fn profile(State(federation): State<Federation>, signed: Signed) -> Re
     Ok(Raw::of(&Value::Object(profile.into_iter().collect())))
 }
 
+/// [SS-API §get_matrixfederationv1queryquerytype] Types of questions that have no handler above are those that nobody knows.
+pub async fn unknown(signed: Signed) -> Error {
+    tracing::debug!(peer = %signed.origin, query_type = signed.path.text(0), "a question that nothing here answers");
+    Error::unrecognized()
+}
+
 /// [SS-API §get_matrixfederationv1publicrooms]
 pub async fn public_rooms(State(federation): State<Federation>, signed: Signed) -> Result<Raw> {
     let query = DirectoryQuery {

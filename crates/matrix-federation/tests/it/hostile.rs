@@ -91,7 +91,7 @@ pub async fn call(to: &House, request: http::Request<Bytes>) -> (StatusCode, Val
 }
 
 /// A message that follows what its sender's server has.
-fn message(house: &House, key: &SigningKey, room: &Room, sender: &UserId, text: &str) -> Event {
+pub fn message(house: &House, key: &SigningKey, room: &Room, sender: &UserId, text: &str) -> Event {
     let state = |kind: &str, key: &str| {
         room.current(kind, key).unwrap().map(|placed| placed.event.event_id().to_owned()).expect("it is there")
     };

@@ -27,6 +27,9 @@ use tower::ServiceExt as _;
 /// How an answer arrives.
 type Arrival = Arc<dyn Fn(Bytes) -> Box<dyn Incoming> + Send + Sync>;
 
+/// An answer to a path, if there is one.
+type Instead = Arc<dyn Fn(&str) -> Option<Value> + Send + Sync>;
+
 /// What connects the servers.
 #[derive(Default)]
 pub struct Links {
@@ -35,6 +38,10 @@ pub struct Links {
     down: Mutex<HashSet<OwnedServerName>>,
     /// Answers that arrive in another way than as a whole, by a part of their path.
     arriving: Mutex<Option<(&'static str, Arrival)>>,
+    /// Servers that take requests and never answer.
+    silent: Mutex<HashSet<OwnedServerName>>,
+    /// What a server answers in place of itself, by the path.
+    instead: Mutex<Option<(OwnedServerName, Instead)>>,
     /// A part of paths that are not answered for now.
     held_up: Mutex<Option<&'static str>>,
     /// What was asked, as `origin path`.
@@ -62,6 +69,23 @@ impl Links {
         arrival: impl Fn(Bytes) -> Box<dyn Incoming> + Send + Sync + 'static,
     ) {
         *self.arriving.lock() = Some((part, Arc::new(arrival)));
+    }
+
+    /// From now on the server takes requests and never answers.
+    pub fn silence(&self, name: &ServerName) {
+        self.silent.lock().insert(name.to_owned());
+    }
+
+    /// The server answers so where there is such an answer.
+    pub fn answer_instead(&self, name: &ServerName, answer: impl Fn(&str) -> Option<Value> + Send + Sync + 'static) {
+        *self.instead.lock() = Some((name.to_owned(), Arc::new(answer)));
+    }
+
+    /// Puts other endpoints beside those of a server.
+    pub fn add_endpoints(&self, name: &ServerName, endpoints: Router) {
+        let mut routers = self.routers.lock();
+        let router = routers.remove(name).unwrap_or_default();
+        routers.insert(name.to_owned(), endpoints.merge(router));
     }
 
     fn is_cut(&self, one: &ServerName, other: &ServerName) -> bool {
@@ -93,6 +117,13 @@ impl Peers for Linked {
                 return Err(PeerError::Unreachable("the link is cut".into()));
             }
             self.0.asked.lock().push(format!("{} {}", self.1, request.uri().path()));
+            if self.0.silent.lock().contains(server) {
+                return std::future::pending().await;
+            }
+            let instead = self.0.instead.lock().clone().filter(|(name, _)| name == server);
+            if let Some(answer) = instead.and_then(|(_, answer)| answer(request.uri().path())) {
+                return Ok(http::Response::new(answer.to_string().into()));
+            }
             self.0.call(server, request).await.ok_or_else(|| PeerError::Unreachable("no such server".into()))
         })
     }

@@ -199,17 +199,65 @@ async fn a_burst_of_branches_is_tied_together_again() {
     let first = far.say(dora(), &id, "first").await;
     let first = far.room(&id).event(&first).expect("readable").expect("there").event.clone();
     let rules = far.room(&id).rules().clone();
-    for n in 0..200 {
+    let (mut most, mut resolutions) = (0, 0);
+    for n in 0..10_000 {
         let mut branch: Value = serde_json::from_slice(first.json()).expect("JSON");
         branch["content"] = json!({ "body": n.to_string() });
         for gone in ["hashes", "signatures"] {
             branch.as_object_mut().expect("an object").remove(gone);
         }
         let branch = seal(&rules, &branch, "far.example");
+        let before = near.rooms.state_work();
         assert_eq!(near.rooms.receive(&id, branch).await.expect("taken in"), Received::Accepted);
+        let work = near.rooms.state_work() - before;
+        most = most.max(work.nodes);
+        resolutions += work.resolutions;
+        let extremities = near.room(&id).extremities().len();
+        assert!(extremities <= koine_room::EXTREMITIES_MAX + 1, "{extremities} branches after {n}");
+        assert_eq!(work.events, 0, "the branches do not differ in anything that would have to be weighed");
     }
-    let extremities = near.room(&id).extremities().len();
-    assert!(extremities <= koine_room::EXTREMITIES_MAX, "{extremities} branches are left");
+    assert!(near.room(&id).extremities().len() <= koine_room::EXTREMITIES_MAX + 1);
+    // Counted, not timed: no event of the burst costs more than the first few, and each is at most one resolution, of states
+    // that are the same.
+    assert!(most <= NODES_OF_AN_EVENT_MAX, "{most} nodes were looked at for one event");
+    assert!(resolutions <= 2 * 10_000, "{resolutions} resolutions");
+}
+
+/// Nodes of states that one event which changes nothing may cost: a few looks, each down the same short way.
+const NODES_OF_AN_EVENT_MAX: u64 = 40;
+
+#[tokio::test]
+async fn a_message_with_one_parent_looks_up_what_allows_it_however_many_are_in_the_room() {
+    let mut costs = Vec::new();
+    for members in [10, 100, 3_000] {
+        let (near, far) = (House::new(), House::elsewhere("far.example"));
+        let id = near.create(Preset::PublicChat, RoomVersionId::V11).await;
+        for number in 0..members {
+            let member = ruma_common::OwnedUserId::try_from(format!("@m{number}:example.org")).expect("a user id");
+            near.join(&member, &id).await.expect("joined");
+        }
+        join(&near, &far, &id).await;
+        let mut events = Vec::new();
+        for text in ["one", "two", "three"] {
+            let said = far.say(dora(), &id, text).await;
+            events.push(far.room(&id).event(&said).expect("readable").expect("there").event.clone());
+        }
+        let last = events.pop().expect("three were said");
+        // Those before it bring into memory whatever stays there.
+        for event in events {
+            assert_eq!(near.rooms.receive(&id, event).await.expect("taken in"), Received::Accepted);
+        }
+        let before = near.rooms.state_work();
+        assert_eq!(near.rooms.receive(&id, last).await.expect("taken in"), Received::Accepted);
+        costs.push(near.rooms.state_work() - before);
+    }
+    let [few, some, many] = costs[..] else { panic!("three rooms were measured") };
+    for cost in [few, some, many] {
+        assert_eq!((cost.resolutions, cost.events), (0, 0), "there is nothing to resolve");
+    }
+    // The create event, the power levels, the sender: three ways down the map. Each gets longer by one node where the room
+    // grows thirtyfold, and that is all.
+    assert!(few.nodes <= 9 && some.nodes <= 12 && many.nodes <= 15, "{few:?} {some:?} {many:?}");
 }
 
 #[tokio::test]
