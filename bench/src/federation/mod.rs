@@ -103,8 +103,10 @@ pub async fn run(options: Options) -> Result<(), Failure> {
             let other = bring_up(*peer, &options, &folder.path, &authority, "relay-other").await?;
             results.note(&one.participant);
             for _ in 0..options.rounds {
-                let measured = relay::relay(&one, &other, options.relay_seconds).await.map(|line| vec![line]);
-                results.take(measured, &format!("relay between two {}", one.server.name));
+                for pace in [relay::Pace::Calm, relay::Pace::Full] {
+                    let measured = relay::relay(&one, &other, options.relay_seconds, pace).await;
+                    results.take(measured.map(|line| vec![line]), &format!("relay between two {}", one.server.name));
+                }
             }
         }
     }

@@ -1,5 +1,10 @@
-//! `federation-relay`: people of one server talk in rooms that people of another read. The next message of a room leaves
-//! when the last was acknowledged and no more than fifty are on their way; it counts when its reader has it.
+//! `federation-relay` and `federation-calm`: people of one server talk in rooms that people of another read. A message
+//! counts when its reader has it.
+//!
+//! In the first, the next message of a room leaves when the last was acknowledged and no more than fifty are on their way: as
+//! many as go through. Nearly all of a message's time is then spent behind the others, so that its latency is those on their way
+//! divided by those that get through in a second, whatever the servers do. In the second the messages of a room leave at
+//! a steady pace, far below that: its latency is what a message takes.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,6 +28,8 @@ const AHEAD_MAX: usize = 50;
 const POLL_MS: u64 = 5_000;
 /// How long what was sent may take to arrive once nothing more is sent.
 const ARRIVAL_WAIT_MAX: Duration = Duration::from_secs(120);
+/// At the steady pace, a message of each room every so often.
+const CALM_EVERY: Duration = Duration::from_millis(250);
 const FILTER: &str =
     r#"{"room":{"timeline":{"limit":1000},"state":{"lazy_load_members":true}},"presence":{"types":[]}}"#;
 
@@ -33,19 +40,32 @@ struct Pair {
     room: String,
 }
 
+/// When messages leave.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Pace {
+    /// As fast as they get through.
+    Full,
+    /// Steadily, and slower than that.
+    Calm,
+}
+
 /// Measures for so long. CPU is that of both servers.
-pub async fn relay(one: &Federating, other: &Federating, seconds: u64) -> Result<Line, Failure> {
+pub async fn relay(one: &Federating, other: &Federating, seconds: u64, pace: Pace) -> Result<Line, Failure> {
     let mut pairs = Vec::new();
     let run = Instant::now().elapsed().as_nanos() ^ u128::from(std::process::id());
     for number in 0..ROOMS {
         pairs.push(pair(one, other, &format!("{number}-{run}")).await?);
     }
     let theirs = procfs::usage(other.running.pid()).unwrap_or_default();
-    let meter = Meter::start("federation-relay", &one.server.name, Some(one.running.pid()));
+    let scenario = if pace == Pace::Full { "federation-relay" } else { "federation-calm" };
+    let meter = Meter::start(scenario, &one.server.name, Some(one.running.pid()));
     let until = Instant::now() + Duration::from_secs(seconds);
     let mut talking = JoinSet::new();
-    for pair in pairs {
-        talking.spawn(talk(pair, until));
+    let count = u32::try_from(pairs.len()).unwrap_or(1);
+    for (number, pair) in (0..).zip(pairs) {
+        // The rooms take turns.
+        let every = (pace == Pace::Calm).then_some((CALM_EVERY, CALM_EVERY * number / count));
+        talking.spawn(talk(pair, until, every));
     }
     let mut tally = Tally::default();
     while let Some(done) = talking.join_next().await {
@@ -76,8 +96,9 @@ async fn pair(one: &Federating, other: &Federating, name: &str) -> Result<Pair, 
     Ok(Pair { sender, reader, since, room })
 }
 
-/// Sends until then and reads until all has arrived: one latency per message, from its sending to its being read.
-async fn talk(pair: Pair, until: Instant) -> Result<Tally, Failure> {
+/// Sends until then and reads until all has arrived: one latency per message, from its sending, or from when it fell due,
+/// to its being read. `every`: how often, and after how long the first.
+async fn talk(pair: Pair, until: Instant, every: Option<(Duration, Duration)>) -> Result<Tally, Failure> {
     let Pair { mut sender, mut reader, mut since, room } = pair;
     let (told, mut heard) = tokio::sync::mpsc::unbounded_channel();
     let where_to = room.clone();
@@ -85,11 +106,19 @@ async fn talk(pair: Pair, until: Instant) -> Result<Tally, Failure> {
     let places = ahead.clone();
     let sending = tokio::spawn(async move {
         let mut number = 0_usize;
+        let mut due = Instant::now() + every.map_or(Duration::ZERO, |(_, first)| first);
         while Instant::now() < until {
             // Given back by the reader.
             places.acquire().await.expect("it is never closed").forget();
+            let begun = match every {
+                Some((every, _)) => {
+                    tokio::time::sleep_until(due.into()).await;
+                    std::mem::replace(&mut due, due + every)
+                }
+                None => Instant::now(),
+            };
             // Known to the reader before it can arrive.
-            let _ = told.send(Instant::now());
+            let _ = told.send(begun);
             sender.send(&where_to, &format!("t{number}"), &format!("message-number-{number}.")).await?;
             number += 1;
         }
