@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/matrix-org/complement"
+	"github.com/matrix-org/complement/b"
 	"github.com/matrix-org/complement/client"
 	"github.com/matrix-org/complement/config"
 	"github.com/matrix-org/complement/ct"
@@ -81,8 +82,14 @@ func (d *Deployer) Cleanup(*config.Complement) {
 
 func (d *Deployer) start(t ct.TestLike, numServers int, cfg *config.Complement) *deployment {
 	t.Helper()
+	return d.startWith(t, numServers, cfg, nil)
+}
+
+// startWith starts servers, of which those named know application services.
+func (d *Deployer) startWith(t ct.TestLike, numServers int, cfg *config.Complement, services map[string][]b.ApplicationService) *deployment {
+	t.Helper()
 	began := time.Now()
-	dep := &deployment{cfg: cfg, servers: make(map[string]*server, numServers)}
+	dep := &deployment{cfg: cfg, servers: make(map[string]*server, numServers), services: services}
 	for i := 1; i <= numServers; i++ {
 		dir, err := os.MkdirTemp(d.root, fmt.Sprintf("hs%d-", i))
 		if err != nil {
@@ -98,9 +105,16 @@ func (d *Deployer) start(t ct.TestLike, numServers int, cfg *config.Complement) 
 		if err != nil {
 			ct.Fatalf(t, "Deploy: no certificate: %s", err)
 		}
+		registrations, err := register(dir, services[name])
+		if err != nil {
+			ct.Fatalf(t, "Deploy: no registration of an application service: %s", err)
+		}
 		dep.servers[name] = &server{
 			program: d.program,
-			place:   Place{Name: name, Dir: dir, Ports: ports, Log: filepath.Join(dir, "server.log"), Certificate: certificate},
+			place: Place{
+				Name: name, Dir: dir, Ports: ports, Log: filepath.Join(dir, "server.log"), Certificate: certificate,
+				Registrations: registrations,
+			},
 			timeout: cfg.SpawnHSTimeout,
 		}
 	}
@@ -126,6 +140,7 @@ func (d *Deployer) start(t ct.TestLike, numServers int, cfg *config.Complement) 
 type deployment struct {
 	cfg      *config.Complement
 	servers  map[string]*server
+	services map[string][]b.ApplicationService
 	isShared bool
 }
 
@@ -199,7 +214,14 @@ func (d *deployment) Login(t ct.TestLike, hsName string, existing *client.CSAPI,
 
 func (d *deployment) AppServiceUser(t ct.TestLike, hsName, userID string) *client.CSAPI {
 	t.Helper()
-	ct.Fatalf(t, "AppServiceUser(%s, %s): this deployer connects no application services", hsName, userID)
+	for _, service := range d.services[hsName] {
+		c := d.client(t, hsName, "")
+		if userID == fmt.Sprintf("@%s:%s", service.SenderLocalpart, d.server(t, hsName).place.Name) {
+			c.UserID, c.AccessToken = userID, service.ASToken
+			return c
+		}
+	}
+	ct.Fatalf(t, "AppServiceUser(%s, %s): no application service has this user", hsName, userID)
 	return nil
 }
 

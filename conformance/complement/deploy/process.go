@@ -33,9 +33,13 @@ type Place struct {
 	Certificate Certificate
 	// Where the other servers of the deployment are, each as NAME=ADDRESS: their names are in no DNS.
 	Others []string
+	// Files that make application services known.
+	Registrations []string
 }
 
-func (p Place) destination() string { return fmt.Sprintf("%s=127.0.0.1:%d", p.Name, p.Ports.Federation) }
+func (p Place) destination() string {
+	return fmt.Sprintf("%s=127.0.0.1:%d", p.Name, p.Ports.Federation)
+}
 
 func (p Place) clientURL() string { return fmt.Sprintf("http://127.0.0.1:%d", p.Ports.Client) }
 

@@ -58,6 +58,9 @@ func (k koine) Command(p Place) *exec.Cmd {
 	for _, other := range p.Others {
 		args = append(args, "--server-at", other)
 	}
+	for _, registration := range p.Registrations {
+		args = append(args, "--appservice", registration)
+	}
 	args = append(args, strings.Fields(os.Getenv("KOINE_ARGS"))...)
 	return exec.Command(k.bin, args...)
 }

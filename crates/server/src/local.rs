@@ -54,6 +54,9 @@ pub struct Local {
     /// Join rooms of other servers without waiting for their members (`federation.partial_joins`)
     #[arg(long)]
     partial_joins: bool,
+    /// A registration of an application service (YAML), as `appservices.registrations` has them
+    #[arg(long, value_name = "FILE")]
+    appservice: Vec<PathBuf>,
     /// Let programs that know this secret make accounts at /_synapse/admin/v1/register. For tests
     #[arg(long, value_name = "SECRET")]
     registration_shared_secret: Option<String>,
@@ -154,6 +157,7 @@ impl Local {
         config.federation.network.extra_authorities = self.federation_ca;
         config.federation.network.static_destinations.extend(self.server_at);
         config.federation.partial_joins = self.partial_joins;
+        config.appservices.registrations = self.appservice;
         config
     }
 }

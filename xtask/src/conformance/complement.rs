@@ -34,6 +34,12 @@ const PACKAGES: [(&str, &str); 13] = [
 ];
 /// What the servers of a package's tests are started with beside the usual.
 const ARGUMENTS: [(&str, &str); 1] = [("msc3902", "--partial-joins")];
+/// Where `OldDeploy` of the suite begins, and what is laid around that: a variable that our `TestMain` sets.
+const OLD_DEPLOY: &str = "func OldDeploy(t ct.TestLike, blueprint b.Blueprint) Deployment {\n";
+const OLD_DEPLOYER: &str =
+    "var OldDeployer func(t ct.TestLike, blueprint b.Blueprint, config *config.Complement) Deployment\n\n";
+const ASK_OLD_DEPLOYER: &str =
+    "\tif OldDeployer != nil && testPackage != nil {\n\t\treturn OldDeployer(t, blueprint, testPackage.Config)\n\t}\n";
 /// Processes at once. Tests mostly wait, so more than there are cores.
 const JOBS: usize = 4;
 /// One process may take this long; Go ends it then and says where it hung.
@@ -130,11 +136,25 @@ impl<'a> Suite<'a> {
         fs::write(&main, template.replace("PACKAGE", name))?;
         let overlay = self.work.join(format!("{stem}.overlay.json"));
         let replaced = Path::new(dir).join("main_test.go");
-        fs::write(&overlay, serde_json::json!({ "Replace": { replaced.to_string_lossy(): main } }).to_string())?;
+        let (starter, with_hook) = self.starter()?;
+        let replace = serde_json::json!({ replaced.to_string_lossy(): main, starter.to_string_lossy(): with_hook });
+        fs::write(&overlay, serde_json::json!({ "Replace": replace }).to_string())?;
 
         let binary = self.work.join(format!("{stem}.test"));
         must(self.command(&["test", "-c", "-vet=off", "-overlay"]).arg(&overlay).arg("-o").arg(&binary).arg(&import))?;
         Ok(binary)
+    }
+
+    /// The suite's own file with `OldDeploy`, which some older tests call and which knows Docker alone, and one like it that
+    /// asks our deployer, as `Deploy` does.
+    fn starter(&self) -> Result<(PathBuf, PathBuf)> {
+        let dir = self.go(&["list", "-f", "{{.Dir}}", MODULE])?;
+        let file = Path::new(dir.trim()).join("test_main.go");
+        let text = fs::read_to_string(&file)?;
+        let (head, body) = text.split_once(OLD_DEPLOY).ok_or("the suite has another OldDeploy than we know")?;
+        let with_hook = self.work.join("suite_test_main.go");
+        fs::write(&with_hook, format!("{head}{OLD_DEPLOYER}{OLD_DEPLOY}{ASK_OLD_DEPLOYER}{body}"))?;
+        Ok((file, with_hook))
     }
 
     fn environment(&self, command: &mut Command) {
