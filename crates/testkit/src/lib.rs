@@ -5,6 +5,8 @@
 //! and all servers must agree: on the room's state, on the events of its history, on the state after each of them, and
 //! each with itself. A seed that fails is a bug that can be looked at again.
 //!
+//! A few dozen seeds run with the tests; a thousand, others each night, by `.ci/nightly`.
+//!
 //! What is real: rooms, accounts and federation with all their tasks, down to the bytes of signed requests. What is
 //! pretended: the clock ([`clock`], tokio's, which jumps to the next thing to happen), the network ([`network`], behind
 //! `Peers`), chance ([`chance`]), and the disk, which is in memory but outlives a crash.
