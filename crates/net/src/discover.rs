@@ -87,8 +87,14 @@ impl Finder {
     /// that says nothing of ports.
     pub fn fixed_service(&self, host: &str, port: u16) -> Option<Target> {
         let host = host.to_ascii_lowercase();
-        let named = self.places.get(&format!("{host}:{port}"));
-        let place = named.or_else(|| self.places.get(&host).filter(|place| place.port.is_none()))?;
+        let place = || self.places.get(&host).filter(|place| place.port.is_none());
+        self.fixed_port(&host, port)
+            .or_else(|| place().map(|place| Target { host: place.host.clone(), port: place.port.unwrap_or(port) }))
+    }
+
+    /// The same, under its name with the port alone.
+    pub fn fixed_port(&self, host: &str, port: u16) -> Option<Target> {
+        let place = self.places.get(&format!("{}:{port}", host.to_ascii_lowercase()))?;
         Some(Target { host: place.host.clone(), port: place.port.unwrap_or(port) })
     }
 

@@ -51,6 +51,7 @@ pub mod well_known;
 pub use self::{
     client::{Client, Counters, Parts, SetupError},
     config::Config,
+    dial::{Manner, Place, StreamService},
     discover::StaticError,
     dns::Resolver,
     error::{ERROR_BODY_BYTES_MAX, Error, Fault, Stage},

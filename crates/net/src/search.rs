@@ -180,18 +180,23 @@ fn found_srv(subject: Authority, mut records: Vec<SrvRecord>, chance: &mut impl 
 }
 
 /// The order to try records in: by priority; among equals by chance, in proportion to their weights [RFC 2782].
-pub(crate) fn in_order(mut records: Vec<SrvRecord>, chance: &mut impl Rng) -> Vec<SrvRecord> {
+pub(crate) fn in_order(records: Vec<SrvRecord>, chance: &mut impl Rng) -> Vec<SrvRecord> {
+    in_order_by(records, |record| (record.priority, record.weight), chance)
+}
+
+/// The same for whatever has a priority and a weight.
+pub(crate) fn in_order_by<T>(mut records: Vec<T>, of: impl Fn(&T) -> (u16, u16), chance: &mut impl Rng) -> Vec<T> {
     // Records without weight first, so that the draw below gives them "a very small chance" and no more.
-    records.sort_by_key(|record| (record.priority, record.weight));
+    records.sort_by_key(&of);
     let mut ordered = Vec::with_capacity(records.len());
     while let Some(first) = records.first() {
-        let priority = first.priority;
-        let equals = records.iter().take_while(|record| record.priority == priority);
-        let total: u32 = equals.clone().map(|record| u32::from(record.weight)).sum();
+        let (priority, _) = of(first);
+        let equals = records.iter().map(&of).take_while(|(other, _)| *other == priority);
+        let total: u32 = equals.clone().map(|(_, weight)| u32::from(weight)).sum();
         let drawn = chance.random_range(0..=total);
         let mut sum = 0;
-        let place = equals.take_while(|record| {
-            sum += u32::from(record.weight);
+        let place = equals.take_while(|(_, weight)| {
+            sum += u32::from(*weight);
             sum < drawn
         });
         let place = place.count();

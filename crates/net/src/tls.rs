@@ -6,7 +6,9 @@ use std::{path::PathBuf, sync::Arc};
 
 use rustls::{
     ClientConfig, RootCertStore,
-    pki_types::{CertificateDer, pem::PemObject},
+    client::{Resumption, verify_server_cert_signed_by_trust_anchor, verify_server_name},
+    pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject},
+    server::ParsedCertificate,
 };
 use thiserror::Error;
 use tracing::warn;
@@ -27,16 +29,38 @@ pub enum TlsSetupError {
     Library(#[from] rustls::Error),
 }
 
-/// TLS for requests that may go over HTTP/2, and for those that may not.
+/// TLS for requests that may go over HTTP/2, for those that may not, and for what is no HTTP.
 pub struct Tls {
     pub any: Arc<ClientConfig>,
     pub http1: Arc<ClientConfig>,
+    /// Without resumption: who shows a certificate shows it each time.
+    pub streams: Arc<ClientConfig>,
+    roots: Arc<RootCertStore>,
 }
 
 impl Tls {
     pub fn new(extra: Option<&PathBuf>) -> Result<Self, TlsSetupError> {
         let roots = Arc::new(roots(extra)?);
-        Ok(Self { any: client(&roots, &[b"h2", b"http/1.1"])?, http1: client(&roots, &[b"http/1.1"])? })
+        let mut streams = (*client(&roots, &[])?).clone();
+        streams.resumption = Resumption::disabled();
+        Ok(Self {
+            any: client(&roots, &[b"h2", b"http/1.1"])?,
+            http1: client(&roots, &[b"http/1.1"])?,
+            streams: Arc::new(streams),
+            roots,
+        })
+    }
+
+    /// Whether an authority of ours vouches for a certificate that somebody showed us, and it is for that name; what is wrong
+    /// with it otherwise. Those for servers and those for clients are taken alike. [RFC9525 §6]
+    pub fn vouches(&self, chain: &[CertificateDer<'_>], name: &ServerName<'_>) -> Result<(), String> {
+        let (own, others) = chain.split_first().ok_or("it shows no certificate")?;
+        let provider = rustls::crypto::ring::default_provider();
+        let own = ParsedCertificate::try_from(own).map_err(|error| error.to_string())?;
+        let algorithms = provider.signature_verification_algorithms.all;
+        verify_server_cert_signed_by_trust_anchor(&own, &self.roots, others, UnixTime::now(), algorithms)
+            .and_then(|()| verify_server_name(&own, name))
+            .map_err(|error| error.to_string())
     }
 }
 

@@ -102,7 +102,8 @@ pub struct Config {
     pub metrics: MetricsConfig,
 
     /// Addresses to listen on; one such section for each. Default: plain HTTP on 127.0.0.1:8008, for a reverse proxy on
-    /// the same machine; HTTP with TLS on all addresses, port 8448; XMPP clients on all addresses, ports 5222 and 5223.
+    /// the same machine; HTTP with TLS on all addresses, port 8448; XMPP on all addresses, ports 5222 and 5223 for clients,
+    /// 5269 and 5270 for servers. The second of each begins with TLS.
     #[serde(default = "listeners")]
     pub listeners: Vec<ListenerConfig>,
 }
@@ -181,8 +182,9 @@ pub struct ListenerConfig {
     #[serde(default)]
     pub tls: bool,
 
-    /// What is spoken here: "http" (Matrix, and XMPP over WebSocket and BOSH), "xmpp-client" (without `tls` it begins in
-    /// the clear and goes on with STARTTLS) or "xmpp-server" (other servers, with STARTTLS). Default: "http". Needs a restart.
+    /// What is spoken here: "http" (Matrix, and XMPP over WebSocket and BOSH), "xmpp-client" or "xmpp-server" (without `tls`
+    /// it begins in the clear and goes on with STARTTLS), or "xmpp-component" (programs of your own, see `xmpp.components`;
+    /// without `tls` in the clear, so only on loopback). Default: "http". Needs a restart.
     #[serde(default)]
     pub serves: Serves,
 
@@ -223,8 +225,13 @@ impl ListenerConfig {
     }
 
     /// A listener for other XMPP servers with the usual limits.
-    pub fn xmpp_server(address: SocketAddr) -> Self {
-        Self { serves: Serves::XmppServer, ..Self::new(address, false) }
+    pub fn xmpp_server(address: SocketAddr, tls: bool) -> Self {
+        Self { serves: Serves::XmppServer, ..Self::new(address, tls) }
+    }
+
+    /// A listener for components with the usual limits.
+    pub fn xmpp_component(address: SocketAddr) -> Self {
+        Self { serves: Serves::XmppComponent, ..Self::new(address, false) }
     }
 }
 
@@ -239,6 +246,8 @@ pub enum Serves {
     XmppClient,
     /// Other XMPP servers.
     XmppServer,
+    /// Components of XMPP.
+    XmppComponent,
 }
 
 impl Config {
@@ -302,6 +311,7 @@ fn listeners() -> Vec<ListenerConfig> {
         ListenerConfig::new(SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, 8448)), true),
         ListenerConfig::xmpp_client(SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, 5222)), false),
         ListenerConfig::xmpp_client(SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, 5223)), true),
-        ListenerConfig::xmpp_server(SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, 5269))),
+        ListenerConfig::xmpp_server(SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, 5269)), false),
+        ListenerConfig::xmpp_server(SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, 5270)), true),
     ]
 }

@@ -16,10 +16,20 @@ use crate::{
     config::{Config, ListenerConfig},
     demo::{self, Demo},
     program::{Program, Server, StartError},
+    xmpp::ComponentConfig,
 };
 
 /// Ports without `--port-base`.
-const PORTS: Ports = Ports { plain: 8008, tls: 8448, metrics: 9008, xmpp: 5222, xmpp_tls: 5223, xmpp_server: 5269 };
+const PORTS: Ports = Ports {
+    plain: 8008,
+    tls: 8448,
+    metrics: 9008,
+    xmpp: 5222,
+    xmpp_tls: 5223,
+    xmpp_server: 5269,
+    xmpp_server_tls: 5270,
+    component: 5347,
+};
 
 /// Runs a server for this machine alone: no configuration, open registration, two accounts and a room to begin with
 #[derive(Debug, Args)]
@@ -33,8 +43,9 @@ pub struct Local {
     /// The name in ids. [default: localhost, with --port-base localhost:<TLS port>]
     #[arg(long, value_name = "NAME")]
     server_name: Option<OwnedServerName>,
-    /// Listen on N (plain), N+1 (TLS), N+2 (metrics), N+3 and N+4 (XMPP) instead of 8008, 8448, 9008, 5222 and 5223
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=65530))]
+    /// Listen on N (plain), N+1 (TLS), N+2 (metrics), N+3 and N+4 (XMPP), N+5 and N+6 (its servers) and N+7 (its components)
+    /// instead of 8008, 8448, 9008, 5222, 5223, 5269, 5270 and 5347
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=65528))]
     port_base: Option<u16>,
     /// Make no accounts and no room
     #[arg(long)]
@@ -51,6 +62,9 @@ pub struct Local {
     /// Where another server of this machine is, as hs2=127.0.0.1:8449, so that its name need not be in DNS
     #[arg(long, value_name = "NAME=ADDRESS", value_parser = server_at)]
     server_at: Vec<(String, String)>,
+    /// A component of XMPP, as irc.localhost=secret
+    #[arg(long, value_name = "HOST=SECRET", value_parser = component)]
+    component: Vec<(String, String)>,
     /// Join rooms of other servers without waiting for their members (`federation.partial_joins`)
     #[arg(long)]
     partial_joins: bool,
@@ -70,6 +84,8 @@ struct Ports {
     xmpp: u16,
     xmpp_tls: u16,
     xmpp_server: u16,
+    xmpp_server_tls: u16,
+    component: u16,
 }
 
 impl Ports {
@@ -81,10 +97,12 @@ impl Ports {
             xmpp: base + 3,
             xmpp_tls: base + 4,
             xmpp_server: base + 5,
+            xmpp_server_tls: base + 6,
+            component: base + 7,
         }
     }
 
-    fn listeners(self, host: IpAddr) -> [ListenerConfig; 5] {
+    fn listeners(self, host: IpAddr) -> [ListenerConfig; 6] {
         let listener = |port, tls| ListenerConfig::new(SocketAddr::from((host, port)), tls);
         let xmpp = |port, tls| ListenerConfig::xmpp_client(SocketAddr::from((host, port)), tls);
         [
@@ -92,7 +110,8 @@ impl Ports {
             listener(self.tls, true),
             xmpp(self.xmpp, false),
             xmpp(self.xmpp_tls, true),
-            ListenerConfig::xmpp_server(SocketAddr::from((host, self.xmpp_server))),
+            ListenerConfig::xmpp_server(SocketAddr::from((host, self.xmpp_server)), false),
+            ListenerConfig::xmpp_server(SocketAddr::from((host, self.xmpp_server_tls)), true),
         ]
     }
 }
@@ -148,6 +167,12 @@ impl Local {
         config.listeners = loopback().flat_map(|host| ports.listeners(host)).collect();
         config.metrics.address = SocketAddr::from((Ipv4Addr::LOCALHOST, ports.metrics));
         config.xmpp.plain_on_loopback = true;
+        if !self.component.is_empty() {
+            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, ports.component));
+            config.listeners.push(ListenerConfig::xmpp_component(address));
+            let components = self.component.into_iter().map(|(host, secret)| ComponentConfig { host, secret });
+            config.xmpp.components = components.collect();
+        }
         config.accounts.registration = Registration::Open;
         config.accounts.limits = LimitConfig::unlimited();
         config.registration_shared_secret = self.registration_shared_secret;
@@ -166,6 +191,11 @@ impl Local {
 fn server_at(text: &str) -> Result<(String, String), String> {
     let (name, address) = text.split_once('=').ok_or("it is written NAME=ADDRESS")?;
     Ok((name.to_owned(), address.to_owned()))
+}
+
+fn component(text: &str) -> Result<(String, String), String> {
+    let (host, secret) = text.split_once('=').ok_or("it is written HOST=SECRET")?;
+    Ok((host.to_owned(), secret.to_owned()))
 }
 
 /// Where the data is.

@@ -149,20 +149,21 @@ impl Program {
         let router = router(&server, media.clone(), previews.clone(), client, &metrics, &shutdown)?;
         let watch = |name, endpoint| koine_matrix_api::watched(name, metrics.clone(), endpoint);
         let router = router.merge(koine_matrix_federation::watched_router(others, watch));
-        let xmpp = xmpp::open(&server, media.clone(), servers)?;
-        let router = router.merge(xmpp.router(shutdown.receiver())).merge(xmpp.files());
-        let tls_wanted = config.listeners.iter().any(|listener| listener.tls || listener.serves != Serves::Http);
+        let wanted = listeners_wanted(config);
+        let tls_wanted = wanted.iter().any(|listener| listener.tls || listener.serves != Serves::Http);
         let certificates = match tls_wanted {
             true => Some(Certificates::open(&config.tls, &data_dir, &certificate_names(config))?),
             false => None,
         };
+        let xmpp = xmpp::open(&server, media.clone(), servers, certificates.as_ref())?;
+        let router = router.merge(xmpp.router(shutdown.receiver())).merge(xmpp.files());
         let (alive, all_ended) = mpsc::channel(1);
         let open = |listener: &ListenerConfig, services: Services| {
             let (certificates, metrics) = (certificates.clone(), metrics.clone());
             Listener::open(listener.clone(), services, certificates, metrics, shutdown.clone(), alive.clone())
         };
         let mut listeners = Vec::new();
-        for listener in &config.listeners {
+        for listener in &wanted {
             listeners.push(open(listener, Services { router: router.clone(), xmpp: Some(xmpp.clone()) })?);
         }
         if config.metrics.enabled {
@@ -302,6 +303,16 @@ fn router(
         Some(secret) => router.merge(shared_secret::router(server.accounts.clone(), secret.as_str().into())),
         None => router,
     })
+}
+
+/// The listeners of the configuration, and one for components where there are some and nothing is said of it.
+fn listeners_wanted(config: &Config) -> Vec<ListenerConfig> {
+    let mut wanted = config.listeners.clone();
+    let is_said = wanted.iter().any(|listener| listener.serves == Serves::XmppComponent);
+    if !config.xmpp.components.is_empty() && !is_said {
+        wanted.push(ListenerConfig::xmpp_component(xmpp::COMPONENT_ADDRESS));
+    }
+    wanted
 }
 
 /// Whom the self-made certificate is for.

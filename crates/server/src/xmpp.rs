@@ -1,18 +1,23 @@
 //! XMPP: settings, and what it is made of.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use koine_account::Registration;
 use koine_media::Media;
 use koine_net::Client;
 use koine_push::PushRules;
-use koine_xmpp::{Cores, Turn, Xmpp, XmppConfig as ProtocolConfig};
+use koine_xmpp::{Component, Cores, Turn, Xmpp, XmppConfig as ProtocolConfig};
 use ruma_common::MilliSecondsSinceUnixEpoch;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     config::{ByteSize, Config},
+    listener::tls::Certificates,
     program::{DOMAIN, Server, StartError},
 };
 
@@ -31,17 +36,52 @@ pub struct XmppConfig {
     /// Whether clients on this machine may log in without TLS, though never with their password in the clear. For tests.
     /// Default: false. Needs a restart.
     pub plain_on_loopback: bool,
+
+    /// Domains whose XMPP servers are not talked to, with everything below them, as `["spam.example"]`: their connections are
+    /// refused and none are made to them. Default: none. Needs a restart.
+    pub blocked_servers: Vec<String>,
+
+    /// Programs that have a host of their own here (XEP-0114), as `[{ host = "irc.example.org", secret = "a long random text" }]`.
+    /// They connect to a listener that serves "xmpp-component"; without one there is one at 127.0.0.1:5347. Whoever knows the
+    /// secret may send in the name of everybody at that host. For other servers to reach it, the certificate must be for it, too.
+    /// Default: none. Needs a restart.
+    pub components: Vec<ComponentConfig>,
 }
+
+/// A program that has a host of its own.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ComponentConfig {
+    /// Its host.
+    pub host: String,
+    /// What it proves itself with.
+    pub secret: String,
+}
+
+/// Where components connect unless a listener says otherwise.
+pub const COMPONENT_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 5347);
 
 impl Default for XmppConfig {
     fn default() -> Self {
-        Self { stanza_max: ByteSize::kibibytes(512), resume_for_s: 600, plain_on_loopback: false }
+        Self {
+            stanza_max: ByteSize::kibibytes(512),
+            resume_for_s: 600,
+            plain_on_loopback: false,
+            blocked_servers: Vec::new(),
+            components: Vec::new(),
+        }
     }
 }
 
 /// XMPP of the domain; what happens is delivered from now on.
-pub fn open(server: &Server, media: Media, servers: Client) -> Result<Xmpp, StartError> {
+pub fn open(
+    server: &Server,
+    media: Media,
+    servers: Client,
+    certificates: Option<&Certificates>,
+) -> Result<Xmpp, StartError> {
     let config = &server.config;
+    let component = |wanted: &ComponentConfig| Component { host: wanted.host.clone(), secret: wanted.secret.clone() };
     let xmpp = Xmpp::new(Cores {
         domain: DOMAIN,
         rooms: server.rooms.clone(),
@@ -56,6 +96,9 @@ pub fn open(server: &Server, media: Media, servers: Client) -> Result<Xmpp, Star
             registration: config.accounts.registration == Registration::Open,
             plain_on_loopback: config.xmpp.plain_on_loopback,
             servers: Some(servers),
+            identity: certificates.map(Certificates::identity),
+            blocked_servers: config.xmpp.blocked_servers.iter().map(|host| host.to_ascii_lowercase()).collect(),
+            components: config.xmpp.components.iter().map(component).collect(),
         },
         now: MilliSecondsSinceUnixEpoch::now,
     });

@@ -26,6 +26,12 @@ pub struct XmppConfig {
     pub registration: bool,
     /// Reaches other XMPP servers; without it there are none.
     pub servers: Option<koine_net::Client>,
+    /// The certificate that other servers are shown, so that they need not ask back who we are. [XEP-0178]
+    pub identity: Option<Arc<dyn rustls::client::ResolvesClientCert>>,
+    /// Domains whose servers are not talked to, in small letters; with everything below them.
+    pub blocked_servers: Vec<String>,
+    /// Programs with hosts of their own. [XEP-0114]
+    pub components: Vec<crate::Component>,
     /// Whether clients on this machine may log in without TLS, though never with their password in the clear. For tests.
     pub plain_on_loopback: bool,
 }
@@ -40,6 +46,9 @@ impl Default for XmppConfig {
             turn: None,
             plain_on_loopback: false,
             servers: None,
+            identity: None,
+            blocked_servers: Vec::new(),
+            components: Vec::new(),
         }
     }
 }
@@ -74,6 +83,7 @@ pub(crate) struct Core {
     pub(crate) muc: Muc,
     /// Connections to other servers.
     pub(crate) links: crate::s2s::Links,
+    pub(crate) components: crate::stream::component::Components,
     pub(crate) im: crate::im::Im,
     pub(crate) wants: crate::xep::pep::Wants,
     /// Held while the picture of a profile is carried into the nodes: the newest comes last.
@@ -90,6 +100,7 @@ impl Xmpp {
     /// A sentence, if the store cannot be read.
     pub fn new(cores: Cores) -> Result<Self, String> {
         let hosts = Hosts::new(cores.rooms.server_name());
+        let components = crate::stream::component::Components::new(&cores.config.components);
         let secret = crate::secret::open(cores.rooms.shard(), cores.domain)?;
         Ok(Self(Arc::new(Core {
             cores,
@@ -97,6 +108,7 @@ impl Xmpp {
             sessions: Sessions::default(),
             muc: Muc::default(),
             links: crate::s2s::Links::default(),
+            components,
             im: crate::im::Im::default(),
             wants: crate::xep::pep::Wants::default(),
             avatars: tokio::sync::Mutex::default(),

@@ -30,6 +30,10 @@ mod xep;
 pub use self::{
     address::address_of,
     core::{Cores, Xmpp, XmppConfig},
-    stream::{Beginning, Held, OverTls, Peer, Tls},
+    s2s::certificate::asks_for_certificates,
+    stream::{Beginning, Component, Held, OverTls, Peer, Tls},
 };
 pub use xep::external::Turn;
+
+/// What servers say by ALPN whose connections begin with TLS. [XEP-0368 §3]
+pub const SERVER_PROTOCOL: &[u8] = s2s::PROTOCOL;

@@ -181,7 +181,7 @@ mod tests {
         let config = parse("server_name = \"example.org\"").expect("a complete configuration");
         assert_eq!(config.server_name, "example.org");
         assert_eq!(config.accounts.registration, koine_account::Registration::Closed);
-        assert_eq!(config.listeners.len(), 5);
+        assert_eq!(config.listeners.len(), 6);
     }
 
     #[test]

@@ -69,22 +69,31 @@ pub async fn serve(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr, he
         (Serves::XmppServer, Some(certificates)) => {
             if let Some(xmpp) = &shared.services.xmpp {
                 let peer = Peer { address: peer.ip(), closing: shared.shutdown.receiver() };
-                Box::pin(xmpp.serve_server(stream, certificates.xmpp_start_tls(), peer)).await;
+                let tls = certificates.server_tls(shared.config.tls);
+                Box::pin(xmpp.serve_server(stream, beginning(shared), tls, peer)).await;
             }
         }
-        (Serves::XmppClient | Serves::XmppServer, None) => {}
+        (Serves::XmppComponent, Some(certificates)) => {
+            if let Some(xmpp) = &shared.services.xmpp {
+                let peer = Peer { address: peer.ip(), closing: shared.shutdown.receiver() };
+                Box::pin(xmpp.serve_component(stream, beginning(shared), certificates.xmpp_start_tls(), peer)).await;
+            }
+        }
+        (Serves::XmppClient | Serves::XmppServer | Serves::XmppComponent, None) => {}
     }
     gauge.dec();
 }
 
 async fn xmpp(shared: &Arc<Shared>, certificates: &Certificates, stream: TcpStream, peer: SocketAddr) {
     let Some(xmpp) = &shared.services.xmpp else { return };
-    let (beginning, tls) = match shared.config.tls {
-        true => (Beginning::Tls, certificates.xmpp_tls()),
-        false => (Beginning::StartTls, certificates.xmpp_start_tls()),
-    };
+    let tls = if shared.config.tls { certificates.xmpp_tls() } else { certificates.xmpp_start_tls() };
+    let beginning = beginning(shared);
     let peer = Peer { address: peer.ip(), closing: shared.shutdown.receiver() };
     Box::pin(xmpp.serve_client(stream, beginning, tls, peer)).await;
+}
+
+fn beginning(shared: &Shared) -> Beginning {
+    if shared.config.tls { Beginning::Tls } else { Beginning::StartTls }
 }
 
 async fn tls(shared: &Arc<Shared>, certificates: &Certificates, stream: TcpStream, peer: SocketAddr, held: Held) {

@@ -11,8 +11,10 @@ use std::{
 use parking_lot::RwLock;
 use rcgen::{CertificateParams, DnType, KeyPair};
 use rustls::{
-    ServerConfig,
+    ServerConfig, SignatureScheme,
+    client::ResolvesClientCert,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    sign::CertifiedKey,
 };
 use tokio_rustls::TlsAcceptor;
 
@@ -56,6 +58,11 @@ struct Loaded {
     http: TlsAcceptor,
     xmpp: koine_xmpp::Tls,
     xmpp_start_tls: koine_xmpp::Tls,
+    /// The same for other servers, who are asked for their certificates.
+    server: koine_xmpp::Tls,
+    server_start_tls: koine_xmpp::Tls,
+    /// What other servers are shown.
+    identity: Arc<CertifiedKey>,
 }
 
 /// What XMPP clients say by ALPN. [XEP-0368 §5]
@@ -100,6 +107,38 @@ impl Certificates {
     pub fn xmpp_start_tls(&self) -> koine_xmpp::Tls {
         self.0.loaded.read().xmpp_start_tls.clone()
     }
+
+    /// For a new connection of another XMPP server; `begins_with_tls` or turns to it.
+    pub fn server_tls(&self, begins_with_tls: bool) -> koine_xmpp::Tls {
+        let loaded = self.0.loaded.read();
+        if begins_with_tls { loaded.server.clone() } else { loaded.server_start_tls.clone() }
+    }
+
+    /// What proves to other XMPP servers who we are.
+    pub fn identity(&self) -> Arc<dyn ResolvesClientCert> {
+        Arc::new(Identity(self.clone()))
+    }
+}
+
+/// The certificate in use at the time, where we are the one who connects.
+struct Identity(Certificates);
+
+impl std::fmt::Debug for Identity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Identity").finish_non_exhaustive()
+    }
+}
+
+impl ResolvesClientCert for Identity {
+    fn resolve(&self, _: &[&[u8]], schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        let identity = self.0.0.loaded.read().identity.clone();
+        let can = identity.key.choose_scheme(schemes).is_some();
+        can.then_some(identity)
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
 }
 
 fn load(certificate: &Path, key: &Path) -> Result<Loaded, TlsError> {
@@ -116,20 +155,28 @@ fn load(certificate: &Path, key: &Path) -> Result<Loaded, TlsError> {
     let key = PrivateKeyDer::from_pem_file(key).map_err(|error| wrong(key, &error))?;
     let own = chain[0].clone();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ServerConfig::builder_with_provider(provider)
+    let identity = Arc::new(CertifiedKey::from_der(chain.clone(), key.clone_key(), &provider)?);
+    let config = ServerConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
+        .with_single_cert(chain.clone(), key.clone_key())?;
+    let for_servers = ServerConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()?
+        .with_client_cert_verifier(koine_xmpp::asks_for_certificates(provider))
         .with_single_cert(chain, key)?;
-    let with = |protocols: &[&[u8]]| {
+    let with = |config: &ServerConfig, protocols: &[&[u8]]| {
         let mut config = config.clone();
         config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
         Arc::new(config)
     };
     Ok(Loaded {
-        http: TlsAcceptor::from(with(&[b"h2", b"http/1.1", XMPP_CLIENT])),
-        xmpp: koine_xmpp::Tls::new(with(&[XMPP_CLIENT]), &own),
+        http: TlsAcceptor::from(with(&config, &[b"h2", b"http/1.1", XMPP_CLIENT])),
+        xmpp: koine_xmpp::Tls::new(with(&config, &[XMPP_CLIENT]), &own),
         // [XEP-0368 §5] is about connections that begin with TLS; here the port has said what is spoken.
-        xmpp_start_tls: koine_xmpp::Tls::new(with(&[]), &own),
+        xmpp_start_tls: koine_xmpp::Tls::new(with(&config, &[]), &own),
+        server: koine_xmpp::Tls::new(with(&for_servers, &[koine_xmpp::SERVER_PROTOCOL]), &own),
+        server_start_tls: koine_xmpp::Tls::new(with(&for_servers, &[]), &own),
+        identity,
     })
 }
 

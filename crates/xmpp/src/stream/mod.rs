@@ -5,6 +5,7 @@
 //! TLS keeps.
 
 pub(crate) mod client;
+pub(crate) mod component;
 mod features;
 pub(crate) mod live;
 mod register;
@@ -27,6 +28,7 @@ use self::{
     transport::{Broken, Security, Transport, flush},
 };
 pub use self::{
+    component::Component,
     tls::Tls,
     web::{Held, OverTls},
 };
@@ -37,7 +39,7 @@ pub(crate) const UNPROVEN_BYTES_MAX: usize = 10_000;
 /// From the first byte to the session.
 pub(crate) const NEGOTIATION_MAX: Duration = Duration::from_secs(60);
 /// The TLS handshake.
-const HANDSHAKE_MAX: Duration = Duration::from_secs(15);
+pub(crate) const HANDSHAKE_MAX: Duration = Duration::from_secs(15);
 /// Last words.
 const GOODBYE_MAX: Duration = Duration::from_secs(5);
 

@@ -83,13 +83,15 @@ pub(crate) struct Tcp {
     security: Security,
     /// Bytes that were dropped at the end.
     dropped: usize,
+    /// Bytes that were written.
+    written: u64,
 }
 
 impl Tcp {
     /// A stream that begins now, of stanzas in `content_ns`.
     pub(crate) fn new(io: Io, security: Security, content_ns: &'static str, limits: Limits) -> Self {
         let (reader, out) = (Reader::stream(limits), BytesMut::new());
-        Self { io, reader, out, is_flushed: true, content_ns, security, dropped: 0 }
+        Self { io, reader, out, is_flushed: true, content_ns, security, dropped: 0, written: 0 }
     }
 
     /// The socket, for TLS. Nothing that came before may be taken for a part of what is encrypted: `None` when something
@@ -103,6 +105,48 @@ impl Tcp {
 
     fn put(&mut self, text: &str) {
         self.out.extend_from_slice(text.as_bytes());
+    }
+
+    /// Bytes that were written so far: it grows while the other side reads.
+    pub(crate) fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Sends a stanza if it has no more than so many bytes; whether it did.
+    pub(crate) fn send_within(&mut self, stanza: &Element, bytes_max: usize) -> bool {
+        let text = self.text_of(stanza);
+        let fits = text.len() <= bytes_max;
+        if fits {
+            self.put(&text);
+        }
+        fits
+    }
+
+    /// Sends an element of dialback. [XEP-0220 §2.1]
+    ///
+    /// COMPAT(ejabberd): it knows them by their prefix.
+    pub(crate) fn send_dialback(&mut self, element: &Element) {
+        let mut text = format!("<db:{}", element.name());
+        for attribute in element.attributes() {
+            text.push_str(&format!(" {}='", attribute.name));
+            escape(&attribute.value, &mut text);
+            text.push('\'');
+        }
+        text.push('>');
+        escape(&element.text(), &mut text);
+        for child in element.children() {
+            child.write(&mut text, self.content_ns);
+        }
+        text.push_str(&format!("</db:{}>", element.name()));
+        self.put(&text);
+    }
+
+    fn text_of(&self, element: &Element) -> String {
+        let mut text = String::with_capacity(256);
+        // Stanzas are in `jabber:client` wherever they are inside of the server; on the wire they are in the stream's own.
+        let around = if element.ns() == ns::CLIENT { ns::CLIENT } else { self.content_ns };
+        element.write(&mut text, around);
+        text
     }
 }
 
@@ -134,7 +178,10 @@ impl Transport for Tcp {
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
         while !self.out.is_empty() {
             match ready!(self.io.poll_write(cx, &self.out)) {
-                Ok(written @ 1..) => self.out.advance(written),
+                Ok(written @ 1..) => {
+                    self.written += written as u64;
+                    self.out.advance(written);
+                }
                 _ => return Poll::Ready(Err(Broken::Lost)),
             }
             self.is_flushed = false;
@@ -171,19 +218,24 @@ impl Transport for Tcp {
     }
 
     fn send_open(&mut self, header: &OurHeader) {
-        let mut text = format!(
-            "<?xml version='1.0'?><stream:stream xmlns='{}' xmlns:stream='{}' version='1.0' xml:lang='en' id='",
-            self.content_ns,
-            ns::STREAM
-        );
-        escape(&header.id, &mut text);
-        text.push_str("' from='");
-        escape(&header.from, &mut text);
-        if let Some(to) = &header.to {
-            text.push_str("' to='");
-            escape(to, &mut text);
+        let mut text =
+            format!("<?xml version='1.0'?><stream:stream xmlns='{}' xmlns:stream='{}'", self.content_ns, ns::STREAM);
+        match self.content_ns {
+            // [XEP-0114 §3] Components know no versions.
+            ns::COMPONENT => {}
+            // [XEP-0220 §2.2]
+            ns::SERVER => text.push_str(" xmlns:db='jabber:server:dialback' version='1.0' xml:lang='en'"),
+            _ => text.push_str(" version='1.0' xml:lang='en'"),
         }
-        text.push_str("'>");
+        let id = Some(&header.id).filter(|id| !id.is_empty());
+        for (name, value) in [("id", id), ("from", Some(&header.from)), ("to", header.to.as_ref())] {
+            if let Some(value) = value {
+                text.push_str(&format!(" {name}='"));
+                escape(value, &mut text);
+                text.push('\'');
+            }
+        }
+        text.push('>');
         self.put(&text);
     }
 
@@ -192,10 +244,7 @@ impl Transport for Tcp {
     }
 
     fn send(&mut self, element: &Element) {
-        let mut text = String::with_capacity(256);
-        // Stanzas are in `jabber:client` wherever they are inside of the server; on the wire they are in the stream's own.
-        let around = if element.ns() == ns::CLIENT { ns::CLIENT } else { self.content_ns };
-        element.write(&mut text, around);
+        let text = self.text_of(element);
         self.put(&text);
     }
 

@@ -127,5 +127,7 @@ fn items(core: &Arc<Core>, request: &Request) -> Answer {
     let items = items.into_iter().filter(|_| core.place(&request.to) == Place::Host).map(|(host, name)| {
         Element::new("item", ns::DISCO_ITEMS).with_attr("jid", host.as_str()).with_attr("name", name)
     });
-    Ok(Some(Element::new("query", ns::DISCO_ITEMS).with_children(items)))
+    let components = core.components.connected().into_iter().filter(|_| core.place(&request.to) == Place::Host);
+    let components = components.map(|host| Element::new("item", ns::DISCO_ITEMS).with_attr("jid", host));
+    Ok(Some(Element::new("query", ns::DISCO_ITEMS).with_children(items).with_children(components)))
 }

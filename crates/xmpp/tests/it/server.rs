@@ -36,6 +36,7 @@ pub struct World {
     /// Where TLS is spoken.
     pub tls_address: SocketAddr,
     pub certificate: Vec<u8>,
+    pub tls: Tls,
     pub closing: watch::Sender<bool>,
     client: Arc<ClientConfig>,
     _folder: tempfile::TempDir,
@@ -99,6 +100,7 @@ impl World {
             address,
             tls_address,
             certificate: certificate.to_vec(),
+            tls,
             closing,
             client: Arc::new(client),
             _folder: folder,
@@ -116,10 +118,15 @@ impl World {
         Client::new(Box::new(TcpStream::connect(self.address).await.expect("it listens")))
     }
 
+    /// A client with TLS that has said nothing.
+    pub async fn fresh(&self) -> Client {
+        let socket = TcpStream::connect(self.tls_address).await.expect("it listens");
+        self.encrypt(Box::new(socket)).await
+    }
+
     /// A client with TLS that has read the features.
     pub async fn client(&self) -> Client {
-        let socket = TcpStream::connect(self.tls_address).await.expect("it listens");
-        let mut client = self.encrypt(Box::new(socket)).await;
+        let mut client = self.fresh().await;
         client.open().await;
         client.expect("features").await;
         client
