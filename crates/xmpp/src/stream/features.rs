@@ -1,6 +1,8 @@
 //! What a stream offers. [RFC6120 §4.3.2]
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use koine_stanza::{Element, ns};
+use sha2::{Digest as _, Sha256};
 
 use crate::{
     core::Core,
@@ -19,8 +21,38 @@ pub(super) fn before_tls(offer: Option<&Offer>) -> Vec<Element> {
     }
 }
 
+/// What is offered, as one word: who has seen it before need not wait to see it again. [XEP-0509 §3]
+const IAP: &str = "urn:xmpp:iap:0";
+
 /// Before authentication.
 pub(super) fn before_login(core: &Core, offer: &Offer, security: &Security) -> Vec<Element> {
+    let mut features = offered(core, offer, security);
+    let version = Element::new("config-version", IAP).with_attr("scheme", "opaque");
+    features.push(version.with_attr("value", version_of(&features)));
+    features
+}
+
+/// Whether a client that did not wait to see what is offered knew it; one that waited need not say. [XEP-0509 §3]
+pub(super) fn knew(request: &Element, core: &Core, offer: &Offer, security: &Security) -> bool {
+    let Some(known) = request.child("config-version", IAP) else { return true };
+    known.attr("value") == Some(version_of(&offered(core, offer, security)).as_str())
+}
+
+/// `<failure/>` for one that knew something else. Nobody's password was tried. [XEP-0509 §3]
+pub(super) fn other_version() -> Element {
+    let text = "what is offered has changed";
+    Element::new("failure", ns::SASL2)
+        .with_child(Element::new("aborted", ns::SASL))
+        .with_child(Element::new("config-version-mismatch", IAP))
+        .with_child(Element::text_of("text", ns::SASL2, text).with_attr("xml:lang", "en"))
+}
+
+fn version_of(features: &[Element]) -> String {
+    let texts: String = features.iter().map(Element::to_xml).collect();
+    BASE64_STANDARD.encode(Sha256::digest(texts))
+}
+
+fn offered(core: &Core, offer: &Offer, security: &Security) -> Vec<Element> {
     let mut features = vec![mechanisms(offer), sasl2(offer, security)];
     features.extend(offer.binding_feature());
     if core.config().registration {

@@ -37,6 +37,10 @@ impl Negotiation {
         request: &Element,
         offer: &Offer,
     ) -> Result<Outcome, Broken> {
+        if !features::knew(request, self.core(), offer, transport.security()) {
+            transport.send(&features::other_version());
+            return Ok(Outcome::Refused);
+        }
         let (proven, agent) = match self.prove(transport, request, offer).await? {
             Ok(proven) => proven,
             Err(failure) => {

@@ -250,3 +250,43 @@ async fn whoever_may_makes_an_account_before_logging_in() {
     client.log_in("carol", "secret").await;
     client.bind("new").await;
 }
+
+/// [XEP-0509 §3]
+#[tokio::test]
+async fn whoever_knows_what_is_offered_need_not_wait_to_see_it() {
+    let world = World::new().await;
+    world.person("alice").await;
+    let version = |features: &Element| {
+        let version = features.child("config-version", "urn:xmpp:iap:0").expect("a version");
+        version.attr("value").expect("a value").to_owned()
+    };
+    let attempt = |version: &str| {
+        let message = BASE64_STANDARD.encode("\0alice\0secret");
+        format!(
+            "<authenticate xmlns='{}' mechanism='PLAIN'><initial-response>{message}</initial-response>\
+             <bind xmlns='urn:xmpp:bind:0'/><config-version xmlns='urn:xmpp:iap:0' scheme='opaque' value='{version}'/>\
+             </authenticate>",
+            ns::SASL2
+        )
+    };
+    let known = {
+        let mut client = world.fresh().await;
+        client.open().await;
+        version(&client.expect("features").await)
+    };
+    // Header and proof in one go.
+    let mut client = world.fresh().await;
+    client.send(&format!("{}{}", crate::server::HEADER, attempt(&known))).await;
+    assert!(matches!(client.next().await, Some(koine_stanza::reader::Parsed::Open(_))));
+    client.expect("features").await;
+    client.expect("success").await;
+    // What was known is not what is: nobody's password is tried, and the same stream goes on.
+    let mut client = world.fresh().await;
+    client.send(&format!("{}{}", crate::server::HEADER, attempt("old"))).await;
+    assert!(matches!(client.next().await, Some(koine_stanza::reader::Parsed::Open(_))));
+    let now = version(&client.expect("features").await);
+    let failure = client.expect("failure").await;
+    assert!(failure.has_child("aborted", ns::SASL) && failure.has_child("config-version-mismatch", "urn:xmpp:iap:0"));
+    client.send(&attempt(&now)).await;
+    client.expect("success").await;
+}
