@@ -462,6 +462,121 @@ def silent_connections(w):
             connection.close()
 
 
+STREAM = (
+    "<stream:stream xmlns='{ns}' xmlns:stream='http://etherx.jabber.org/streams' to='{to}' version='1.0'>"
+)
+# `koine local` has clients of XMPP three ports behind its first, servers five.
+XMPP_CLIENTS, XMPP_SERVERS = 3, 5
+
+
+def silent_streams(w):
+    """10,000 parallel XMPP connections that never say who they are"""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < SILENT_CONNECTIONS + 200:
+        raise Skipped(f"this process may open only {hard} files")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, SILENT_CONNECTIONS + 200), hard))
+    before = resident_mb(w.pid)
+    connections, refused = [], 0
+    header = STREAM.format(ns="jabber:client", to="localhost").encode()
+    begun = time.monotonic()
+    try:
+        for n in range(SILENT_CONNECTIONS):
+            connection = socket.socket()
+            connection.settimeout(2)
+            try:
+                connection.bind((f"127.0.0.{2 + n % 3}", 0))
+                connection.connect((w.server.host, w.server.port + (XMPP_CLIENTS, XMPP_SERVERS)[n % 2]))
+                # Some say nothing, some half a header, some a whole one and no more.
+                connection.send((b"", header[:40], header)[n % 3] or b" ")
+                connections.append(connection)
+            except OSError:
+                refused += 1
+                connection.close()
+            if n % 1000 == 999:
+                w.server.answers()
+        held = resident_mb(w.pid)
+        for n in range(20):
+            began = time.monotonic()
+            expect("a message meanwhile", w.user.send(w.room, f"streams meanwhile {n}", timeout=5), (200, None))
+            if time.monotonic() - began > 2:
+                raise Wrong(f"expected an answer within 2 s meanwhile, seen {time.monotonic() - began:.1f} s")
+        stream_answers(w)
+        print(f"       {len(connections)} connections held, {refused} refused, server grew from {before} to {held} MB")
+        # They are given up after a minute, whatever they said.
+        until = begun + 90
+        while time.monotonic() < until and not has_ended(connections[0]):
+            time.sleep(1)
+        if not has_ended(connections[0]):
+            raise Wrong("expected a connection that never said who it is to be given up within 90 s, seen it stand")
+    finally:
+        for connection in connections:
+            connection.close()
+
+
+def has_ended(connection):
+    connection.setblocking(False)
+    try:
+        while True:
+            if not connection.recv(4096):
+                return True
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+
+
+def stream_answers(w):
+    """A stream begins for an ordinary client."""
+    with socket.create_connection((w.server.host, w.server.port + XMPP_CLIENTS), timeout=5) as connection:
+        connection.sendall(STREAM.format(ns="jabber:client", to="localhost").encode())
+        seen = b""
+        while b"</stream:features>" not in seen:
+            piece = connection.recv(4096)
+            if not piece:
+                raise Wrong(f"expected the features of a stream, seen {seen!r}")
+            seen += piece
+
+
+def streams_of_nonsense(w):
+    """bytes that are no stream, to clients' and servers' ports"""
+    entities = "".join(f"<!ENTITY e{n} '{'&e%d;' % (n - 1) * 10}'>" for n in range(1, 10))
+    for port, ns in ((XMPP_CLIENTS, "jabber:client"), (XMPP_SERVERS, "jabber:server")):
+        header = STREAM.format(ns=ns, to="localhost").encode()
+        for name, data, condition in (
+            ("an XML bomb", f"<!DOCTYPE b [<!ENTITY e0 'x'>{entities}]><b>&e9;</b>".encode(), b"restricted-xml"),
+            ("an entity", header + b"<message>&bomb;</message>", b"restricted-xml"),
+            ("40,000 levels", header + b"<a>" * 40_000, b"policy-violation"),
+            ("a name without end", header + b"<" + b"a" * 1_000_000, b"policy-violation"),
+            ("attributes without end", header + b"<a " + b" ".join(b"a%d='1'" % n for n in range(100_000)), b"policy-violation"),
+            ("a stanza without end", header + b"<message><body>" + b"x" * 4_000_000, b"policy-violation"),
+            ("half a character", header + b"<message><body>\xc3</body></message>", b"unsupported-encoding"),
+            ("zero bytes", b"\0" * 1000, b"not-well-formed"),
+            ("HTTP", b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", b"not-well-formed"),
+            ("another namespace", header.replace(ns.encode(), b"urn:wrong"), b"invalid-namespace"),
+            ("another host", header.replace(b"localhost", b"elsewhere.example"), b"host-unknown"),
+        ):
+            seen = raw_stream(w, port, data)
+            if condition not in seen or b"</stream:stream>" not in seen:
+                raise Wrong(f"{name} ({ns}): expected {condition.decode()} and the end of the stream, seen {seen[-300:]!r}")
+        stream_answers(w)
+
+
+def raw_stream(w, port, data):
+    """What comes back for bytes, until the connection ends."""
+    back = b""
+    with socket.create_connection((w.server.host, w.server.port + port), timeout=ANSWER_WITHIN_S) as connection:
+        try:
+            connection.sendall(data)
+        except OSError:
+            pass  # It need not take all.
+        try:
+            while chunk := connection.recv(65536):
+                back += chunk
+        except OSError:
+            pass
+    return back
+
+
 def no_permission(w):
     """a data folder without write permission"""
     need_koine(w)
@@ -598,7 +713,7 @@ def send_until_killed(koine, user, room, round_number):
 
 CASES = (
     http_garbage, huge_bodies, deep_json, numbers, encodings, user_ids, room_ids, large_events, foreign_tokens, transactions,
-    silent_connections, no_permission, full_disk, killed,
+    silent_connections, silent_streams, streams_of_nonsense, no_permission, full_disk, killed,
 )  # fmt: skip
 
 # ---- what they use ----
