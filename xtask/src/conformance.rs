@@ -1,7 +1,7 @@
 //! Conformance: suites and clients written by others, run against a koine that is started for them.
 //!
 //! `complement` runs Complement's tests, `walks` takes real clients for a walk, `federation` lets koine and Synapse share
-//! rooms, `compare` asks both the same, `hostile` tries bad input,
+//! rooms, `xmpp-servers` lets it talk with Prosody and ejabberd, `compare` asks both the same, `hostile` tries bad input,
 //! `faults` kills it and takes its disk and network away. What each of them contains lies in `conformance/`; here
 //! is only what starts them, waits for them and judges the outcome.
 
@@ -12,6 +12,7 @@ mod federation;
 mod hostile;
 mod server;
 mod walks;
+mod xmpp_servers;
 
 use std::env;
 use std::error::Error;
@@ -62,8 +63,8 @@ impl Summary {
 }
 
 const USAGE: &str =
-    "usage: cargo xtask conformance [complement [-run REGEX] [-jobs N] | walks [nio|js|encryption|rust]... | federation [STEP]... | compare [--verbose] | hostile [NAME]... | faults [--kills N] [CASE]...]
-without a name: all six";
+    "usage: cargo xtask conformance [complement [-run REGEX] [-jobs N] | walks [nio|js|encryption|rust]... | federation [STEP]... | xmpp-servers [STEP]... | compare [--verbose] | hostile [NAME]... | faults [--kills N] [CASE]...]
+without a name: all seven";
 
 /// `cargo xtask conformance ...`: `args` are what follows that word. Prints as it goes; the caller prints the report.
 ///
@@ -75,6 +76,7 @@ pub fn run(args: &[String]) -> Result<Summary> {
         "complement" => complement::run(&yard, rest),
         "walks" => walks::run(&yard, rest),
         "federation" => federation::run(&yard, rest),
+        "xmpp-servers" => xmpp_servers::run(&yard, rest),
         "compare" => compare::run(&yard, rest),
         "hostile" => hostile::run(&yard, rest),
         "faults" => faults::run(&yard, rest),
@@ -83,6 +85,7 @@ pub fn run(args: &[String]) -> Result<Summary> {
             summary.add(faults::run(&yard, &[])?);
             summary.add(walks::run(&yard, &[])?);
             summary.add(federation::run(&yard, &[])?);
+            summary.add(xmpp_servers::run(&yard, &[])?);
             summary.add(compare::run(&yard, &[])?);
             summary.add(complement::run(&yard, &[])?);
             Ok(summary)
