@@ -248,16 +248,26 @@ struct Reached {
     is_bidi: bool,
 }
 
-/// By our certificate, if it takes that, else by dialback.
-async fn reach(core: &Core, ours: &str, theirs: &str) -> Result<Reached, Unreached> {
-    match reach_by(core, ours, theirs, true).await {
+/// By our certificate, if it takes that, else by dialback. What is under way goes on by certificate alone: a connection that
+/// breaks once more in the middle of it is no reason to begin anew.
+async fn reach(core: &Core, ours: &str, theirs: &str, goes_on: bool) -> Result<Reached, Unreached> {
+    let first = if goes_on { By::Certificate } else { By::Either };
+    match reach_by(core, ours, theirs, first).await {
         // Some end the stream when a certificate is not what they want.
-        Err(Failed { was_external: true, reason }) => {
+        Err(Failed { was_external: true, reason }) if !goes_on => {
             tracing::debug!(server = theirs, %reason, "once more, by dialback");
-            reach_by(core, ours, theirs, false).await.map_err(|failed| failed.reason)
+            reach_by(core, ours, theirs, By::Dialback).await.map_err(|failed| failed.reason)
         }
         reached => reached.map_err(|failed| failed.reason),
     }
+}
+
+/// How we prove who we are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum By {
+    Certificate,
+    Dialback,
+    Either,
 }
 
 struct Failed {
@@ -265,7 +275,7 @@ struct Failed {
     reason: Unreached,
 }
 
-async fn reach_by(core: &Core, ours: &str, theirs: &str, may_external: bool) -> Result<Reached, Failed> {
+async fn reach_by(core: &Core, ours: &str, theirs: &str, by: By) -> Result<Reached, Failed> {
     let failed = |was_external| move |reason| Failed { was_external, reason };
     let mut opened = open(core, ours, theirs).await.map_err(failed(false))?;
     let is_bidi = opened.features.has_child("bidi", BIDI_FEATURE);
@@ -275,15 +285,19 @@ async fn reach_by(core: &Core, ours: &str, theirs: &str, may_external: bool) -> 
     }
     let offered = opened.features.child("mechanisms", ns::SASL);
     let is_offered = offered.is_some_and(|list| list.children().any(|mechanism| mechanism.text().trim() == EXTERNAL));
-    if may_external && is_offered && core.config().identity.is_some() {
+    if by != By::Dialback && is_offered && core.config().identity.is_some() {
         match external(&mut opened, ours, theirs).await {
             Ok(true) => return Ok(Reached { opened, is_bidi }),
+            Ok(false) if by == By::Certificate => {}
             Ok(false) => {
                 dial_back(core, &mut opened, ours, theirs).await.map_err(failed(true))?;
                 return Ok(Reached { opened, is_bidi });
             }
             Err(reason) => return Err(Failed { was_external: true, reason }),
         }
+    }
+    if by == By::Certificate {
+        return Err(failed(false)(Unreached::Unproven(ours.to_owned())));
     }
     dial_back(core, &mut opened, ours, theirs).await.map_err(failed(false))?;
     Ok(Reached { opened, is_bidi })
@@ -297,7 +311,7 @@ pub(super) async fn run(core: Weak<Core>, ours: String, theirs: String, mut flow
     loop {
         let Some(strong) = core.upgrade() else { return };
         let began = std::time::Instant::now();
-        let reached = timeout(NEGOTIATION_MAX, Box::pin(reach(&strong, &ours, &theirs))).await;
+        let reached = timeout(NEGOTIATION_MAX, Box::pin(reach(&strong, &ours, &theirs, flow.id.is_some()))).await;
         let reached = match reached.unwrap_or(Err(Unreached::Slow)) {
             Ok(reached) => reached,
             Err(reason) => {
