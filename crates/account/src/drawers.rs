@@ -31,6 +31,10 @@ pub enum Drawer {
     Delivered,
     /// When the account was last there, and what it said. One thing, with an empty name. [XEP-0012]
     LastSeen,
+    /// Invitations that the account has given out, by their tokens. [XEP-0379]
+    Invitations,
+    /// Addresses that the account has blocked and that are not those of one person. [XEP-0191]
+    Blocked,
 }
 
 impl Drawer {
@@ -42,6 +46,8 @@ impl Drawer {
             Self::UsesXmpp => "xmpp",
             Self::Delivered => "delivered",
             Self::LastSeen => "seen",
+            Self::Invitations => "invitations",
+            Self::Blocked => "blocked",
         }
     }
 }

@@ -21,6 +21,8 @@ pub const NODE_ITEMS_MAX: u64 = 5_000;
 pub const NODE_NAME_BYTES_MAX: usize = 1023;
 /// Largest item.
 pub const NODE_ITEM_BYTES_MAX: usize = 256 * 1024;
+/// The localpart under which nodes are kept that belong to the server's own service and to no account. Nobody can have it.
+pub const NODE_SERVICE: &str = "_pubsub";
 /// Most people with a standing at one node.
 pub const NODE_PEERS_MAX: usize = 1_000;
 
@@ -144,6 +146,31 @@ pub struct NodeItem {
     pub ts: u64,
     /// Where in the log.
     pub position: u64,
+    /// When an item of its id was first there, in milliseconds since the epoch. [XEP-0413]
+    pub created: u64,
+}
+
+/// An item as it was kept before it was known when it was first there.
+#[derive(Deserialize)]
+struct ItemOfFormat1 {
+    publisher: String,
+    payload: String,
+    ts: u64,
+    position: u64,
+}
+
+impl koine_store::Value for NodeItem {
+    fn encode(&self, arena: &mut koine_store::bytes::BytesMut) -> Result<koine_store::bytes::Bytes, koine_store::ValueError> {
+        koine_store::encode_stored(2, self, arena)
+    }
+
+    fn decode(bytes: koine_store::bytes::Bytes) -> Result<Self, koine_store::ValueError> {
+        if bytes.first() != Some(&1) {
+            return koine_store::decode_stored(2, &bytes);
+        }
+        let ItemOfFormat1 { publisher, payload, ts, position } = koine_store::decode_stored(1, &bytes)?;
+        Ok(Self { publisher, payload, ts, position, created: ts })
+    }
 }
 
 /// What somebody else has to do with a node.
@@ -287,11 +314,13 @@ impl Accounts {
             };
             if config.persist {
                 let row = (key.0.clone(), key.1.clone(), new.id);
+                let mut created = ts;
                 if let Some(old) = txn.get(&NODE_ITEM, domain, &row)? {
+                    created = old.created;
                     txn.delete(&NODE_ITEM_AT, domain, &(key.0.clone(), key.1.clone(), old.position));
                 }
                 let position = txn.append(log::entry(domain, &owner, Kind::Node, key.1.clone())).0;
-                let item = NodeItem { publisher: new.publisher, payload: new.payload, ts, position };
+                let item = NodeItem { publisher: new.publisher, payload: new.payload, ts, position, created };
                 txn.put(&NODE_ITEM, domain, &row, &item);
                 txn.put(&NODE_ITEM_AT, domain, &(key.0.clone(), key.1.clone(), position), &row.2);
                 trim(txn, domain, key, &config)?;
@@ -399,7 +428,9 @@ impl Accounts {
         let localpart = self.key(user_id).ok_or(NodeError::UnknownUser)?.to_owned();
         let (domain, key) = (self.domain, (localpart, node.to_owned()));
         let commit = move |txn: &mut Txn| -> Result<R, NodeError> {
-            txn.get(&USER, domain, key.0.as_str())?.ok_or(NodeError::UnknownUser)?;
+            if key.0 != NODE_SERVICE {
+                txn.get(&USER, domain, key.0.as_str())?.ok_or(NodeError::UnknownUser)?;
+            }
             work(txn, domain, &key)
         };
         self.change(commit).await?

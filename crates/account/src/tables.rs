@@ -232,6 +232,5 @@ stored!(
     DehydratedRecord,
     Contact,
     NodeConfig,
-    NodeItem,
     NodePeer,
 );

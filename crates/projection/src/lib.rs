@@ -3,7 +3,10 @@
 //! One file a mapping, both directions together. What one side cannot say is in the table of losses at the head of the file.
 
 pub mod id;
+pub mod markup;
+pub mod mention;
 pub mod message;
 pub mod muc;
 pub mod room_name;
+pub mod sharing;
 pub mod styling;

@@ -2,15 +2,15 @@
 //!
 //! | XMPP | Matrix |
 //! |---|---|
-//! | `<body/>`, with marks [XEP-0393] | `m.text`, with HTML where there are marks |
+//! | `<body/>`, with marks [XEP-0393], or with markup beside it [XEP-0394] | `m.text`, with HTML where there are marks |
 //! | `/me ` [XEP-0245] | `m.emote` |
 //! | `<replace/>` [XEP-0308] | `m.replace` |
 //! | `<reply/>`, with the quote marked as fallback [XEP-0461] [XEP-0428] | `m.in_reply_to` |
 //! | `<thread/>` named like an event [XEP-0201] | `m.thread` |
 //! | `<reactions/>`, the whole set [XEP-0444] | one `m.reaction` each |
 //! | `<retract/>` [XEP-0424], moderated [XEP-0425] | `m.room.redaction` |
-//! | `<reference type='mention'/>` [XEP-0372] | `m.mentions` |
-//! | a link to a file of ours [XEP-0066] [XEP-0447] | `m.image`, `m.video`, `m.audio`, `m.file` |
+//! | mentions (`mention.rs`) | `m.mentions` |
+//! | a file of ours (`sharing.rs`) | `m.image`, `m.video`, `m.audio`, `m.file` |
 //! | encrypted, with a text that says so [XEP-0380] | the same the other way round: `m.room.encrypted` |
 //!
 //! What a stanza says beyond its projection stays with the event as it came, in [`KEEPSAKE`]; readers in XMPP get it back.
@@ -23,6 +23,8 @@
 //! | polls, places, stickers: their text remains | to XMPP |
 //! | chat states, hints, forms and everything unknown to Matrix | to Matrix clients; XMPP clients get them |
 //! | marks within a span over several lines: they are no marks | to Matrix |
+//! | what is said in an encrypted message: each network tells its people that it is, and for whom | in both |
+//! | files that are encrypted: their name remains | to XMPP |
 
 use koine_stanza::{
     BareJid, Element, ns,
@@ -31,7 +33,11 @@ use koine_stanza::{
 use ruma_common::{EventId, OwnedEventId, OwnedUserId, UserId};
 use serde_json::{Map, Value, json};
 
-use crate::styling;
+use crate::{
+    markup, mention,
+    sharing::{self, SFS},
+    styling,
+};
 
 /// Where an event keeps what came by XMPP: `id` of the stanza, `type` where it is not `chat`, and `payload`, its children.
 pub const KEEPSAKE: &str = "koine.xmpp";
@@ -41,21 +47,11 @@ pub const PLAIN_KEEPSAKE: &str = "koine.xmpp.message";
 const PAYLOAD_BYTES_MAX: usize = 65_536;
 /// Most reactions of one sender to one message that count.
 pub const REACTIONS_MAX: usize = 64;
-/// Most people that a message mentions.
-const MENTIONS_MAX: usize = 100;
 /// Longest part of a message that is quoted in an answer, in characters.
 const QUOTE_CHARS_MAX: usize = 200;
 
 /// Marks that are none. [XEP-0393 §disable]
 const UNSTYLED: &str = "urn:xmpp:styling:0";
-/// [XEP-0066]
-const OOB: &str = "jabber:x:oob";
-/// [XEP-0447]
-const SFS: &str = "urn:xmpp:sfs:0";
-/// [XEP-0446]
-const FILE_METADATA: &str = "urn:xmpp:file:metadata:0";
-/// [XEP-0372]
-const REFERENCE: &str = "urn:xmpp:reference:0";
 /// Namespaces of encrypted payloads, with a name for people.
 const ENCRYPTED: &[(&str, &str)] = &[
     ("eu.siacs.conversations.axolotl", "OMEMO"),
@@ -99,6 +95,14 @@ pub trait Names {
     fn user_of(&self, address: &BareJid) -> Option<OwnedUserId>;
     /// The address of somebody.
     fn address_of(&self, user: &UserId) -> Option<BareJid>;
+    /// Whom an id in a room stands for. [XEP-0421]
+    fn user_of_occupant(&self, _id: &str) -> Option<OwnedUserId> {
+        None
+    }
+    /// The id of somebody in a room; `None` where it is no room of many.
+    fn occupant_of(&self, _user: &UserId) -> Option<String> {
+        None
+    }
     /// The event that the sender of a stanza names so.
     fn event_of(&self, id: &str) -> Option<OwnedEventId>;
     /// How stanzas name an event.
@@ -213,11 +217,12 @@ fn said(message: &Element, names: &impl Names) -> Value {
         return json!({ "msgtype": "m.notice", "body": text });
     }
     let body = message.child("body", ns::CLIENT).map(Element::text);
-    if let Some(file) = file(message, body.as_deref(), names) {
+    if let Some(file) = sharing::read(message, body.as_deref(), names) {
         return file;
     }
     let Some(body) = body else { return Value::Object(Map::new()) };
-    let body = match message.has_child("reply", ns::REPLY) {
+    let replies = message.has_child("reply", ns::REPLY);
+    let body = match replies {
         true => without_fallback(message, &body),
         false => body,
     };
@@ -227,56 +232,20 @@ fn said(message: &Element, names: &impl Names) -> Value {
     };
     let mut content = json!({ "msgtype": msgtype, "body": text });
     let unstyled = message.has_child("unstyled", UNSTYLED);
-    if let Some(html) = Some(text).filter(|_| !unstyled).and_then(styling::to_html) {
+    // [XEP-0394] Marks beside the text count before those within it; they count from where it begins.
+    let beside = message.child("markup", markup::MARKUP).filter(|_| msgtype == "m.text" && !replies);
+    let html = match beside {
+        Some(markup) => markup::to_html(text, markup),
+        None => Some(text).filter(|_| !unstyled).and_then(styling::to_html),
+    };
+    if let Some(html) = html {
         content["format"] = json!("org.matrix.custom.html");
         content["formatted_body"] = json!(html);
     }
-    let mentioned: Vec<OwnedUserId> = message
-        .children()
-        .filter(|child| child.is("reference", REFERENCE) && child.kind() == Some("mention"))
-        .take(MENTIONS_MAX)
-        .filter_map(|child| names.user_of(&BareJid::new(child.attr("uri")?.strip_prefix("xmpp:")?).ok()?))
-        .collect();
-    if !mentioned.is_empty() {
-        content["m.mentions"] = json!({ "user_ids": mentioned });
+    if let Some(mentions) = mention::read(message, names) {
+        content["m.mentions"] = mentions;
     }
     content
-}
-
-/// The content of an event for a link to a file of ours.
-fn file(message: &Element, body: Option<&str>, names: &impl Names) -> Option<Value> {
-    let oob = message.child("x", OOB).and_then(|x| x.child_text("url", OOB));
-    let sfs = message.child("file-sharing", SFS);
-    let target = |sfs: &Element| {
-        let sources = sfs.child("sources", SFS)?;
-        sources.child("url-data", "http://jabber.org/protocol/url-data")?.attr("target").map(ToOwned::to_owned)
-    };
-    let url = oob.or_else(|| sfs.and_then(target))?;
-    // What is said beside the link is more than a file.
-    if body.is_some_and(|body| body.trim() != url) && sfs.is_none() {
-        return None;
-    }
-    let file = names.file_of(&url)?;
-    let mime = file.mime.clone().unwrap_or_else(|| "application/octet-stream".to_owned());
-    let msgtype = match mime.split('/').next() {
-        Some("image") => "m.image",
-        Some("video") => "m.video",
-        Some("audio") => "m.audio",
-        _ => "m.file",
-    };
-    let name = file.name.unwrap_or_else(|| url.rsplit('/').next().unwrap_or("file").to_owned());
-    let mut info = json!({ "mimetype": mime });
-    if let Some(size) = file.size {
-        info["size"] = json!(size);
-    }
-    let metadata = sfs.and_then(|sfs| sfs.child("file", FILE_METADATA));
-    for (theirs, ours) in [("width", "w"), ("height", "h")] {
-        let number = metadata.and_then(|file| file.child_text(theirs, FILE_METADATA));
-        if let Some(number) = number.and_then(|number| number.parse::<u32>().ok()) {
-            info[ours] = json!(number);
-        }
-    }
-    Some(json!({ "msgtype": msgtype, "body": name, "filename": name, "url": file.mxc, "info": info }))
 }
 
 /// `m.relates_to` of an answer, or of a message in a thread that began with an event.
@@ -436,7 +405,7 @@ fn body(kind: &str, content: &Value, answered: Option<&EventId>, names: &impl Na
     let msgtype = if kind == "m.sticker" { "m.image" } else { field("msgtype")? };
     let mut children = Vec::new();
     if matches!(msgtype, "m.image" | "m.video" | "m.audio" | "m.file")
-        && let Some(children) = shared_file(content, names)
+        && let Some(children) = sharing::write(content, names)
     {
         return Some(children);
     }
@@ -477,47 +446,8 @@ fn body(kind: &str, content: &Value, answered: Option<&EventId>, names: &impl Na
             children.push(Element::new("fallback", ns::FALLBACK).with_attr("for", ns::REPLY).with_child(part));
         }
     }
-    let mentioned = content.get("m.mentions").and_then(|mentions| mentions.get("user_ids")).and_then(Value::as_array);
-    for user in mentioned.into_iter().flatten().filter_map(Value::as_str).take(MENTIONS_MAX) {
-        if let Some(address) = <&UserId>::try_from(user).ok().and_then(|user| names.address_of(user)) {
-            let reference = Element::new("reference", REFERENCE).with_attr("type", "mention");
-            children.push(reference.with_attr("uri", format!("xmpp:{address}")));
-        }
-    }
+    children.extend(mention::write(content, names));
     Some(children)
-}
-
-/// A file as a link, described.
-fn shared_file(content: &Value, names: &impl Names) -> Option<Vec<Element>> {
-    let body = content.get("body").and_then(Value::as_str);
-    let name = content.get("filename").and_then(Value::as_str).or(body).unwrap_or("file");
-    // A file that is encrypted is of no use to who has not got its key.
-    let mxc = content.get("url").and_then(Value::as_str)?;
-    let url = names.url_of(mxc, name)?;
-    let info = content.get("info").unwrap_or(&Value::Null);
-    let mut file = Element::new("file", FILE_METADATA);
-    if let Some(mime) = info.get("mimetype").and_then(Value::as_str) {
-        file.push(Element::text_of("media-type", FILE_METADATA, mime));
-    }
-    file.push(Element::text_of("name", FILE_METADATA, name));
-    for (ours, theirs) in [("size", "size"), ("w", "width"), ("h", "height"), ("duration", "length")] {
-        if let Some(number) = info.get(ours).and_then(Value::as_u64) {
-            file.push(Element::text_of(theirs, FILE_METADATA, number.to_string()));
-        }
-    }
-    let caption = body.filter(|body| content.get("filename").is_some() && *body != name);
-    if let Some(caption) = caption {
-        file.push(Element::text_of("desc", FILE_METADATA, caption));
-    }
-    let source = Element::new("url-data", "http://jabber.org/protocol/url-data").with_attr("target", url.as_str());
-    let sharing = Element::new("file-sharing", SFS)
-        .with_attr("disposition", "inline")
-        .with_child(file)
-        .with_child(Element::new("sources", SFS).with_child(source));
-    let oob = Element::new("x", OOB).with_child(Element::text_of("url", OOB, url.as_str()));
-    let fallback =
-        Element::new("fallback", ns::FALLBACK).with_attr("for", SFS).with_child(Element::new("body", ns::FALLBACK));
-    Some(vec![text_child(&url), oob, sharing, fallback])
 }
 
 /// [XEP-0380] A message for other devices than those of XMPP says so.

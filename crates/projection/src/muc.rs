@@ -9,12 +9,13 @@
 //! | moderator | reaches the level to kick |
 //! | participant | reaches the level of `m.room.message` |
 //! | visitor | everybody else |
+//! | hat [XEP-0317] | a level that is none of those above; read, not given |
 //!
 //! A level alone does not make a member: voice and moderation are levels too, and are given without membership.
 //!
 //! # Losses
 //!
-//! Levels between those of the table are shown as what they reach. A role is a level, so it outlasts a visit.
+//! Levels between those of the table are shown as what they reach, and as hats. A role is a level, so it outlasts a visit.
 
 use koine_graph::PowerLevels;
 use ruma_common::UserId;
@@ -25,6 +26,9 @@ use serde_json::{Map, Value, json};
 pub const MEMBER: &str = "koine.muc.member";
 /// Type of the state event with what the form of a room says and Matrix does not.
 pub const SETTINGS: &str = "koine.muc";
+
+/// How hats are called that are levels.
+const HAT: &str = "urn:x-koine:level:";
 
 /// Long-lived standing. [XEP-0045 §affil]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -125,6 +129,25 @@ pub fn role(levels: &PowerLevels, user: &UserId) -> Role {
     }
 }
 
+/// Levels that roles and affiliations tell apart.
+pub fn told_levels(levels: &PowerLevels) -> Vec<i64> {
+    let owner = ["m.room.power_levels", "m.room.history_visibility"].map(|kind| levels.level_for_event(kind, true));
+    // Whoever made a room stands at the top, whatever is needed for what.
+    const TOP: i64 = 100;
+    vec![levels.level_for_event("m.room.message", false), levels.kick(), levels.ban(), owner[0].max(owner[1]), TOP]
+}
+
+/// How the hat is called that a level is. [XEP-0317]
+pub fn hat_uri(level: i64) -> String {
+    format!("{HAT}{level}")
+}
+
+/// The level that a hat is.
+pub fn level_of_hat(uri: &str) -> Option<i64> {
+    let level = uri.strip_prefix(HAT)?.parse().ok()?;
+    (hat_uri(level) == uri).then_some(level)
+}
+
 /// Power levels of a room made from XMPP: the ladder of XEP-0045 (visitor, participant, moderator, admin, owner) as levels.
 /// Moderators may give levels below their own, as XEP-0045 lets them give voice. Nobody takes a level that equals their own
 /// from somebody else: whoever made the room stands one above the owners they appoint, and can dismiss them.
@@ -178,6 +201,10 @@ mod tests {
             assert_eq!(Role::parse(word).map(Role::as_str), Some(word));
         }
         assert_eq!(Role::parse("owner"), None);
+        for level in [-5, 0, 37, i64::MAX] {
+            assert_eq!(level_of_hat(&hat_uri(level)), Some(level));
+        }
+        assert_eq!(level_of_hat("urn:x-koine:level:+7"), None);
     }
 
     #[test]

@@ -109,6 +109,8 @@ struct InboxState {
     /// Changes of presence at or below this mark may be missing.
     people_floor: u64,
     last_read: Instant,
+    /// Somebody asked what comes behind this position: whatever is up to there, they have.
+    acknowledged: Position,
 }
 
 /// The newest mark of each thing, searchable by mark.
@@ -209,11 +211,17 @@ impl Hub {
                 people: Latest::new(),
                 people_floor: self.fleeting.load(Ordering::Acquire),
                 last_read: Instant::now(),
+                acknowledged: Position(0),
             }),
             bell: watch::Sender::new(0),
         });
         inboxes.of.insert(user.to_owned(), inbox.clone());
         inbox
+    }
+
+    /// Up to where a device of somebody who is connected has what happened.
+    pub fn acknowledged(&self, user: &UserId) -> Option<Position> {
+        self.inboxes.lock().of.get(user).map(|inbox| inbox.state.lock().acknowledged)
     }
 
     /// Notes a change of the log for those of `users` who are connected. Called in the order of the log.
@@ -282,6 +290,7 @@ impl Inbox {
     pub fn changes_after(&self, position: Position, fleeting: u64) -> Option<Changes> {
         let mut state = self.state.lock();
         state.last_read = Instant::now();
+        state.acknowledged = state.acknowledged.max(position);
         if state.floor > position {
             return None;
         }

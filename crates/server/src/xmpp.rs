@@ -10,7 +10,7 @@ use koine_account::Registration;
 use koine_media::Media;
 use koine_net::Client;
 use koine_push::PushRules;
-use koine_xmpp::{Component, Cores, Turn, Xmpp, XmppConfig as ProtocolConfig};
+use koine_xmpp::{Component, Cores, Support, Turn, Xmpp, XmppConfig as ProtocolConfig};
 use ruma_common::MilliSecondsSinceUnixEpoch;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -46,6 +46,15 @@ pub struct XmppConfig {
     /// secret may send in the name of everybody at that host. For other servers to reach it, the certificate must be for it, too.
     /// Default: none. Needs a restart.
     pub components: Vec<ComponentConfig>,
+
+    /// Addresses, beginning with "https://", at which XMPP clients learn what is wrong when this server cannot be reached, on
+    /// another machine. What is there is JSON as XEP-0455 has it. Default: none. Needs a restart.
+    pub status_pages: Vec<String>,
+
+    /// Address of the terms of service, told to XMPP clients with how long data are kept. Default: none. Needs a restart.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(example = "https://example.org/terms")]
+    pub terms: Option<String>,
 }
 
 /// A program that has a host of its own.
@@ -69,6 +78,8 @@ impl Default for XmppConfig {
             plain_on_loopback: false,
             blocked_servers: Vec::new(),
             components: Vec::new(),
+            status_pages: Vec::new(),
+            terms: None,
         }
     }
 }
@@ -92,6 +103,13 @@ pub fn open(
             stanza_bytes_max: usize::try_from(config.xmpp.stanza_max.bytes()).unwrap_or(usize::MAX),
             resume_for: Duration::from_secs(config.xmpp.resume_for_s),
             turn: turn(config),
+            support: Support {
+                admins: config.support.admins.clone(),
+                security: config.support.security.clone(),
+                page: config.support.page.clone(),
+                status_pages: config.xmpp.status_pages.clone(),
+                terms: config.xmpp.terms.clone(),
+            },
             web_url: config.public_base_url.clone(),
             registration: config.accounts.registration == Registration::Open,
             plain_on_loopback: config.xmpp.plain_on_loopback,

@@ -1,9 +1,12 @@
-//! Data forms. XEP-0004, with the field types of its section 3.3.
+//! Data forms. XEP-0004, with the field types of its section 3.3; what a value may be is XEP-0122.
 
 use crate::{Element, ns};
 
 /// Most fields that are read from a form; those beyond do not count.
 pub const FIELDS_MAX: usize = 200;
+
+/// What values may be. XEP-0122.
+const VALIDATE: &str = "http://jabber.org/protocol/xdata-validate";
 
 /// A form: asked for, filled in, or a result.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +21,10 @@ pub struct Form {
     pub instructions: Option<String>,
     /// The fields but for `FORM_TYPE`.
     pub fields: Vec<Field>,
+    /// Columns of a result that has many rows: name and label. [XEP-0004 §protocol-results]
+    pub reported: Vec<(String, String)>,
+    /// The rows.
+    pub items: Vec<Vec<Field>>,
 }
 
 /// A field of a form.
@@ -35,6 +42,40 @@ pub struct Field {
     pub options: Vec<(String, String)>,
     /// It must be filled in.
     pub required: bool,
+    /// What its values may be, for who fills it in.
+    pub valid: Option<Valid>,
+}
+
+/// What values may be. [XEP-0122 §usecases]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Valid {
+    /// A type of XML Schema, such as `xs:integer`.
+    pub datatype: String,
+    /// The least and the greatest value.
+    pub range: Option<(String, String)>,
+    /// Of a list whose choices are proposals: other values of the type are as good.
+    pub open: bool,
+}
+
+impl Valid {
+    /// A whole number in a range.
+    pub fn integer(least: u64, most: u64) -> Self {
+        Self { datatype: "xs:integer".into(), range: Some((least.to_string(), most.to_string())), open: false }
+    }
+
+    /// A value of a type, whichever.
+    pub fn of(datatype: &str) -> Self {
+        Self { datatype: datatype.into(), ..Self::default() }
+    }
+
+    fn element(&self) -> Element {
+        let validate = Element::new("validate", VALIDATE).with_attr("datatype", self.datatype.as_str());
+        let Some((least, most)) = &self.range else {
+            return validate.with_child_opt(self.open.then(|| Element::new("open", VALIDATE)));
+        };
+        let range = Element::new("range", VALIDATE).with_attr("min", least.as_str());
+        validate.with_child(range.with_attr("max", most.as_str()))
+    }
 }
 
 impl Field {
@@ -68,6 +109,13 @@ impl Field {
         self
     }
 
+    /// With what its values may be.
+    #[must_use]
+    pub fn with_valid(mut self, valid: Valid) -> Self {
+        self.valid = Some(valid);
+        self
+    }
+
     /// The first value.
     pub fn value(&self) -> Option<&str> {
         self.values.first().map(String::as_str)
@@ -91,6 +139,9 @@ impl Field {
             let option = Element::new("option", ns::DATA_FORMS).with_attr_opt("label", label(name));
             field.push(option.with_child(Element::text_of("value", ns::DATA_FORMS, value.as_str())));
         }
+        if let Some(valid) = &self.valid {
+            field.push(valid.element());
+        }
         if self.required {
             field.push(Element::new("required", ns::DATA_FORMS));
         }
@@ -102,7 +153,22 @@ impl Form {
     /// An empty form of that kind whose names mean what `form_type` says.
     pub fn new(kind: &str, form_type: &str) -> Self {
         let form_type = Some(form_type.to_owned());
-        Self { kind: kind.into(), form_type, title: None, instructions: None, fields: Vec::new() }
+        let (fields, reported, items) = (Vec::new(), Vec::new(), Vec::new());
+        Self { kind: kind.into(), form_type, title: None, instructions: None, fields, reported, items }
+    }
+
+    /// With the columns of a result that has many rows: name and label.
+    #[must_use]
+    pub fn with_reported(mut self, columns: &[(&str, &str)]) -> Self {
+        self.reported = columns.iter().map(|(name, label)| ((*name).to_owned(), (*label).to_owned())).collect();
+        self
+    }
+
+    /// With one more row.
+    #[must_use]
+    pub fn with_item(mut self, item: Vec<Field>) -> Self {
+        self.items.push(item);
+        self
     }
 
     /// With a field.
@@ -124,6 +190,8 @@ impl Form {
             title: text("title"),
             instructions: text("instructions"),
             fields: Vec::new(),
+            reported: Vec::new(),
+            items: Vec::new(),
         };
         for field in x.children().filter(|child| child.is("field", ns::DATA_FORMS)).take(FIELDS_MAX) {
             let values =
@@ -166,7 +234,15 @@ impl Form {
             let kind = if self.kind == "submit" { "" } else { "hidden" };
             x.push(Field::new("FORM_TYPE", kind, "").with(form_type.as_str()).element());
         }
-        x.with_children(self.fields.iter().map(Field::element))
+        x = x.with_children(self.fields.iter().map(Field::element));
+        if !self.reported.is_empty() {
+            let columns = self.reported.iter().map(|(name, label)| Field::new(name, "", label).element());
+            x.push(Element::new("reported", ns::DATA_FORMS).with_children(columns));
+        }
+        let row = |item: &Vec<Field>| {
+            Element::new("item", ns::DATA_FORMS).with_children(item.iter().map(Field::element))
+        };
+        x.with_children(self.items.iter().map(row))
     }
 }
 
@@ -186,5 +262,16 @@ mod tests {
         let again = Form::parse(&form.element()).expect("it is a form");
         assert_eq!(again, form);
         assert_eq!(again.field("muc#roomconfig_membersonly").and_then(Field::bool), Some(true));
+    }
+
+    #[test]
+    fn a_field_says_what_its_values_may_be_and_a_result_may_have_rows() {
+        let number = Field::text("n", "", "3").with_valid(Valid::integer(0, 9)).element();
+        let valid = number.child("validate", VALIDATE).expect("it says so");
+        assert_eq!(valid.attr("datatype"), Some("xs:integer"));
+        assert_eq!(valid.child("range", VALIDATE).and_then(|range| range.attr("max")), Some("9"));
+        let table = Form::new("result", "t").with_reported(&[("jid", "Who")]);
+        let table = table.with_item(vec![Field::new("jid", "", "").with("a@b")]).element();
+        assert!(table.has_child("reported", ns::DATA_FORMS) && table.has_child("item", ns::DATA_FORMS));
     }
 }

@@ -14,6 +14,8 @@ pub(crate) struct Hosts {
     pub(crate) upload: String,
     /// People and rooms of Matrix servers.
     pub(crate) matrix: String,
+    /// What is published by nobody's account. [XEP-0060]
+    pub(crate) pubsub: String,
 }
 
 /// Whose business an address is.
@@ -31,6 +33,8 @@ pub(crate) enum Place {
     UploadService,
     /// The service that has people and rooms of Matrix servers.
     MatrixService,
+    /// The service with what nobody's account publishes.
+    PubsubService,
     /// Somebody or something of a Matrix server.
     Matrix,
     /// Another server, or a component.
@@ -43,12 +47,12 @@ impl Hosts {
     pub(crate) fn new(server: &ServerName) -> Self {
         let domain = server.host().to_ascii_lowercase();
         let of = |service: &str| format!("{service}.{domain}");
-        Self { rooms: of("rooms"), upload: of("upload"), matrix: of("matrix"), domain }
+        Self { rooms: of("rooms"), upload: of("upload"), matrix: of("matrix"), pubsub: of("pubsub"), domain }
     }
 
     /// Whether the host is one of ours.
     pub(crate) fn is_ours(&self, host: &str) -> bool {
-        [&self.domain, &self.rooms, &self.upload, &self.matrix].into_iter().any(|ours| ours == host)
+        [&self.domain, &self.rooms, &self.upload, &self.matrix, &self.pubsub].into_iter().any(|ours| ours == host)
     }
 }
 
@@ -67,6 +71,7 @@ impl crate::core::Core {
             None if host == self.hosts.rooms => Place::RoomService,
             None if host == self.hosts.upload => Place::UploadService,
             None if host == self.hosts.matrix => Place::MatrixService,
+            None if host == self.hosts.pubsub => Place::PubsubService,
             Some(_) if host == self.hosts.domain => match self.user_of(&jid.to_bare()) {
                 Some(user) => Place::Account(user),
                 None => Place::Nobody,

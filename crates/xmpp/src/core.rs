@@ -1,15 +1,19 @@
 //! What all of this crate shares.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use koine_account::Accounts;
 use koine_media::Media;
 use koine_push::PushRules;
 use koine_room::Rooms;
 use koine_store::{DomainId, Shard};
-use ruma_common::MilliSecondsSinceUnixEpoch;
+use quick_cache::sync::Cache;
+use ruma_common::{MilliSecondsSinceUnixEpoch, OwnedUserId};
 
 use crate::{address::Hosts, muc::Muc, session::Sessions};
+
+/// Accounts whose block lists are remembered.
+const BLOCK_LISTS_MAX: usize = 10_000;
 
 /// Settings of XMPP.
 #[derive(Clone, Debug)]
@@ -32,6 +36,8 @@ pub struct XmppConfig {
     pub blocked_servers: Vec<String>,
     /// Programs with hosts of their own. [XEP-0114]
     pub components: Vec<crate::Component>,
+    /// Whom people turn to. [XEP-0157]
+    pub support: crate::Support,
     /// Whether clients on this machine may log in without TLS, though never with their password in the clear. For tests.
     pub plain_on_loopback: bool,
 }
@@ -44,6 +50,7 @@ impl Default for XmppConfig {
             registration: false,
             web_url: None,
             turn: None,
+            support: crate::Support::default(),
             plain_on_loopback: false,
             servers: None,
             identity: None,
@@ -86,6 +93,9 @@ pub(crate) struct Core {
     pub(crate) components: crate::stream::component::Components,
     pub(crate) im: crate::im::Im,
     pub(crate) wants: crate::xep::pep::Wants,
+    pub(crate) pushes: crate::xep::push::Pushes,
+    /// Servers and sessions that accounts have blocked.
+    pub(crate) blocked: Cache<OwnedUserId, Arc<HashSet<String>>>,
     /// Held while the picture of a profile is carried into the nodes: the newest comes last.
     pub(crate) avatars: tokio::sync::Mutex<()>,
     pub(crate) started: std::time::Instant,
@@ -111,6 +121,8 @@ impl Xmpp {
             components,
             im: crate::im::Im::default(),
             wants: crate::xep::pep::Wants::default(),
+            pushes: crate::xep::push::Pushes::default(),
+            blocked: Cache::new(BLOCK_LISTS_MAX),
             avatars: tokio::sync::Mutex::default(),
             started: std::time::Instant::now(),
             secret,

@@ -27,6 +27,8 @@ pub(crate) enum At {
     UploadService,
     /// The service with people and rooms of Matrix servers.
     MatrixService,
+    /// The service with what nobody's account publishes.
+    PubsubService,
 }
 
 /// Whether a request asks or changes.
@@ -139,6 +141,7 @@ pub(crate) fn at(place: &Place) -> Option<At> {
         Place::Room => Some(At::Room),
         Place::UploadService => Some(At::UploadService),
         Place::MatrixService => Some(At::MatrixService),
+        Place::PubsubService => Some(At::PubsubService),
         Place::Matrix | Place::Elsewhere | Place::Nobody => None,
     }
 }

@@ -33,7 +33,7 @@ pub use self::{
     s2s::certificate::asks_for_certificates,
     stream::{Beginning, Component, Held, OverTls, Peer, Tls},
 };
-pub use xep::external::Turn;
+pub use xep::{contact::Support, external::Turn};
 
 /// What servers say by ALPN whose connections begin with TLS. [XEP-0368 §3]
 pub const SERVER_PROTOCOL: &[u8] = s2s::PROTOCOL;

@@ -63,6 +63,9 @@ impl Core {
                 if session.is_some_and(|session| crate::xep::pep::answered(self, stanza, session)) {
                     return Ok(());
                 }
+                if crate::xep::push::answered(self, stanza, &from).await {
+                    return Ok(());
+                }
                 // An answer to whoever asked; one that nobody awaits goes nowhere.
                 if place == Place::Elsewhere || to.resource().is_some() {
                     self.deliver(stanza.clone()).await;
@@ -74,6 +77,12 @@ impl Core {
         if place == Place::Elsewhere {
             self.send_elsewhere(stanza.clone()).await;
             return Ok(());
+        }
+        if let Place::Account(user) = &place
+            && self.has_blocked_address(user, &from)
+        {
+            // [XEP-0191 §block]
+            return Err(StanzaError::new(Condition::ServiceUnavailable, "there is nobody of that name"));
         }
         if let (Place::Account(_), Ok(full)) = (&place, to.clone().try_into_full()) {
             // [RFC6121 §8.5.3.2.3] A session answers for itself.

@@ -183,6 +183,11 @@ impl Sessions {
         self.of(jid).into_iter().filter(|session| session.priority().is_some_and(|priority| priority >= 0)).collect()
     }
 
+    /// Calls `each` with every session.
+    pub(crate) fn for_all(&self, mut each: impl FnMut(&Arc<Session>)) {
+        self.of.read().values().flat_map(HashMap::values).for_each(&mut each);
+    }
+
     /// Makes a session resumable by that id.
     pub(crate) fn make_resumable(&self, id: String, session: &Arc<Session>) {
         if session.resume_id.set(id.clone()).is_ok() {

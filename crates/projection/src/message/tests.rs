@@ -148,6 +148,54 @@ fn a_file_of_ours_is_a_file_in_both() {
 }
 
 #[test]
+fn a_file_described_in_the_older_way_is_a_file_too() {
+    let source = Element::new("reference", "urn:xmpp:reference:0").with_attr("uri", "https://example.org/f/cat.png");
+    let sharing = Element::new("media-sharing", "urn:xmpp:sims:1")
+        .with_child(Element::new("sources", "urn:xmpp:sims:1").with_child(source));
+    let reference = Element::new("reference", "urn:xmpp:reference:0").with_attr("type", "data").with_child(sharing);
+    let (_, content) = sent(&chat(vec![said("Look at the cat"), reference]));
+    assert_eq!((&content["msgtype"], &content["url"]), (&json!("m.image"), &json!("mxc://example.org/cat")));
+}
+
+#[test]
+fn markup_beside_the_text_is_html() {
+    let strong = Element::new("span", markup::MARKUP)
+        .with_attr("start", "3")
+        .with_attr("end", "7")
+        .with_child(Element::new("strong", markup::MARKUP));
+    let markup = Element::new("markup", markup::MARKUP).with_child(strong);
+    let (_, content) = sent(&chat(vec![said("so loud *not*"), markup]));
+    assert_eq!(content["formatted_body"], "so <strong>loud</strong> *not*");
+}
+
+/// Both networks see plainly that a message is encrypted for others, whatever the scheme, and nothing of what it says.
+#[test]
+fn whoever_cannot_read_a_message_is_told_so() {
+    for (space, scheme) in [
+        ("eu.siacs.conversations.axolotl", "OMEMO"),
+        ("urn:xmpp:omemo:2", "OMEMO"),
+        ("urn:xmpp:openpgp:0", "OpenPGP"),
+    ] {
+        let secret = Element::new("encrypted", space);
+        let label = Element::new("encryption", ns::EME).with_attr("namespace", space);
+        let fallback = said("I sent you an encrypted message, but your program cannot read it.");
+        let children = vec![secret, label, Element::new("store", ns::HINTS), fallback];
+        let (kind, content) = sent(&chat(children.clone()));
+        let told = content["body"].as_str().expect("words for people");
+        assert!(told.contains("encrypted") && told.contains(scheme) && told.contains("XMPP"), "{told}");
+        assert_eq!(content["msgtype"], "m.notice");
+        assert_eq!(write(kind, &content, &Room), Some(children), "XMPP devices get what they can read");
+    }
+    let written = write("m.room.encrypted", &json!({ "algorithm": "m.megolm.v1.aes-sha2", "ciphertext": "AwgAEo" }), &Room);
+    let written = written.expect("words for people");
+    let body = written.iter().find(|child| child.is("body", ns::CLIENT)).map(Element::text).expect("a fallback");
+    assert!(body.contains("encrypted") && body.contains("Matrix"), "{body}");
+    let label = written.iter().find(|child| child.is("encryption", ns::EME)).expect("a label");
+    assert_eq!((label.attr("namespace"), label.attr("name")), (Some("m.megolm.v1.aes-sha2"), Some("Matrix encryption")));
+    assert!(!written.iter().any(|child| child.to_xml().contains("AwgAEo")));
+}
+
+#[test]
 fn encrypted_messages_say_so_on_the_other_side() {
     let secret = Element::new("encrypted", "eu.siacs.conversations.axolotl");
     let (kind, content) = sent(&chat(vec![secret.clone()]));

@@ -192,10 +192,13 @@ impl Core {
                 return false;
             }
         };
-        if ignored.is_empty() {
-            return false;
+        if ignored.contains(other) {
+            return true;
         }
-        ignored.contains(other)
+        // [XEP-0191 §matching] Whole servers.
+        let servers = self.blocked_addresses(owner);
+        let host = || self.address_of(other).map(|address| address.domain().to_string());
+        !servers.is_empty() && host().is_some_and(|host| servers.contains(&host))
     }
 
     /// The two of a room of two, if it is one, `me` first.

@@ -43,6 +43,7 @@ async fn tell(core: &Arc<Core>, room: &Arc<Room>, placed: &Placed, pair: &Pair) 
         let copied = with_stanza_id(&message, &from, event);
         copy(core, &copied, ("sent", &me), |session| Some(session.jid()) == origin.as_ref());
     }
+    crate::xep::receipts::await_device(core, (speaker, peer.clone()), &message, placed);
     if core.is_ghost(&peer) {
         Box::pin(core.send_elsewhere(message)).await;
     } else if core.is_account(&peer) && !core.has_blocked(&peer, &me) {

@@ -38,12 +38,21 @@ pub(crate) async fn message(
     session: Option<&Arc<Session>>,
 ) -> Result<(), StanzaError> {
     let unavailable = || StanzaError::new(Condition::ServiceUnavailable, "there is nobody who takes this message");
+    let noted = match session {
+        Some(session) => crate::xep::pep::assist(core, session, stanza, to).await,
+        None => None,
+    };
+    let stanza = noted.as_ref().unwrap_or(stanza);
     let place = core.place(to);
     let kind = stanza.kind().unwrap_or("normal");
     match place {
         Place::Room => return crate::muc::message(core, stanza, from, to).await,
         Place::Account(_) | Place::Matrix | Place::Elsewhere => {}
         _ if kind == "error" => return Ok(()),
+        Place::Host => {
+            let spread = crate::xep::multicast::spread(core, stanza, session).await;
+            return spread.unwrap_or_else(|| Err(unavailable()));
+        }
         _ => return Err(unavailable()),
     }
     let (Some(me), Some(peer)) = (core.person_of(&from.to_bare()), core.person_of(&to.to_bare())) else {
@@ -63,7 +72,7 @@ pub(crate) async fn message(
         let error = StanzaError::new(Condition::NotAcceptable, "you have blocked this address: unblock it first");
         return Err(error.with_type(koine_stanza::ErrorType::Cancel).with_application(blocked));
     }
-    if here && core.has_blocked(&peer, &me) {
+    if here && core.has_blocked_address(&peer, from) {
         return if kind == "error" { Ok(()) } else { Err(unavailable()) };
     }
     let stanza = clean(core, stanza);

@@ -50,6 +50,10 @@ pub(crate) async fn presence(
         };
     }
     match (core.place(to), kind) {
+        (Place::RoomService, None | Some("unavailable")) => match session {
+            Some(session) => crate::muc::watch(core, stanza, session).await.map_err(|error| crate::error::unreadable(&error)),
+            None => Ok(()),
+        },
         (Place::Room, _) => crate::muc::presence(core, stanza, from, to, session).await,
         (Place::Account(user), Some("probe")) => {
             probed(core, &user, from).await;
@@ -59,8 +63,7 @@ pub(crate) async fn presence(
             if let Some(session) = session.filter(|_| kind != Some("error")) {
                 note_directed(core, session, to, kind.is_none())?;
             }
-            let blocked = core.person_of(&from.to_bare()).is_some_and(|from| core.has_blocked(&user, &from));
-            if !blocked {
+            if !core.has_blocked_address(&user, from) {
                 hand_over(core, stanza, to, kind == Some("error"));
             }
             Ok(())
@@ -124,19 +127,23 @@ async fn available(core: &Arc<Core>, session: &Arc<Session>, stanza: &Element) -
             .map_err(|_| StanzaError::new(Condition::BadRequest, "a priority is a whole number from -128 to 127"))?,
     };
     let user = session.user();
+    crate::xep::push::seen(core, user);
     let account = session.jid().to_bare();
     let stanza = crate::xep::avatar::announced(core, user, stanza);
     let had_taker = !core.sessions.takers(&account).is_empty();
     let presence = Available { priority, stanza: Arc::new(stanza.clone()) };
     let before = session.state().presence.replace(presence);
+    let shorter = before.as_ref().and_then(|before| crate::xep::caps::without_repetition(Some(&before.stanza), &stanza));
     show_to_matrix(core, session, &stanza);
     let others: Vec<_> = core.sessions.of(&account).into_iter().filter(|other| other.priority().is_some()).collect();
     for other in &others {
         other.send(addressed(&stanza, &Jid::from(other.jid().clone())));
     }
-    broadcast(core, user, &stanza).await;
+    // Servers keep no account of what a client was: they get it whole.
+    broadcast_both(core, user, shorter.as_ref().unwrap_or(&stanza), &stanza).await;
     if before.is_none() {
-        if !core.accounts().uses_xmpp(user).unwrap_or(true) {
+        let is_first_ever = !core.accounts().uses_xmpp(user).unwrap_or(true);
+        if is_first_ever {
             let noted = core.accounts().keep(user, Drawer::UsesXmpp, "", Some("1".to_owned())).await;
             if let Err(error) = noted {
                 tracing::error!(user_id = %user, reason = %error, "it was not noted that an account uses XMPP");
@@ -144,6 +151,7 @@ async fn available(core: &Arc<Core>, session: &Arc<Session>, stanza: &Element) -
             away::come_in(core, user).await;
         }
         first(core, session, &others).await;
+        crate::xep::notices::greet(core, session, is_first_ever);
         if others.len() <= 1
             && let Err(error) = crate::muc::pending_invitations(core, session)
         {
@@ -234,8 +242,15 @@ fn contacts(core: &Core, user: &UserId) -> Vec<(BareJid, koine_account::Contact)
 
 /// Tells a presence to all who may know of it. [RFC6121 §4.2.2]
 pub(super) async fn broadcast(core: &Arc<Core>, user: &UserId, stanza: &Element) {
+    broadcast_both(core, user, stanza, stanza).await;
+}
+
+/// The same with one stanza for our own people and one for others.
+async fn broadcast_both(core: &Arc<Core>, user: &UserId, ours: &Element, others: &Element) {
     for (address, _) in contacts(core, user).into_iter().filter(|(_, contact)| contact.from) {
-        tell(core, user, &Jid::from(address), stanza).await;
+        let to = Jid::from(address);
+        let stanza = if core.place(&to) == Place::Elsewhere { others } else { ours };
+        tell(core, user, &to, stanza).await;
     }
 }
 

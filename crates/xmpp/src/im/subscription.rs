@@ -104,6 +104,10 @@ impl Core {
             self.carry(to, from, Word::Subscribed, answer).await;
         }
         self.follow_from(&user, from, &edited).await;
+        // [XEP-0379] Whoever was invited need not be asked about.
+        if word == Word::Subscribe && crate::xep::invite::is_preauthorized(self, &user, &stanza).await {
+            return Box::pin(crate::xep::invite::befriend(self, (&user, from))).await;
+        }
         let asks = word == Word::Subscribe && edited.answer.passes;
         // Whoever never used XMPP is asked as Matrix has it.
         if asks

@@ -346,7 +346,7 @@ impl Visit<'_> {
 
 /// What of a presence others see: everything but what only the room may say. [XEP-0045 §bizrules-presence]
 fn shown(stanza: &Element) -> Vec<Element> {
-    let hidden = |child: &Element| matches!(child.ns(), ns::MUC | ns::MUC_USER | ns::OCCUPANT_ID | ns::STANZA_ID);
+    let hidden = |child: &Element| matches!(child.ns(), ns::MUC | ns::MUC_USER | ns::OCCUPANT_ID | ns::STANZA_ID | "urn:xmpp:hats:0");
     stanza.children().filter(|child| !hidden(child)).cloned().collect()
 }
 
@@ -358,6 +358,7 @@ fn prepare(core: &Core, room: &Room, inside: &mut Inside) -> Result<(), StanzaEr
     let read = |error| unreadable(&error);
     inside.settings = Settings::of(core.rooms(), room).map_err(read)?;
     inside.reserved = standing::reserved_nicks(room).map_err(read)?;
+    inside.hats = super::hats::of(room).map_err(read)?;
     inside.ready = true;
     let members_only = inside.settings.members_only;
     let levels = standing::levels(room).map_err(read)?;

@@ -45,6 +45,10 @@ pub(super) struct Inside {
     pub(super) reserved: HashMap<String, OwnedUserId>,
     /// Settings were read, and members shown.
     pub(super) ready: bool,
+    /// Who wears which hat.
+    pub(super) hats: super::hats::Hats,
+    /// When people spoke, where the room is slow.
+    pub(super) spoke: super::slow::Spoke,
 }
 
 /// Somebody under a nickname: somebody's sessions, or a member who is in the room by Matrix.
@@ -244,7 +248,8 @@ impl Hall {
             presence = presence.with_children(about.presence.iter().cloned());
         }
         let id = occupant.id.get_or_init(|| occupant_id(core, &self.id, &occupant.user));
-        presence.with_child(x).with_child(Element::new("occupant-id", ns::OCCUPANT_ID).with_attr("id", id.as_str()))
+        let hats = super::hats::shown(&inside.hats, &occupant.user).filter(|_| !notice.gone);
+        presence.with_child_opt(hats).with_child(x).with_child(Element::new("occupant-id", ns::OCCUPANT_ID).with_attr("id", id.as_str()))
     }
 
     /// Takes somebody out with all their sessions, who say nothing of themselves any more.

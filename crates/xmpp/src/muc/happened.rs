@@ -11,9 +11,9 @@ use koine_stanza::{BareJid, Element, ns};
 use ruma_common::{OwnedUserId, UserId};
 
 use super::{
-    enter,
+    activity, enter,
     hall::{Hall, Inside, Notice, Seat, tell, tell_shared},
-    history,
+    hats, history, mentioned,
     settings::Settings,
     standing, user_x, words,
 };
@@ -21,6 +21,10 @@ use crate::{core::Core, outbox::Rendered};
 
 /// Tells the occupants of a room of an event.
 pub(crate) async fn happened(core: &Arc<Core>, room: &Arc<Room>, placed: &Placed) -> Result<(), ReadError> {
+    if placed.event.state_key().is_none() {
+        mentioned::tell(core, room, placed).await?;
+        activity::said(core, room, placed).await?;
+    }
     let Some(hall) = core.muc.hall(room.no()) else { return Ok(()) };
     if placed.event.state_key().is_none() {
         core.remember(room, placed);
@@ -184,13 +188,15 @@ impl Told<'_> {
     /// Whoever's affiliation or role changed is presented anew to everybody.
     async fn standings(&self, inside: &mut Inside) -> Result<(), ReadError> {
         let levels = standing::levels(self.room)?;
+        let before = std::mem::replace(&mut inside.hats, hats::of(self.room)?);
         let members_only = inside.settings.members_only;
         let mut changed = Vec::new();
         for (nick, occupant) in &inside.occupants {
             let known = standing::known(self.room, &occupant.user, members_only)?;
             let now =
                 (standing_of::affiliation(&levels, &occupant.user, known), standing_of::role(&levels, &occupant.user));
-            if now != (occupant.affiliation, occupant.role) && now.0 != Affiliation::Outcast {
+            let other_hat = before.get(&occupant.user) != inside.hats.get(&occupant.user);
+            if (other_hat || now != (occupant.affiliation, occupant.role)) && now.0 != Affiliation::Outcast {
                 changed.push((nick.clone(), now));
             }
         }

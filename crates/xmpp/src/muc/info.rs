@@ -152,6 +152,13 @@ async fn info(core: Arc<Core>, request: Request) -> Answer {
     if let Some(max) = settings.own.occupants_max {
         form = form.with(Field::text("muc#maxusers", "Most occupants", &max.to_string()));
     }
+    form = form.with(super::slow::told(&settings));
+    let more = [
+        super::hats::hash(&super::hats::of(&room).map_err(read)?),
+        super::picture::hash(&core, &room).await.map_err(read)?,
+        super::activity::told(&room, &settings, core.now_ms()).map_err(read)?,
+    ];
+    form.fields.extend(more.into_iter().flatten());
     Ok(Some(query.with_child(form.element())))
 }
 

@@ -15,21 +15,28 @@
 //! | `standing.rs` | affiliations and roles, and changing them |
 //! | `admin.rs`, `owner.rs`, `register.rs`, `info.rs`, `moderate.rs` | requests |
 //! | `settings.rs` | the form |
+//! | `hats.rs`, `picture.rs`, `slow.rs`, `activity.rs`, `mentioned.rs`, `search.rs` | what is beyond XEP-0045, each of its own |
 
+mod activity;
 mod admin;
 mod archive;
 mod enter;
 mod hall;
 mod happened;
+mod hats;
 mod history;
 mod info;
 mod invite;
+mod mentioned;
 mod moderate;
 mod name;
 mod owner;
 mod people;
+mod picture;
 mod register;
+mod search;
 mod settings;
+mod slow;
 mod speak;
 mod standing;
 mod words;
@@ -42,19 +49,25 @@ use std::{
 use koine_room::{Room, RoomNo};
 use koine_stanza::{Condition, Element, Jid, StanzaError};
 use parking_lot::Mutex;
+use quick_cache::sync::Cache;
 
 use self::hall::Hall;
 pub(crate) use self::{
+    activity::{EXTENSION as ACTIVITY, watch},
     admin::EXTENSION as ADMIN,
     archive::EXTENSION as ARCHIVE,
     enter::presence,
     happened::happened,
+    hats::EXTENSION as HATS,
     info::{EXTENSION as INFO, request_to_occupant},
     invite::{invited, pending as pending_invitations},
+    mentioned::EXTENSION as MENTIONED,
     moderate::EXTENSION as MODERATE,
     name::address as room_address,
     owner::EXTENSION as OWNER,
+    picture::EXTENSION as PICTURE,
     register::EXTENSION as REGISTER,
+    search::EXTENSION as SEARCH,
     speak::message,
 };
 use crate::{
@@ -67,13 +80,31 @@ pub(crate) const HALLS_MAX: usize = 100_000;
 /// Most rooms that one session is in.
 pub(crate) const HALLS_PER_SESSION_MAX: usize = 2_000;
 
+/// Pictures of rooms whose hashes are remembered.
+const PICTURES_MAX: usize = 5_000;
+
 /// All halls.
-#[derive(Default)]
 pub(crate) struct Muc {
     halls: Mutex<HashMap<RoomNo, Arc<Hall>>>,
     of_session: Mutex<HashMap<Jid, HashSet<RoomNo>>>,
     /// Held while a room is made, so that two who enter the same new room make one.
     making: tokio::sync::Mutex<()>,
+    /// Who waits to be told where something was said.
+    watchers: activity::Watchers,
+    /// Hashes of pictures, by their addresses.
+    pictures: Cache<String, String>,
+}
+
+impl Default for Muc {
+    fn default() -> Self {
+        Self {
+            halls: Mutex::default(),
+            of_session: Mutex::default(),
+            making: tokio::sync::Mutex::default(),
+            watchers: activity::Watchers::default(),
+            pictures: Cache::new(PICTURES_MAX),
+        }
+    }
 }
 
 impl Muc {
@@ -127,6 +158,7 @@ impl Muc {
 
 /// A session ended: it is in no room any more. Its account stays a member where it is one.
 pub(crate) async fn session_ended(core: &Arc<Core>, session: &Jid) {
+    core.muc.watchers.forget(session);
     let halls: Vec<RoomNo> = core.muc.of_session.lock().get(session).into_iter().flatten().copied().collect();
     for no in halls {
         if let Some(hall) = core.muc.hall(no) {

@@ -11,11 +11,12 @@ use super::{name, refused, settings::Settings, standing, unreadable};
 use crate::{
     core::Core,
     iq::{Answer, At, Extension, Handler, Request, Verb},
+    xep::archive::TOMBSTONES,
 };
 
 /// Retraction by moderators.
 pub(crate) const EXTENSION: Extension = Extension {
-    features: &[(At::Room, ns::MODERATE), (At::Room, ns::RETRACT)],
+    features: &[(At::Room, ns::MODERATE), (At::Room, ns::RETRACT), (At::Room, TOMBSTONES)],
     handlers: &[Handler {
         at: &[At::Room],
         verbs: &[Verb::Set],

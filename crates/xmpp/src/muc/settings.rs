@@ -25,7 +25,7 @@ pub(super) enum PrivateMessages {
 }
 
 /// The part of the settings that Matrix has no place for.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Own {
     pub(super) description: Option<String>,
@@ -35,8 +35,27 @@ pub(super) struct Own {
     pub(super) private_messages: PrivateMessages,
     /// Most occupants; `None`: no bound of the room's own.
     pub(super) occupants_max: Option<usize>,
+    /// Seconds that somebody waits between two messages; 0: none. [XEP-0500]
+    pub(super) slow_mode_s: u64,
+    /// Members who are mentioned and not there are told. [XEP-0452]
+    pub(super) forward_mentions: bool,
     /// Who made the room from XMPP. They are present when they enter, not because they are a member.
     pub(super) made_by: Option<String>,
+}
+
+impl Default for Own {
+    fn default() -> Self {
+        Self {
+            description: None,
+            language: None,
+            semi_anonymous: false,
+            private_messages: PrivateMessages::default(),
+            occupants_max: None,
+            slow_mode_s: 0,
+            forward_mentions: true,
+            made_by: None,
+        }
+    }
 }
 
 /// The settings of a room.
@@ -106,6 +125,12 @@ impl Settings {
             .with(Field::boolean(&f("allowinvites"), "Occupants may invite others", self.open_invites))
             .with(Field::boolean(&f("enablelogging"), "The room has an archive (it always does)", true))
             .with(Field::list(&f("maxusers"), "Most occupants", &max, &maxima))
+            .with(super::slow::configured(self))
+            .with(Field::boolean(
+                &f("forwardmentions"),
+                "Members who are mentioned and not there are told",
+                own.forward_mentions,
+            ))
             .with(Field::list(
                 &f("whois"),
                 "Who may see who is behind a nickname",
@@ -159,6 +184,11 @@ impl Settings {
                         number => Some(number.parse().map_err(|_| "maxusers is a number or none")?),
                     }
                 }
+                "slow_mode_duration" => {
+                    let seconds = value.trim().parse::<u64>().ok().filter(|seconds| *seconds <= super::slow::SLOW_MAX_S);
+                    new.own.slow_mode_s = seconds.ok_or("slow_mode_duration is a number of seconds, at most a day")?;
+                }
+                "forwardmentions" => new.own.forward_mentions = truth()?,
                 "whois" => {
                     new.own.semi_anonymous = match value {
                         "anyone" => false,

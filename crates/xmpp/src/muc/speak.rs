@@ -16,7 +16,7 @@ use super::{
     hall::{Hall, Inside, Occupant, tell},
     invite, name, refused,
     settings::PrivateMessages,
-    standing, words,
+    slow, standing, words,
 };
 use crate::core::Core;
 
@@ -96,7 +96,14 @@ impl Said<'_> {
 
     async fn to_all(&self) -> Result<(), StanzaError> {
         let hall = self.hall()?;
-        let inside = hall.inside.lock().await;
+        let mut inside = hall.inside.lock().await;
+        let mut spoke = std::mem::take(&mut inside.spoke);
+        let slow = self.occupant(&inside).and_then(|(_, occupant)| {
+            let who = (occupant.user.as_ref(), occupant.affiliation);
+            slow::may_speak(&inside.settings, &mut spoke, who, self.stanza, self.core.now_ms())
+        });
+        inside.spoke = spoke;
+        slow?;
         let (nick, occupant) = self.occupant(&inside)?;
         // A subject alone changes the subject. [XEP-0045 §subject-mod]
         let has_text = self.stanza.has_child("body", ns::CLIENT) || self.stanza.has_child("thread", ns::CLIENT);
@@ -108,7 +115,7 @@ impl Said<'_> {
         if occupant.role < Role::Participant {
             return Err(StanzaError::new(Condition::Forbidden, "you have no voice in this room"));
         }
-        match words::of_stanza(self.core, self.room, self.stanza, self.user, &nick)? {
+        match words::of_stanza(self.core, self.room, self.stanza, (self.user, &nick), &inside)? {
             words::Meant::Passing => {
                 self.pass_on(&hall, &inside, &nick, occupant).await;
                 Ok(())

@@ -10,7 +10,7 @@ use koine_stanza::{BareJid, Condition, Element, StanzaError, ns};
 use ruma_common::{EventId, OwnedEventId, OwnedUserId, UserId};
 use serde_json::{Value, json, value::RawValue};
 
-use super::name;
+use super::{hall::Inside, name};
 use crate::{core::Core, known};
 
 /// How transactions begin that take reactions back, as somebody said by XMPP.
@@ -81,6 +81,8 @@ struct InRoom<'a> {
     room: &'a Room,
     /// Whose words they are: ids that people give their stanzas are theirs alone.
     speaker: &'a UserId,
+    /// Who is there, where somebody may name them by their occupant ids.
+    inside: Option<&'a Inside>,
 }
 
 impl Names for InRoom<'_> {
@@ -90,6 +92,16 @@ impl Names for InRoom<'_> {
 
     fn address_of(&self, user: &UserId) -> Option<BareJid> {
         self.core.address_of(user)
+    }
+
+    /// [XEP-0421]
+    fn occupant_of(&self, user: &UserId) -> Option<String> {
+        Some(super::hall::occupant_id(self.core, self.room.id(), user))
+    }
+
+    fn user_of_occupant(&self, id: &str) -> Option<OwnedUserId> {
+        let there = self.inside?.occupants.values().map(|occupant| &occupant.user);
+        there.into_iter().find(|user| self.occupant_of(user).as_deref() == Some(id)).cloned()
     }
 
     fn event_of(&self, id: &str) -> Option<OwnedEventId> {
@@ -152,7 +164,7 @@ pub(super) fn nick_in(room: &Room, placed: &Placed) -> String {
 pub(super) fn of_event(core: &Core, room: &Room, placed: &Placed) -> Option<Words> {
     let event = &placed.event;
     let content: Value = serde_json::from_str(event.content().get()).ok()?;
-    let names = InRoom { core, room, speaker: event.sender() };
+    let names = InRoom { core, room, speaker: event.sender(), inside: None };
     let mut message = Element::new("message", ns::CLIENT).with_attr("type", "groupchat").with_attr("id", id_of(placed));
     let nick = content[KEEPSAKE]["nick"].as_str().map(ToOwned::to_owned);
     let words = |message, is_history| Some(Words { message, nick: nick.clone(), from_room: false, is_history });
@@ -222,10 +234,10 @@ pub(super) fn of_stanza(
     core: &Core,
     room: &Arc<Room>,
     stanza: &Element,
-    user: &UserId,
-    nick: &str,
+    (user, nick): (&UserId, &str),
+    inside: &Inside,
 ) -> Result<Meant, StanzaError> {
-    let names = InRoom { core, room, speaker: user };
+    let names = InRoom { core, room, speaker: user, inside: Some(inside) };
     if let Some(marker) = stanza.child("displayed", ns::CHAT_MARKERS)
         && let Some(event) = marker.id().and_then(|id| names.event_of(id))
     {

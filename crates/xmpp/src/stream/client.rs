@@ -88,11 +88,13 @@ pub(crate) struct Negotiation {
     attempts: u32,
     /// Accounts made on this stream.
     pub(super) made: u32,
+    /// What the client was invited with. [XEP-0445]
+    pub(super) invitation: Option<String>,
 }
 
 impl Negotiation {
     pub(crate) fn new(core: Arc<Core>, address: IpAddr) -> Self {
-        Self { core, address, header: None, claimed: None, attempts: 0, made: 0 }
+        Self { core, address, header: None, claimed: None, attempts: 0, made: 0, invitation: None }
     }
 
     pub(crate) fn core(&self) -> &Arc<Core> {
@@ -173,7 +175,7 @@ impl Negotiation {
                     transport.send(&sm_failed(Condition::UnexpectedRequest, None));
                     self.attempt()?;
                 }
-                ("iq", ns::CLIENT) if self.core.config().registration => self.register(transport, &element).await?,
+                ("iq", ns::CLIENT) if self.may_register(&element) => self.register(transport, &element).await?,
                 _ => return Err(refused("log in first")),
             }
         };

@@ -58,6 +58,8 @@ fn offered(core: &Core, offer: &Offer, security: &Security) -> Vec<Element> {
     if core.config().registration {
         features.push(Element::new("register", ns::REGISTER_FEATURE));
     }
+    // [XEP-0445 §discover]
+    features.push(Element::new("register", "urn:xmpp:ibr-token:0"));
     features.push(limits(UNPROVEN_BYTES_MAX));
     features
 }
@@ -90,6 +92,7 @@ fn in_session(core: &Core) -> Vec<Element> {
         // [RFC6121 §3.4.1]
         Element::new("sub", "urn:xmpp:features:pre-approval"),
         caps::of_server(core),
+        caps::of_server_2(core),
         limits(core.config().stanza_bytes_max),
     ]
 }

@@ -21,6 +21,7 @@ use crate::{
     im::Talk,
     iq::{Answer, At, Extension, Handler, Request, Verb},
     time,
+    xep::order::Order as Order0413,
 };
 
 /// Events on a page where none is asked for.
@@ -33,6 +34,10 @@ const IDS_MAX: usize = 100;
 pub(crate) const LOOK_MAX: usize = 20_000;
 /// More than the core of the specification. [XEP-0313 §support]
 pub(crate) const EXTENDED: &str = "urn:xmpp:mam:2#extended";
+/// Whether messages of rooms are asked for. [XEP-0313 §groupchat-field]
+const GROUPCHAT: &str = "urn:xmpp:mam:2#groupchat-field";
+/// What stands where a message was. [XEP-0424 §tombstones]
+pub(crate) const TOMBSTONES: &str = "urn:xmpp:message-retract:1#tombstone";
 /// Words to look for. [XEP-0431 §usecases]
 const FULLTEXT: &str = "{urn:xmpp:fulltext:0}fulltext";
 /// How long a question for words waits for the index to know the newest of them.
@@ -42,7 +47,15 @@ const STABLE_IDS: &str = ns::STANZA_ID;
 
 /// Asked of one's own account.
 pub(crate) const EXTENSION: Extension = Extension {
-    features: &[(At::Account, ns::MAM), (At::Account, EXTENDED), (At::Account, STABLE_IDS), (At::Host, ns::RSM)],
+    features: &[
+        (At::Account, ns::MAM),
+        (At::Account, EXTENDED),
+        (At::Account, GROUPCHAT),
+        (At::Account, STABLE_IDS),
+        (At::Account, ns::RETRACT),
+        (At::Account, TOMBSTONES),
+        (At::Host, ns::RSM),
+    ],
     handlers: &[
         Handler {
             at: &[At::Account],
@@ -85,6 +98,7 @@ pub(crate) fn form() -> Form {
         .with(Field::new("before-id", "text-single", "Before this message"))
         .with(Field::new("after-id", "text-single", "After this message"))
         .with(ids)
+        .with(Field::boolean("include-groupchat", "Messages of rooms too (they are in the rooms' archives)", false))
         .with(Field::new(FULLTEXT, "text-single", "With these words"))
 }
 
@@ -110,6 +124,11 @@ pub(crate) struct Asked {
     pub(crate) limit: usize,
 }
 
+/// The newest first, pages too. [XEP-0413 §MAM]
+pub(crate) fn is_reversed(query: &Element) -> Result<bool, StanzaError> {
+    Ok(Order0413::within(query)?.is_some_and(|order| order.descending))
+}
+
 impl Asked {
     /// What a query asks; `place` finds where an event stands.
     pub(crate) fn read(
@@ -119,12 +138,16 @@ impl Asked {
         let mut wanted = Wanted::read(query, &place)?;
         let wish = PageWish::within(query).unwrap_or_default();
         let limit = wish.max.unwrap_or(PAGE_DEFAULT).min(PAGE_MAX);
-        if let Some(after) = &wish.after {
+        // What comes after is older, where the newest come first.
+        let reversed = is_reversed(query)?;
+        let (after, before) = if reversed { (&wish.before, &wish.after) } else { (&wish.after, &wish.before) };
+        if let Some(after) = after.as_ref().filter(|after| !after.is_empty()) {
             let after = place(after)?;
             wanted.after = Some(wanted.after.map_or(after, |other| other.max(after)));
         }
-        let direction = if wish.before.is_some() { Direction::Backward } else { Direction::Forward };
-        if let Some(before) = wish.before.as_deref().filter(|before| !before.is_empty()) {
+        let backward = wish.before.is_some() != reversed;
+        let direction = if backward { Direction::Backward } else { Direction::Forward };
+        if let Some(before) = before.as_deref().filter(|before| !before.is_empty()) {
             let before = place(before)?;
             wanted.before = Some(wanted.before.map_or(before, |other| other.min(before)));
         }
@@ -173,6 +196,8 @@ impl Wanted {
                 "after-id" => wanted.after = Some(place(value)?),
                 "before-id" => wanted.before = Some(place(value)?),
                 FULLTEXT => wanted.words = Some(value.to_owned()).filter(|words| !words.trim().is_empty()),
+                // Rooms have archives of their own: there are none here, whether wanted or not.
+                "include-groupchat" if field.bool().is_some() => {}
                 "ids" => wanted.ids = field.values.iter().take(IDS_MAX).cloned().collect(),
                 _ => {
                     return Err(StanzaError::new(
@@ -303,6 +328,9 @@ async fn search(core: &Arc<Core>, request: &Request) -> Answer {
 /// A page as messages without addresses, in order, and what ends it. [XEP-0313 §results]
 pub(crate) fn results(query: &Element, mut page: Vec<Found>, complete: bool) -> (Vec<Element>, Element) {
     page.sort_by_key(|found| found.order);
+    if is_reversed(query).unwrap_or(false) {
+        page.reverse();
+    }
     let given = PageGiven {
         first: page.first().map(|found| found.id.clone()),
         last: page.last().map(|found| found.id.clone()),

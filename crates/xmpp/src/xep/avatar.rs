@@ -80,7 +80,7 @@ pub(crate) async fn adopt(core: &Arc<Core>, owner: &OwnedUserId, metadata: &Elem
     }
 }
 
-async fn upload(core: &Core, owner: &UserId, bytes: &[u8], kind: String) -> Result<String, koine_media::UploadError> {
+pub(crate) async fn upload(core: &Core, owner: &UserId, bytes: &[u8], kind: String) -> Result<String, koine_media::UploadError> {
     let mut upload = core.cores.media.begin_upload(owner, Some(bytes.len() as u64)).await?;
     upload.write(bytes).await?;
     let description = Description { content_type: Some(kind), file_name: None };
@@ -122,7 +122,7 @@ async fn follow_profile(core: &Arc<Core>, owner: &OwnedUserId) {
 }
 
 /// The picture at an address of ours, small enough for an item.
-async fn fetch(core: &Core, url: &str) -> Option<(Vec<u8>, String)> {
+pub(crate) async fn fetch(core: &Core, url: &str) -> Option<(Vec<u8>, String)> {
     let (server, id) = url.strip_prefix("mxc://")?.split_once('/')?;
     let media = &core.cores.media;
     let item = media.find(<&ServerName>::try_from(server).ok()?, id).ok()??;
@@ -146,7 +146,7 @@ async fn fetch(core: &Core, url: &str) -> Option<(Vec<u8>, String)> {
     (bytes.len() <= PICTURE_BYTES_MAX).then_some((bytes, kind))
 }
 
-fn hash_of(bytes: &[u8]) -> String {
+pub(crate) fn hash_of(bytes: &[u8]) -> String {
     Sha1::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

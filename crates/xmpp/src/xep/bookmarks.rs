@@ -29,6 +29,7 @@ pub(crate) const EXTENSION: Extension = Extension {
         (At::Account, "urn:xmpp:bookmarks:1#compat"),
         (At::Account, "urn:xmpp:bookmarks:1#compat-pep"),
         (At::Account, "urn:xmpp:bookmarks-conversion:0"),
+        (At::Account, pep::SERVER_ASSIST),
     ],
     handlers: &[],
 };

@@ -1,15 +1,23 @@
-//! XEP-0050: Ad-Hoc Commands, and XEP-0133: Service Administration with them. For admins of the server.
+//! XEP-0050: Ad-Hoc Commands, and XEP-0133: Service Administration with them. Those are for admins of the server; invitations
+//! ([`invite`](super::invite)) are for everybody.
+//!
+//! | file | what |
+//! |---|---|
+//! | `commands/people.rs` | what is done with accounts |
+//! | `commands/told.rs` | what is told of them |
+
+mod people;
+mod told;
 
 use std::sync::Arc;
 
-use koine_account::{Flag, NewAccount, Secret};
 use koine_stanza::{
-    BareJid, Condition, Element, StanzaError, StreamCondition, StreamError,
+    Condition, Element, StanzaError,
     form::{Field, Form},
     ns,
 };
-use ruma_common::OwnedUserId;
 
+use super::{invite, notices};
 use crate::{
     core::Core,
     iq::{Answer, At, Extension, Handler, Request, Verb},
@@ -24,7 +32,7 @@ const LISTED_MAX: usize = 1_000;
 
 /// Asked of the server, or of an admin's own account.
 pub(crate) const EXTENSION: Extension = Extension {
-    features: &[(At::Host, COMMANDS), (At::Host, ADMIN)],
+    features: &[(At::Host, COMMANDS), (At::Host, ADMIN), (At::Host, ns::DATA_FORMS)],
     handlers: &[Handler {
         at: &[At::Host, At::Account],
         verbs: &[Verb::Set],
@@ -44,35 +52,64 @@ struct Command {
     fields: &'static [(&'static str, &'static str, &'static str)],
 }
 
+const WHOM: &[(&str, &str, &str)] = &[("accountjids", "jid-multi", "Addresses")];
+const TEXT: &str = "text-multi";
+
+const fn command(
+    node: &'static str,
+    name: &'static str,
+    fields: &'static [(&'static str, &'static str, &'static str)],
+) -> Command {
+    Command { node, name, fields }
+}
+
+/// [XEP-0133 §usecases] Lists of whom the server speaks with are settings, and it is stopped where it was started.
 const ALL: &[Command] = &[
-    Command {
-        node: "add-user",
-        name: "Add a user",
-        fields: &[
+    command(
+        "add-user",
+        "Add a user",
+        &[
             ("accountjid", "jid-single", "Address"),
             ("password", "text-private", "Password"),
             ("password-verify", "text-private", "The password again"),
         ],
-    },
-    Command { node: "delete-user", name: "Delete users", fields: &[("accountjids", "jid-multi", "Addresses")] },
-    Command { node: "disable-user", name: "Lock users out", fields: &[("accountjids", "jid-multi", "Addresses")] },
-    Command { node: "reenable-user", name: "Let users in again", fields: &[("accountjids", "jid-multi", "Addresses")] },
-    Command { node: "end-user-session", name: "End sessions", fields: &[("accountjids", "jid-multi", "Addresses")] },
-    Command {
-        node: "change-user-password",
-        name: "Change a password",
-        fields: &[("accountjid", "jid-single", "Address"), ("password", "text-private", "Password")],
-    },
-    Command { node: "get-registered-users-num", name: "How many users there are", fields: &[] },
-    Command { node: "get-registered-users-list", name: "Who has an account", fields: &[] },
-    Command { node: "get-online-users-num", name: "How many users are online", fields: &[] },
-    Command { node: "get-online-users-list", name: "Who is online", fields: &[] },
+    ),
+    command("delete-user", "Delete users", WHOM),
+    command("disable-user", "Lock users out", WHOM),
+    command("reenable-user", "Let users in again", WHOM),
+    command("end-user-session", "End sessions", WHOM),
+    command(
+        "change-user-password",
+        "Change a password",
+        &[("accountjid", "jid-single", "Address"), ("password", "text-private", "Password")],
+    ),
+    command("get-user-roster", "Contacts of a user", WHOM),
+    command("get-user-lastlogin", "When a user was last here", WHOM),
+    command("user-stats", "What a user has and does", &[("accountjid", "jid-single", "Address")]),
+    command("get-registered-users-num", "How many users there are", &[]),
+    command("get-disabled-users-num", "How many users are locked out", &[]),
+    command("get-online-users-num", "How many users are online", &[]),
+    command("get-active-users-num", "How many users are active", &[]),
+    command("get-idle-users-num", "How many users are idle", &[]),
+    command("get-registered-users-list", "Who has an account", &[]),
+    command("get-disabled-users-list", "Who is locked out", &[]),
+    command("get-online-users-list", "Who is online", &[]),
+    command("get-active-users", "Who is active", &[]),
+    command("get-idle-users", "Who is idle", &[]),
+    command("announce", "Tell all who are online", &[("announcement", TEXT, "Announcement")]),
+    command("set-motd", "Set the message of the day", &[("motd", TEXT, "Message of the day")]),
+    command("edit-motd", "Change the message of the day", &[("motd", TEXT, "Message of the day")]),
+    command("delete-motd", "Delete the message of the day", &[]),
+    command("set-welcome", "Set the welcome of new users", &[("welcome", TEXT, "Welcome")]),
+    command("delete-welcome", "Delete the welcome of new users", &[]),
+    command("edit-admin", "Say who is an admin", &[("adminjids", "jid-multi", "Addresses of all admins")]),
 ];
 
 /// The list, for who discovers. [XEP-0050 §retrieve]
 pub(crate) fn listed(core: &Core, request: &Request) -> Vec<Element> {
+    let mut items = invite::listed(core, request);
     if !is_admin(core, request) {
-        return Vec::new();
+        return items;
     }
     let item = |command: &Command| {
         Element::new("item", ns::DISCO_ITEMS)
@@ -80,10 +117,27 @@ pub(crate) fn listed(core: &Core, request: &Request) -> Vec<Element> {
             .with_attr("node", format!("{ADMIN}#{}", command.node))
             .with_attr("name", command.name)
     };
-    ALL.iter().map(item).collect()
+    items.extend(ALL.iter().map(item));
+    items
 }
 
-fn is_admin(core: &Core, request: &Request) -> bool {
+/// A node that is a command, or the list of them, for who asks what it is. [XEP-0050 §discover]
+pub(crate) fn about(core: &Core, request: &Request, node: &str) -> Option<Element> {
+    let name = match node {
+        COMMANDS => None,
+        node => Some(listed(core, request).into_iter().find(|item| item.attr("node") == Some(node))?),
+    };
+    let name = name.as_ref().and_then(|item| item.attr("name"));
+    let identity = Element::new("identity", ns::DISCO_INFO)
+        .with_attr("category", "automation")
+        .with_attr("type", if node == COMMANDS { "command-list" } else { "command-node" })
+        .with_attr_opt("name", name);
+    let features = [COMMANDS, ns::DATA_FORMS].map(|var| Element::new("feature", ns::DISCO_INFO).with_attr("var", var));
+    let query = Element::new("query", ns::DISCO_INFO).with_attr("node", node);
+    Some(query.with_child(identity).with_children(features))
+}
+
+pub(crate) fn is_admin(core: &Core, request: &Request) -> bool {
     let user = request.asker().and_then(|user| core.accounts().user(user).ok().flatten());
     user.is_some_and(|user| user.is_admin)
 }
@@ -99,6 +153,9 @@ fn bad(name: &'static str, text: &str) -> StanzaError {
 
 async fn run(core: Arc<Core>, request: Request) -> Answer {
     let node = request.payload.attr("node").unwrap_or_default().to_owned();
+    if invite::is_one(&node) {
+        return invite::run(&core, &request, &node).await;
+    }
     let name = node.strip_prefix(ADMIN).and_then(|node| node.strip_prefix('#'));
     let command = name.and_then(|name| ALL.iter().find(|command| command.node == name));
     let command = command.ok_or_else(|| error(Condition::ItemNotFound, "there is no such command"))?;
@@ -124,7 +181,7 @@ async fn run(core: Arc<Core>, request: Request) -> Answer {
         Some(_) => return Err(bad("malformed-action", "there is no such action")),
     }
     if command.fields.is_empty() {
-        return Ok(Some(answer("completed").with_child(told(&core, command)?.element())));
+        return Ok(Some(answer("completed").with_child_opt(at_once(&core, command).await?.map(|form| form.element()))));
     }
     let Some(form) = form.filter(|form| form.kind == "submit") else {
         if session.is_some() {
@@ -135,6 +192,7 @@ async fn run(core: Arc<Core>, request: Request) -> Answer {
         for (var, kind, label) in command.fields {
             let mut field = Field::new(var, kind, label);
             field.required = true;
+            field.values = present(&core, command)?;
             empty = empty.with(field);
         }
         let actions = Element::new("actions", COMMANDS)
@@ -142,116 +200,37 @@ async fn run(core: Arc<Core>, request: Request) -> Answer {
             .with_child(Element::new("complete", COMMANDS));
         return Ok(Some(answer("executing").with_child(actions).with_child(empty.element())));
     };
-    done(&core, command, &form).await?;
+    let told = match command.node {
+        "get-user-roster" | "get-user-lastlogin" | "user-stats" => Some(told::of_users(&core, command.node, &form)?),
+        "announce" | "set-motd" | "edit-motd" | "set-welcome" => {
+            notices::change(&core, command.node, &form.fields).await?;
+            None
+        }
+        _ => {
+            people::change(&core, command.node, &form).await?;
+            None
+        }
+    };
+    if let Some(told) = told {
+        return Ok(Some(answer("completed").with_child(told.element())));
+    }
     let note = Element::text_of("note", COMMANDS, "Done.").with_attr("type", "info");
     Ok(Some(answer("completed").with_child(note)))
 }
 
-/// What a command without a form tells.
-fn told(core: &Core, command: &Command) -> Result<Form, StanzaError> {
-    let unreadable = |error: koine_account::StoreUnavailable| {
-        tracing::error!(reason = %error, "accounts could not be read");
-        StanzaError::new(Condition::InternalServerError, "accounts could not be read: try again later")
-    };
-    let online = command.node.starts_with("get-online");
-    let mut people = Vec::new();
-    let mut after: Option<String> = None;
-    let mut count = 0_usize;
-    loop {
-        let page = core.accounts().users(after.as_deref(), LISTED_MAX).map_err(unreadable)?;
-        let Some(last) = page.last().map(|user| user.user_id.localpart().to_owned()) else { break };
-        after = Some(last);
-        for user in page.into_iter().filter(|user| !user.is_deactivated) {
-            let Some(jid) = core.jid_of(&user.user_id) else { continue };
-            if !online || core.sessions.is_connected(&jid) {
-                count += 1;
-                if people.len() < LISTED_MAX {
-                    people.push(jid.to_string());
-                }
-            }
-        }
+/// What a command without a form does, and tells.
+async fn at_once(core: &Arc<Core>, command: &Command) -> Result<Option<Form>, StanzaError> {
+    match command.node {
+        "delete-motd" | "delete-welcome" => notices::change(core, command.node, &[]).await.map(|()| None),
+        _ => told::of_all(core, command.node, command.name).map(Some),
     }
-    let form = Form::new("result", ADMIN);
-    let (number, list) = match online {
-        true => ("onlineusersnum", "onlineuserjids"),
-        false => ("registeredusersnum", "registereduserjids"),
-    };
-    Ok(match command.node.ends_with("num") {
-        true => form.with(Field::text(number, command.name, &count.to_string())),
-        false => {
-            let mut field = Field::new(list, "jid-multi", command.name);
-            field.values = people;
-            form.with(field)
-        }
-    })
 }
 
-/// Does what a command with a form does.
-async fn done(core: &Arc<Core>, command: &Command, form: &Form) -> Result<(), StanzaError> {
-    let named = form.field("accountjids").or_else(|| form.field("accountjid"));
-    let named = named.map(|field| field.values.clone()).unwrap_or_default();
-    if named.is_empty() {
-        return Err(bad("bad-payload", "say whom it is about"));
+/// What a form is filled in with.
+fn present(core: &Core, command: &Command) -> Result<Vec<String>, StanzaError> {
+    match command.node {
+        "edit-motd" => Ok(notices::motd(core).map(|text| text.lines().map(ToOwned::to_owned).collect()).unwrap_or_default()),
+        "edit-admin" => told::admins(core),
+        _ => Ok(Vec::new()),
     }
-    let password = form.value("password").unwrap_or_default();
-    for address in named.iter().take(LISTED_MAX) {
-        let jid = koine_stanza::Jid::new(address).map(|jid| jid.to_bare());
-        let jid = jid.map_err(|_| error(Condition::JidMalformed, "this is no address"))?;
-        if command.node == "add-user" {
-            if form.value("password-verify").is_some_and(|again| again != password) {
-                return Err(bad("bad-payload", "the passwords differ"));
-            }
-            add(core, &jid, password).await?;
-            continue;
-        }
-        let user = core.user_of(&jid).filter(|user| core.accounts().user(user).ok().flatten().is_some());
-        let user = user.ok_or_else(|| error(Condition::ItemNotFound, "there is no such account"))?;
-        change(core, command, &jid, &user, password).await?;
-    }
-    Ok(())
-}
-
-async fn add(core: &Arc<Core>, jid: &BareJid, password: &str) -> Result<(), StanzaError> {
-    if jid.domain().as_str() != core.hosts.domain {
-        return Err(error(Condition::NotAcceptable, "accounts of this server end with its name"));
-    }
-    let name =
-        jid.node().map(ToString::to_string).ok_or_else(|| error(Condition::BadRequest, "an account has a name"))?;
-    let wanted = NewAccount { name: Some(name), password: Some(Secret::from(password)), ..NewAccount::default() };
-    let created = core.accounts().create(wanted).await;
-    created.map(drop).map_err(|problem| match problem {
-        koine_account::CreateError::NameTaken => error(Condition::Conflict, "there is such an account already"),
-        problem => error(Condition::NotAcceptable, &problem.to_string()),
-    })
-}
-
-async fn change(
-    core: &Arc<Core>,
-    command: &Command,
-    jid: &BareJid,
-    user: &OwnedUserId,
-    password: &str,
-) -> Result<(), StanzaError> {
-    let changed = match command.node {
-        "delete-user" => match core.accounts().deactivate(user, true).await {
-            Ok(()) => {
-                if let Err(problem) = core.rooms().leave_all(user).await {
-                    tracing::warn!(user_id = %user, reason = %problem, "a closed account is still in rooms");
-                }
-                Ok(())
-            }
-            refused => refused,
-        },
-        "disable-user" => core.accounts().set_flag(user, Flag::Locked, true).await,
-        "reenable-user" => core.accounts().set_flag(user, Flag::Locked, false).await,
-        "change-user-password" => core.accounts().set_password(user, Secret::from(password)).await,
-        _ => Ok(()),
-    };
-    changed.map_err(|problem| error(Condition::NotAcceptable, &problem.to_string()))?;
-    if matches!(command.node, "delete-user" | "disable-user" | "end-user-session") {
-        for session in core.sessions.of(jid) {
-            session.end(StreamError::new(StreamCondition::NotAuthorized, "an admin ended this session"));
-        }
-    }
-    Ok(())
 }

@@ -6,7 +6,7 @@ use koine_stanza::{Condition, Element, StanzaError, ns};
 
 use ruma_common::UserId;
 
-use super::{caps, commands, pep, upload};
+use super::{caps, commands, contact, pep, upload};
 use crate::{
     address::Place,
     core::Core,
@@ -24,17 +24,28 @@ pub(crate) const EXTENSION: Extension = Extension {
         (At::RoomService, ns::DISCO_ITEMS),
         (At::UploadService, ns::DISCO_INFO),
         (At::UploadService, ns::DISCO_ITEMS),
+        (At::PubsubService, ns::DISCO_INFO),
+        (At::PubsubService, ns::DISCO_ITEMS),
+        (At::MatrixService, ns::DISCO_INFO),
+        (At::MatrixService, "jid\\20escaping"),
     ],
     handlers: &[
         Handler {
-            at: &[At::Host, At::Account, At::RoomService, At::UploadService, At::MatrixService],
+            at: &[
+                At::Host,
+                At::Account,
+                At::RoomService,
+                At::UploadService,
+                At::MatrixService,
+                At::PubsubService,
+            ],
             verbs: &[Verb::Get],
             name: "query",
             ns: ns::DISCO_INFO,
             run: |core, request| Box::pin(async move { info(&core, &request) }),
         },
         Handler {
-            at: &[At::Host, At::Account, At::UploadService],
+            at: &[At::Host, At::Account, At::UploadService, At::PubsubService],
             verbs: &[Verb::Get],
             name: "query",
             ns: ns::DISCO_ITEMS,
@@ -52,8 +63,14 @@ fn info(core: &Arc<Core>, request: &Request) -> Answer {
     if let Some(node) = request.payload.attr("node").filter(|node| !node.is_empty()) {
         return match &request.account {
             Some(account) => pep::node_info(core, account, node, &request.from.to_bare()),
+            None if at == At::PubsubService => {
+                pep::node_info(core, &core.pubsub_owner(), node, &request.from.to_bare())
+            }
             // [XEP-0115 §discover] What the hash in the features of streams stands for.
-            None if at == At::Host && node == caps::node(core) => Ok(Some(about(core, at).with_attr("node", node))),
+            None if at == At::Host && caps::is_node(core, node) => Ok(Some(about(core, at).with_attr("node", node))),
+            None if at == At::Host => commands::about(core, request, node)
+                .map(Some)
+                .ok_or_else(|| StanzaError::new(Condition::ItemNotFound, "there is no such node")),
             None => Err(StanzaError::new(Condition::ItemNotFound, "there is no such node")),
         };
     }
@@ -66,6 +83,7 @@ pub(crate) fn about(core: &Core, at: At) -> Element {
         At::RoomService => &[("conference", "text", "Rooms")],
         At::UploadService => &[("store", "file", "Files")],
         At::MatrixService => &[("gateway", "matrix", "Matrix")],
+        At::PubsubService => &[("pubsub", "service", "What is published")],
         At::Account => &[("account", "registered", ""), ("pubsub", "pep", "")],
         At::Host | At::Room => &[("server", "im", "Koine")],
     };
@@ -80,8 +98,13 @@ pub(crate) fn about(core: &Core, at: At) -> Element {
     features.dedup();
     let features =
         features.into_iter().map(|feature| Element::new("feature", ns::DISCO_INFO).with_attr("var", feature));
-    let form = (at == At::UploadService).then(|| upload::about(core).element());
-    Element::new("query", ns::DISCO_INFO).with_children(identities).with_children(features).with_child_opt(form)
+    let forms = match at {
+        At::UploadService => vec![upload::about(core)],
+        At::Host => contact::forms(core),
+        _ => Vec::new(),
+    };
+    let forms = forms.into_iter().map(|form| form.element());
+    Element::new("query", ns::DISCO_INFO).with_children(identities).with_children(features).with_children(forms)
 }
 
 /// Whether somebody may learn that there is such an account: its owner, and whoever is told of its presence. For others it is
@@ -114,6 +137,9 @@ fn items(core: &Arc<Core>, request: &Request) -> Answer {
         }
         return pep::node_items(core, account, node, &request.from.to_bare());
     }
+    if core.place(&request.to) == Place::PubsubService {
+        return pep::node_items(core, &core.pubsub_owner(), node, &request.from.to_bare());
+    }
     if node == Some(commands::COMMANDS) && core.place(&request.to) == Place::Host {
         let commands = commands::listed(core, request);
         let query = Element::new("query", ns::DISCO_ITEMS).with_attr("node", commands::COMMANDS);
@@ -123,7 +149,12 @@ fn items(core: &Arc<Core>, request: &Request) -> Answer {
         return Err(StanzaError::new(Condition::ItemNotFound, "there is no such node"));
     }
     let hosts = &core.hosts;
-    let items = [(&hosts.rooms, "Rooms"), (&hosts.upload, "Files"), (&hosts.matrix, "Matrix")];
+    let items = [
+        (&hosts.rooms, "Rooms"),
+        (&hosts.upload, "Files"),
+        (&hosts.matrix, "Matrix"),
+        (&hosts.pubsub, "What is published"),
+    ];
     let items = items.into_iter().filter(|_| core.place(&request.to) == Place::Host).map(|(host, name)| {
         Element::new("item", ns::DISCO_ITEMS).with_attr("jid", host.as_str()).with_attr("name", name)
     });

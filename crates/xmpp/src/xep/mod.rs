@@ -3,42 +3,59 @@
 use crate::iq::Extension;
 
 mod about;
+mod access;
 pub(crate) mod archive;
 pub(crate) mod avatar;
+mod bits;
 mod blocking;
 pub(crate) mod bookmarks;
 pub(crate) mod caps;
 mod carbons;
 mod commands;
+pub(crate) mod contact;
 pub(crate) mod disco;
 pub(crate) mod external;
+pub(crate) mod invite;
+pub(crate) mod multicast;
+pub(crate) mod notices;
+pub(crate) mod order;
 pub(crate) mod pep;
 mod ping;
 mod private_xml;
 pub(crate) mod push;
+pub(crate) mod receipts;
 mod register;
+mod search;
 mod session;
 mod upload;
 mod vcard;
+#[cfg(test)]
+mod walk;
 
 /// Every extension that answers requests or advertises something.
 pub(crate) const ALL: &[&Extension] = &[
     &disco::EXTENSION,
     &ping::EXTENSION,
     &about::EXTENSION,
+    &access::EXTENSION,
     &archive::EXTENSION,
     &avatar::EXTENSION,
+    &bits::EXTENSION,
     &blocking::EXTENSION,
     &bookmarks::EXTENSION,
     &caps::EXTENSION,
     &carbons::EXTENSION,
     &commands::EXTENSION,
     &external::EXTENSION,
+    &multicast::EXTENSION,
+    &order::EXTENSION,
     &pep::EXTENSION,
     &pep::OWNER,
     &private_xml::EXTENSION,
     &push::EXTENSION,
+    &receipts::EXTENSION,
     &register::EXTENSION,
+    &search::EXTENSION,
     &session::EXTENSION,
     &vcard::EXTENSION,
     &upload::EXTENSION,
@@ -50,4 +67,9 @@ pub(crate) const ALL: &[&Extension] = &[
     &crate::muc::REGISTER,
     &crate::muc::MODERATE,
     &crate::muc::ARCHIVE,
+    &crate::muc::ACTIVITY,
+    &crate::muc::HATS,
+    &crate::muc::MENTIONED,
+    &crate::muc::PICTURE,
+    &crate::muc::SEARCH,
 ];

@@ -11,9 +11,11 @@ pub(crate) const EXTENSION: Extension = Extension {
         (At::Account, ns::PING),
         (At::RoomService, ns::PING),
         (At::UploadService, ns::PING),
+        (At::PubsubService, ns::PING),
+        (At::MatrixService, ns::PING),
     ],
     handlers: &[Handler {
-        at: &[At::Host, At::Account, At::RoomService, At::UploadService, At::MatrixService],
+        at: &[At::Host, At::Account, At::RoomService, At::UploadService, At::MatrixService, At::PubsubService],
         verbs: &[Verb::Get],
         name: "ping",
         ns: ns::PING,

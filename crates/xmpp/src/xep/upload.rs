@@ -52,7 +52,7 @@ const PATH: &str = "/_koine/file";
 
 /// Asked of the service.
 pub(crate) const EXTENSION: Extension = Extension {
-    features: &[(At::UploadService, UPLOAD)],
+    features: &[(At::UploadService, UPLOAD), (At::Host, "jabber:x:oob")],
     handlers: &[Handler {
         at: &[At::UploadService],
         verbs: &[Verb::Get],

@@ -27,7 +27,7 @@ const NAME: &str = "vCard vcard-temp";
 
 /// Asked of accounts.
 pub(crate) const EXTENSION: Extension = Extension {
-    features: &[(At::Host, VCARD), (At::Account, VCARD), (At::Account, VCARD4)],
+    features: &[(At::Host, VCARD), (At::Host, VCARD4), (At::Account, VCARD), (At::Account, VCARD4)],
     handlers: &[
         Handler {
             at: &[At::Account],

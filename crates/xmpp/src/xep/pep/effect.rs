@@ -14,6 +14,7 @@ use crate::{
     address::Place,
     core::Core,
     im::Talk,
+    session::Session,
     xep::{
         avatar,
         bookmarks::{self, NODE as BOOKMARKS, OLD as OLD_BOOKMARKS},
@@ -24,6 +25,21 @@ use crate::{
 pub(super) const NICK: &str = "http://jabber.org/protocol/nick";
 /// [XEP-0490]
 const DISPLAYED: &str = "urn:xmpp:mds:displayed:0";
+
+/// The server notes what was read, where a marker asks for it. [XEP-0490 §server-assist]
+pub(crate) const SERVER_ASSIST: &str = "urn:xmpp:mds:server-assist:0";
+
+/// A message of a session that asks that it be noted what its account has read: notes it. What is left of the message.
+/// [XEP-0490 §server-assist]
+pub(crate) async fn assist(core: &Arc<Core>, session: &Session, stanza: &Element, to: &Jid) -> Option<Element> {
+    let payload = stanza.child("displayed", DISPLAYED)?;
+    let (owner, chat) = (session.user(), to.to_bare().to_string());
+    publish(core, owner, DISPLAYED, &chat, payload).await;
+    displayed(core, owner, &chat, payload).await;
+    let mut rest = stanza.clone();
+    rest.retain_children(|child| child.ns() != DISPLAYED);
+    Some(rest)
+}
 
 /// How a node is configured that nobody configured. [XEP-0163 §defaults]
 pub(super) fn usual(node: &str) -> NodeConfig {

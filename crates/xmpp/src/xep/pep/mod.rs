@@ -8,6 +8,7 @@
 //! | `notify.rs` | telling others |
 //! | `caps.rs` | what a client wants to be told |
 //! | `effect.rs` | nodes that mean something to the rest of the server |
+//! | `service.rs` | the same for what belongs to no account, at a host of its own |
 
 mod caps;
 mod config;
@@ -15,6 +16,7 @@ mod effect;
 mod notify;
 mod own;
 mod serve;
+mod service;
 
 use koine_account::{Access, NodeConfig, NodeError};
 use koine_stanza::{BareJid, Condition, Element, ErrorType, StanzaError, ns};
@@ -22,7 +24,7 @@ use ruma_common::UserId;
 
 pub(crate) use self::{
     caps::{Wants, answered, forget, greet, verification},
-    effect::{publish as publish_own, retract as retract_own, set_profile},
+    effect::{SERVER_ASSIST, assist, publish as publish_own, retract as retract_own, set_profile},
     own::EXTENSION as OWNER,
     serve::{EXTENSION, parse},
 };
@@ -79,12 +81,13 @@ pub(crate) fn node_info(core: &Core, owner: &UserId, node: &str, asker: &BareJid
 /// Nodes of an account, or items of a node, as far as the asker may read them. [XEP-0060 §entity-nodes]
 pub(crate) fn node_items(core: &Core, owner: &UserId, node: Option<&str>, asker: &BareJid) -> Answer {
     let store = |error| refused(&NodeError::Store(error));
-    let own = core.jid_of(owner).map(|jid| jid.to_string());
+    let own = service::address(core, owner).map(|jid| jid.to_string());
     let item = || Element::new("item", ns::DISCO_ITEMS).with_attr_opt("jid", own.clone());
     let Some(node) = node else {
         let nodes = core.accounts().nodes(owner).map_err(store)?.into_iter();
         let readable = nodes.filter(|(node, config)| may_read(core, owner, (node, config), asker).is_ok());
-        let items = readable.map(|(node, _)| item().with_attr("node", node));
+        let name = |config: &NodeConfig| Some(config.title.clone()).filter(|title| !title.is_empty());
+        let items = readable.map(|(node, config)| item().with_attr("node", node).with_attr_opt("name", name(&config)));
         return Ok(Some(Element::new("query", ns::DISCO_ITEMS).with_children(items)));
     };
     let config = core.accounts().node(owner, node).map_err(store)?.ok_or_else(|| refused(&NodeError::NoSuchNode))?;
@@ -120,7 +123,7 @@ pub(crate) fn may_read(
     let peer = core.accounts().node_peer(owner, node, &asker).map_err(store)?.unwrap_or_default();
     match peer.affiliation.as_str() {
         "outcast" => return Err(StanzaError::new(Condition::Forbidden, "the owner has shut you out")),
-        "member" | "publisher" => return Ok(()),
+        "owner" | "member" | "publisher" => return Ok(()),
         _ if blocked => return Err(StanzaError::new(Condition::ItemNotFound, "there is no such node")),
         _ => {}
     }

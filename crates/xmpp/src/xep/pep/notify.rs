@@ -39,7 +39,7 @@ pub(super) async fn published(
 
 /// Tells all who are to know of a node.
 pub(super) async fn tell(core: &Arc<Core>, owner: &UserId, (node, config): (&str, &NodeConfig), what: Element) {
-    let Some(account) = core.jid_of(owner) else { return };
+    let Some(account) = super::service::address(core, owner) else { return };
     let mut told: HashSet<FullJid> = HashSet::new();
     let mut accounts = vec![account.clone()];
     match core.accounts().contacts(owner) {
@@ -92,7 +92,7 @@ async fn deliver(core: &Arc<Core>, account: &BareJid, to: &Jid, what: &Element, 
 
 /// The newest item of a node, for somebody who is new to it. [XEP-0060 §subscriber-subscribe-last]
 pub(super) async fn last(core: &Arc<Core>, owner: &UserId, (node, config): (&str, &NodeConfig), to: &Jid) {
-    let Some(account) = core.jid_of(owner) else { return };
+    let Some(account) = super::service::address(core, owner) else { return };
     if config.send_last == SendLast::Never {
         return;
     }

@@ -6,7 +6,7 @@ use koine_account::{NodeError, NodePeer};
 use koine_stanza::{Condition, Element, Jid, StanzaError, form::Form, ns};
 use ruma_common::OwnedUserId;
 
-use super::{config, node_of, notify, refused, serve::for_owner};
+use super::{config, node_of, notify, refused, service};
 use crate::{
     core::Core,
     iq::{Answer, At, Extension, Handler, Request, Verb},
@@ -15,13 +15,13 @@ use crate::{
 /// Most entries of one change.
 const CHANGES_MAX: usize = 100;
 /// Standings that an owner may give.
-const AFFILIATIONS: [&str; 4] = ["member", "publisher", "outcast", "none"];
+const AFFILIATIONS: [&str; 5] = ["member", "publisher", "publish-only", "outcast", "none"];
 
-/// Asked of one's own account.
+/// Asked of one's own account, and of the service by owners of its nodes.
 pub(crate) const EXTENSION: Extension = Extension {
     features: &[],
     handlers: &[Handler {
-        at: &[At::Account],
+        at: &[At::Account, At::PubsubService],
         verbs: &[Verb::Get, Verb::Set],
         name: "pubsub",
         ns: ns::PUBSUB_OWNER,
@@ -30,19 +30,23 @@ pub(crate) const EXTENSION: Extension = Extension {
 };
 
 async fn serve(core: Arc<Core>, request: Request) -> Answer {
-    for_owner(&request)?;
-    let Some(owner) = request.account.clone() else { return Err(Condition::ServiceUnavailable.into()) };
+    let owner = service::owner_of(&core, &request)?;
     let payload = request.payload.clone();
     let Some(what) = payload.children().find(|child| child.ns() == ns::PUBSUB_OWNER) else {
         return Err(StanzaError::new(Condition::BadRequest, "the request does not say what it is"));
     };
     if what.name() == "default" {
-        let form = config::form("form", config::NODE_CONFIG, &koine_account::NodeConfig::default());
+        service::may_create(&core, &request, &owner)?;
+        let form = config::form("form", config::NODE_CONFIG, &service::usual(&core, &owner));
         return Ok(Some(answer(Element::new("default", ns::PUBSUB_OWNER).with_child(form.element()))));
     }
     let node = node_of(what)?;
     let present = core.accounts().node(&owner, node).map_err(|error| refused(&NodeError::Store(error)))?;
+    if present.is_none() {
+        service::may_create(&core, &request, &owner)?;
+    }
     let present = present.ok_or_else(|| refused(&NodeError::NoSuchNode))?;
+    service::may_manage(&core, &request, &owner, node)?;
     match (request.verb, what.name()) {
         (Verb::Get, "configure") => {
             let form = config::form("form", config::NODE_CONFIG, &present);
@@ -94,7 +98,7 @@ async fn configure(core: &Arc<Core>, owner: &OwnedUserId, node: &str, what: &Ele
 fn standings(core: &Core, owner: &OwnedUserId, node: &str, name: &str) -> Answer {
     let peers = core.accounts().node_peers(owner, node).map_err(|error| refused(&NodeError::Store(error)))?;
     let mut list = Element::new(name.to_owned(), ns::PUBSUB_OWNER).with_attr("node", node);
-    if name == "affiliations" {
+    if name == "affiliations" && !service::is_its(core, owner) {
         let own = core.jid_of(owner).map(|jid| jid.to_string());
         list.push(
             Element::new("affiliation", ns::PUBSUB_OWNER).with_attr_opt("jid", own).with_attr("affiliation", "owner"),
@@ -125,6 +129,7 @@ async fn set_standings(core: &Arc<Core>, owner: &OwnedUserId, node: &str, what: 
         let jid = jid.ok_or_else(|| StanzaError::new(Condition::JidMalformed, "`jid` is no address"))?;
         let word = entry.attr(entry.name().to_owned().as_str()).unwrap_or_default().to_owned();
         let known = match entry.name() {
+            "affiliation" if word == "owner" => service::is_its(core, owner),
             "affiliation" => AFFILIATIONS.contains(&word.as_str()),
             "subscription" => matches!(word.as_str(), "none" | "pending" | "subscribed"),
             _ => false,
@@ -133,6 +138,18 @@ async fn set_standings(core: &Arc<Core>, owner: &OwnedUserId, node: &str, what: 
             return Err(bad("there is no such standing"));
         }
         changes.push((entry.name() == "affiliation", jid, word));
+    }
+    if service::is_its(core, owner) && changes.iter().any(|(is_affiliation, ..)| *is_affiliation) {
+        let peers = core.accounts().node_peers(owner, node).map_err(|error| refused(&NodeError::Store(error)))?;
+        let mut owners: Vec<String> = peers.into_iter().filter(|(_, peer)| peer.affiliation == "owner").map(|(jid, _)| jid).collect();
+        for (_, jid, word) in changes.iter().filter(|(is_affiliation, ..)| *is_affiliation) {
+            owners.retain(|known| *known != jid.to_bare().to_string());
+            owners.extend((word == "owner").then(|| jid.to_bare().to_string()));
+        }
+        if owners.is_empty() {
+            // [XEP-0060 §owner-affiliations]
+            return Err(bad("a node has an owner: make somebody else one first"));
+        }
     }
     for (is_affiliation, jid, word) in changes {
         let (bare, text) = (jid.to_bare().to_string(), jid.to_string());

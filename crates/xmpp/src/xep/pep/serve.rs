@@ -6,10 +6,11 @@ use koine_account::{NodeConfig, NodeError, NodePeer, Publishing};
 use koine_stanza::{BareJid, Condition, Element, Jid, StanzaError, form::Form, ns, rsm::PageWish};
 use ruma_common::OwnedUserId;
 
-use super::{config, effect, may_read, node_of, notify, pubsub_error, refused, unsupported};
+use super::{config, effect, may_read, node_of, notify, pubsub_error, refused, service, unsupported};
 use crate::{
     core::Core,
     iq::{Answer, At, Extension, Handler, Request, Verb},
+    xep::order::Order,
 };
 
 /// Most items on a page.
@@ -18,10 +19,16 @@ const PAGE_MAX: usize = 1_000;
 const SUBSCRIPTIONS_MAX: usize = 10;
 
 macro_rules! features {
-    ($($name:literal),*) => { &[$((At::Account, concat!("http://jabber.org/protocol/pubsub#", $name))),*] };
+    ($($name:literal),*) => {
+        &[
+            (At::PubsubService, ns::PUBSUB),
+            $((At::Account, concat!("http://jabber.org/protocol/pubsub#", $name)),)*
+            $((At::PubsubService, concat!("http://jabber.org/protocol/pubsub#", $name)),)*
+        ]
+    };
 }
 
-/// Asked of accounts.
+/// Asked of accounts, and of the service.
 pub(crate) const EXTENSION: Extension = Extension {
     features: features![
         "access-authorize",
@@ -42,6 +49,7 @@ pub(crate) const EXTENSION: Extension = Extension {
         "instant-nodes",
         "item-ids",
         "last-published",
+        "manage-subscriptions",
         "member-affiliation",
         "meta-data",
         "modify-affiliations",
@@ -50,6 +58,7 @@ pub(crate) const EXTENSION: Extension = Extension {
         "persistent-items",
         "publish",
         "publish-options",
+        "publisher-affiliation",
         "purge-nodes",
         "retract-items",
         "retrieve-affiliations",
@@ -60,7 +69,7 @@ pub(crate) const EXTENSION: Extension = Extension {
         "subscribe"
     ],
     handlers: &[Handler {
-        at: &[At::Account],
+        at: &[At::Account, At::PubsubService],
         verbs: &[Verb::Get, Verb::Set],
         name: "pubsub",
         ns: ns::PUBSUB,
@@ -69,8 +78,7 @@ pub(crate) const EXTENSION: Extension = Extension {
 };
 
 async fn serve(core: Arc<Core>, request: Request) -> Answer {
-    let owner = request.account.clone().filter(|owner| core.is_account(owner));
-    let owner = owner.ok_or_else(|| StanzaError::new(Condition::ServiceUnavailable, "there is nobody of that name"))?;
+    let owner = service::owner_of(&core, &request)?;
     let pubsub = request.payload.clone();
     let Some(what) = pubsub.children().find(|child| child.ns() == ns::PUBSUB) else {
         return Err(StanzaError::new(Condition::BadRequest, "the request does not say what it is"));
@@ -80,7 +88,7 @@ async fn serve(core: Arc<Core>, request: Request) -> Answer {
         (Verb::Get, "subscriptions") => subscriptions(&core, &request, &owner, what),
         (Verb::Get, "affiliations") => affiliations(&core, &request, &owner, what),
         (Verb::Get, "default") => {
-            let form = config::form("form", config::NODE_CONFIG, &NodeConfig::default());
+            let form = config::form("form", config::NODE_CONFIG, &service::usual(&core, &owner));
             Ok(Some(answer(Element::new("default", ns::PUBSUB).with_child(form.element()))))
         }
         (Verb::Set, "publish") => publish(&core, &request, owner, &pubsub, what).await,
@@ -95,14 +103,6 @@ async fn serve(core: Arc<Core>, request: Request) -> Answer {
 
 fn answer(child: Element) -> Element {
     Element::new("pubsub", ns::PUBSUB).with_child(child)
-}
-
-/// Only the owner changes a node.
-pub(super) fn for_owner(request: &Request) -> Result<(), StanzaError> {
-    match request.is_own() {
-        true => Ok(()),
-        false => Err(StanzaError::new(Condition::Forbidden, "this is for the owner of the node alone")),
-    }
 }
 
 pub(super) fn item(id: &str, payload: &str) -> Element {
@@ -123,7 +123,9 @@ async fn items(core: &Arc<Core>, request: &Request, owner: &OwnedUserId, what: &
     let node = node_of(what)?;
     let store = |error| refused(&NodeError::Store(error));
     let asker = request.from.to_bare();
-    effect::refresh(core, owner, node).await;
+    if !service::is_its(core, owner) {
+        effect::refresh(core, owner, node).await;
+    }
     let config = core.accounts().node(owner, node).map_err(store)?;
     let config = config.ok_or_else(|| refused(&NodeError::NoSuchNode))?;
     may_read(core, owner, (node, &config), &asker)?;
@@ -143,8 +145,17 @@ async fn items(core: &Arc<Core>, request: &Request, owner: &OwnedUserId, what: &
             max.parse::<usize>().map_err(|_| StanzaError::new(Condition::BadRequest, "`max_items` is a number"))?
         }
     };
-    let mut kept = core.accounts().node_items(owner, node, max.min(PAGE_MAX)).map_err(store)?;
-    kept.reverse();
+    let order = Order::within(&request.payload)?;
+    // Which are the newest is another question where another order is asked for.
+    let look = if order.is_some_and(|order| order.by_creation) { PAGE_MAX } else { max.min(PAGE_MAX) };
+    let mut kept = core.accounts().node_items(owner, node, look).map_err(store)?;
+    if order.is_some_and(|order| order.by_creation) {
+        kept.sort_by_key(|(_, item)| std::cmp::Reverse((item.created, item.position)));
+        kept.truncate(max);
+    }
+    if !order.is_some_and(|order| order.descending) {
+        kept.reverse();
+    }
     let Some(wish) = PageWish::within(&request.payload) else {
         return Ok(Some(answer(found.with_children(kept.iter().map(|(id, kept)| item(id, &kept.payload))))));
     };
@@ -157,8 +168,9 @@ async fn items(core: &Arc<Core>, request: &Request, owner: &OwnedUserId, what: &
 
 /// [XEP-0060 §publisher-publish]
 async fn publish(core: &Arc<Core>, request: &Request, owner: OwnedUserId, pubsub: &Element, what: &Element) -> Answer {
-    for_owner(request)?;
     let node = node_of(what)?.to_owned();
+    service::may_publish(core, request, &owner, &node)?;
+    let is_service = service::is_its(core, &owner);
     let mut items = what.children().filter(|child| child.is("item", ns::PUBSUB));
     let item = match (items.next(), items.next()) {
         (Some(item), None) => item,
@@ -175,13 +187,15 @@ async fn publish(core: &Arc<Core>, request: &Request, owner: OwnedUserId, pubsub
         .filter(|id| !id.is_empty())
         .map_or_else(|| format!("{:016x}", rand::random::<u64>()), ToOwned::to_owned);
     let options = pubsub.child("publish-options", ns::PUBSUB).and_then(Form::within);
-    let config = effect::usual(&node);
+    let config = if is_service { service::usual(core, &owner) } else { effect::usual(&node) };
     let config = match &options {
         // [XEP-0060 §publisher-publish-options] What it cannot be configured to say is a precondition that is not met.
         Some(form) => config::apply(form, config).map_err(|_| refused(&NodeError::OtherConfig))?,
         None => config,
     };
-    effect::before(core, &owner, &node, &id, payload).await?;
+    if !is_service {
+        effect::before(core, &owner, &node, &id, payload).await?;
+    }
     let precondition = match options {
         Some(_) => config::meets,
         None => |_: &NodeConfig, _: &NodeConfig| true,
@@ -194,9 +208,14 @@ async fn publish(core: &Arc<Core>, request: &Request, owner: OwnedUserId, pubsub
         precondition,
         config,
     };
-    let (_, config) = core.accounts().publish(&owner, publishing).await.map_err(|error| refused(&error))?;
+    let (made, config) = core.accounts().publish(&owner, publishing).await.map_err(|error| refused(&error))?;
+    if made && is_service {
+        service::own(core, &owner, &node, &request.from.to_bare()).await?;
+    }
     notify::published(core, &owner, (&node, &config), (&id, payload)).await;
-    effect::after(core, &owner, &node, &id, payload).await;
+    if !is_service {
+        effect::after(core, &owner, &node, &id, payload).await;
+    }
     let published = Element::new("publish", ns::PUBSUB)
         .with_attr("node", node)
         .with_child(Element::new("item", ns::PUBSUB).with_attr("id", id));
@@ -205,11 +224,11 @@ async fn publish(core: &Arc<Core>, request: &Request, owner: OwnedUserId, pubsub
 
 /// [XEP-0060 §publisher-delete]
 async fn retract(core: &Arc<Core>, request: &Request, owner: &OwnedUserId, what: &Element) -> Answer {
-    for_owner(request)?;
     let node = node_of(what)?;
     let id =
         what.children().find(|child| child.is("item", ns::PUBSUB)).and_then(Element::id).filter(|id| !id.is_empty());
     let id = id.ok_or_else(|| pubsub_error(Condition::BadRequest, "item-required", "say which item"))?;
+    service::may_retract(core, request, owner, node, id)?;
     let config = core.accounts().retract(owner, node, id).await.map_err(|error| refused(&error))?;
     let asked = matches!(what.attr("notify"), Some("1" | "true"));
     if config.notify_retract || asked {
@@ -222,15 +241,18 @@ async fn retract(core: &Arc<Core>, request: &Request, owner: &OwnedUserId, what:
 
 /// [XEP-0060 §owner-create]
 async fn create(core: &Arc<Core>, request: &Request, owner: &OwnedUserId, pubsub: &Element, what: &Element) -> Answer {
-    for_owner(request)?;
+    service::may_create(core, request, owner)?;
     let named = what.attr("node").filter(|node| !node.is_empty());
     let node = named.map_or_else(|| format!("{:032x}", rand::random::<u128>()), ToOwned::to_owned);
     let form = pubsub.child("configure", ns::PUBSUB).and_then(Form::within);
     let config = match form {
-        Some(form) => config::apply(&form, NodeConfig::default())?,
-        None => NodeConfig::default(),
+        Some(form) => config::apply(&form, service::usual(core, owner))?,
+        None => service::usual(core, owner),
     };
     core.accounts().create_node(owner, &node, config).await.map_err(|error| refused(&error))?;
+    if service::is_its(core, owner) {
+        service::own(core, owner, &node, &request.from.to_bare()).await?;
+    }
     Ok(named.is_none().then(|| answer(Element::new("create", ns::PUBSUB).with_attr("node", node))))
 }
 
