@@ -146,7 +146,7 @@ pub struct NodeItem {
     pub ts: u64,
     /// Where in the log.
     pub position: u64,
-    /// When an item of its id was first there, in milliseconds since the epoch. [XEP-0413]
+    /// Where in the log an item of its id was first there. [XEP-0413]
     pub created: u64,
 }
 
@@ -160,7 +160,10 @@ struct ItemOfFormat1 {
 }
 
 impl koine_store::Value for NodeItem {
-    fn encode(&self, arena: &mut koine_store::bytes::BytesMut) -> Result<koine_store::bytes::Bytes, koine_store::ValueError> {
+    fn encode(
+        &self,
+        arena: &mut koine_store::bytes::BytesMut,
+    ) -> Result<koine_store::bytes::Bytes, koine_store::ValueError> {
         koine_store::encode_stored(2, self, arena)
     }
 
@@ -169,7 +172,7 @@ impl koine_store::Value for NodeItem {
             return koine_store::decode_stored(2, &bytes);
         }
         let ItemOfFormat1 { publisher, payload, ts, position } = koine_store::decode_stored(1, &bytes)?;
-        Ok(Self { publisher, payload, ts, position, created: ts })
+        Ok(Self { publisher, payload, ts, position, created: position })
     }
 }
 
@@ -314,13 +317,19 @@ impl Accounts {
             };
             if config.persist {
                 let row = (key.0.clone(), key.1.clone(), new.id);
-                let mut created = ts;
+                let mut created = None;
                 if let Some(old) = txn.get(&NODE_ITEM, domain, &row)? {
-                    created = old.created;
+                    created = Some(old.created);
                     txn.delete(&NODE_ITEM_AT, domain, &(key.0.clone(), key.1.clone(), old.position));
                 }
                 let position = txn.append(log::entry(domain, &owner, Kind::Node, key.1.clone())).0;
-                let item = NodeItem { publisher: new.publisher, payload: new.payload, ts, position, created };
+                let item = NodeItem {
+                    publisher: new.publisher,
+                    payload: new.payload,
+                    ts,
+                    position,
+                    created: created.unwrap_or(position),
+                };
                 txn.put(&NODE_ITEM, domain, &row, &item);
                 txn.put(&NODE_ITEM_AT, domain, &(key.0.clone(), key.1.clone(), position), &row.2);
                 trim(txn, domain, key, &config)?;

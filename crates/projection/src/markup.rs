@@ -33,7 +33,8 @@ struct Range {
 /// The text with its markup as HTML; `None` where none of it counts.
 pub fn to_html(text: &str, markup: &Element) -> Option<String> {
     let chars: Vec<char> = text.chars().collect();
-    let mut ranges: Vec<Range> = markup.children().take(RANGES_MAX).filter_map(|child| range(child, chars.len())).collect();
+    let mut ranges: Vec<Range> =
+        markup.children().take(RANGES_MAX).filter_map(|child| range(child, chars.len())).collect();
     if ranges.is_empty() {
         return None;
     }

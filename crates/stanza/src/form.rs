@@ -239,9 +239,8 @@ impl Form {
             let columns = self.reported.iter().map(|(name, label)| Field::new(name, "", label).element());
             x.push(Element::new("reported", ns::DATA_FORMS).with_children(columns));
         }
-        let row = |item: &Vec<Field>| {
-            Element::new("item", ns::DATA_FORMS).with_children(item.iter().map(Field::element))
-        };
+        let row =
+            |item: &Vec<Field>| Element::new("item", ns::DATA_FORMS).with_children(item.iter().map(Field::element));
         x.with_children(self.items.iter().map(row))
     }
 }

@@ -171,11 +171,9 @@ fn markup_beside_the_text_is_html() {
 /// Both networks see plainly that a message is encrypted for others, whatever the scheme, and nothing of what it says.
 #[test]
 fn whoever_cannot_read_a_message_is_told_so() {
-    for (space, scheme) in [
-        ("eu.siacs.conversations.axolotl", "OMEMO"),
-        ("urn:xmpp:omemo:2", "OMEMO"),
-        ("urn:xmpp:openpgp:0", "OpenPGP"),
-    ] {
+    for (space, scheme) in
+        [("eu.siacs.conversations.axolotl", "OMEMO"), ("urn:xmpp:omemo:2", "OMEMO"), ("urn:xmpp:openpgp:0", "OpenPGP")]
+    {
         let secret = Element::new("encrypted", space);
         let label = Element::new("encryption", ns::EME).with_attr("namespace", space);
         let fallback = said("I sent you an encrypted message, but your program cannot read it.");
@@ -186,12 +184,16 @@ fn whoever_cannot_read_a_message_is_told_so() {
         assert_eq!(content["msgtype"], "m.notice");
         assert_eq!(write(kind, &content, &Room), Some(children), "XMPP devices get what they can read");
     }
-    let written = write("m.room.encrypted", &json!({ "algorithm": "m.megolm.v1.aes-sha2", "ciphertext": "AwgAEo" }), &Room);
+    let written =
+        write("m.room.encrypted", &json!({ "algorithm": "m.megolm.v1.aes-sha2", "ciphertext": "AwgAEo" }), &Room);
     let written = written.expect("words for people");
     let body = written.iter().find(|child| child.is("body", ns::CLIENT)).map(Element::text).expect("a fallback");
     assert!(body.contains("encrypted") && body.contains("Matrix"), "{body}");
     let label = written.iter().find(|child| child.is("encryption", ns::EME)).expect("a label");
-    assert_eq!((label.attr("namespace"), label.attr("name")), (Some("m.megolm.v1.aes-sha2"), Some("Matrix encryption")));
+    assert_eq!(
+        (label.attr("namespace"), label.attr("name")),
+        (Some("m.megolm.v1.aes-sha2"), Some("Matrix encryption"))
+    );
     assert!(!written.iter().any(|child| child.to_xml().contains("AwgAEo")));
 }
 

@@ -51,7 +51,9 @@ pub(crate) async fn presence(
     }
     match (core.place(to), kind) {
         (Place::RoomService, None | Some("unavailable")) => match session {
-            Some(session) => crate::muc::watch(core, stanza, session).await.map_err(|error| crate::error::unreadable(&error)),
+            Some(session) => {
+                crate::muc::watch(core, stanza, session).await.map_err(|error| crate::error::unreadable(&error))
+            }
             None => Ok(()),
         },
         (Place::Room, _) => crate::muc::presence(core, stanza, from, to, session).await,
@@ -133,7 +135,8 @@ async fn available(core: &Arc<Core>, session: &Arc<Session>, stanza: &Element) -
     let had_taker = !core.sessions.takers(&account).is_empty();
     let presence = Available { priority, stanza: Arc::new(stanza.clone()) };
     let before = session.state().presence.replace(presence);
-    let shorter = before.as_ref().and_then(|before| crate::xep::caps::without_repetition(Some(&before.stanza), &stanza));
+    let shorter =
+        before.as_ref().and_then(|before| crate::xep::caps::without_repetition(Some(&before.stanza), &stanza));
     show_to_matrix(core, session, &stanza);
     let others: Vec<_> = core.sessions.of(&account).into_iter().filter(|other| other.priority().is_some()).collect();
     for other in &others {
@@ -317,10 +320,16 @@ pub(super) fn in_matrix(core: &Core, user: &UserId, account: &BareJid) -> Option
     let presence = core.accounts().presences().get(user).filter(|presence| presence.state != PresenceState::Offline)?;
     let show = (presence.state == PresenceState::Unavailable).then(|| Element::text_of("show", ns::CLIENT, "away"));
     let status = presence.status_msg.map(|status| Element::text_of("status", ns::CLIENT, status));
+    // [XEP-0319] Since when they have done nothing.
+    let idle = presence.last_active_ago.filter(|_| !presence.currently_active).map(|ago| {
+        let since = core.now_ms().saturating_sub(u64::try_from(ago.as_millis()).unwrap_or(u64::MAX));
+        Element::new("idle", "urn:xmpp:idle:1").with_attr("since", crate::time::format(since))
+    });
     let stanza = Element::new("presence", ns::CLIENT)
         .with_attr("from", matrix_address(account))
         .with_child_opt(show)
-        .with_child_opt(status);
+        .with_child_opt(status)
+        .with_child_opt(idle);
     Some(stanza)
 }
 

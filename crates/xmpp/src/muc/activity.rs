@@ -136,7 +136,8 @@ pub(crate) async fn watch(core: &Arc<Core>, stanza: &Element, session: &Arc<Sess
         }
         let room = core.rooms().room_by_no(no)?;
         let newest = room.newest(i64::MIN, room.published().order, LOOK_MAX.min(20))?;
-        let newest = newest.into_iter().filter(|placed| words::is_said(placed.event.kind())).max_by_key(|placed| placed.order);
+        let newest =
+            newest.into_iter().filter(|placed| words::is_said(placed.event.kind())).max_by_key(|placed| placed.order);
         let unread = match &newest {
             Some(placed) => placed.event.sender() != user && !room.has_read(user, placed)?,
             None => false,

@@ -346,7 +346,9 @@ impl Visit<'_> {
 
 /// What of a presence others see: everything but what only the room may say. [XEP-0045 §bizrules-presence]
 fn shown(stanza: &Element) -> Vec<Element> {
-    let hidden = |child: &Element| matches!(child.ns(), ns::MUC | ns::MUC_USER | ns::OCCUPANT_ID | ns::STANZA_ID | "urn:xmpp:hats:0");
+    let hidden = |child: &Element| {
+        matches!(child.ns(), ns::MUC | ns::MUC_USER | ns::OCCUPANT_ID | ns::STANZA_ID | "urn:xmpp:hats:0")
+    };
     stanza.children().filter(|child| !hidden(child)).cloned().collect()
 }
 

@@ -249,7 +249,10 @@ impl Hall {
         }
         let id = occupant.id.get_or_init(|| occupant_id(core, &self.id, &occupant.user));
         let hats = super::hats::shown(&inside.hats, &occupant.user).filter(|_| !notice.gone);
-        presence.with_child_opt(hats).with_child(x).with_child(Element::new("occupant-id", ns::OCCUPANT_ID).with_attr("id", id.as_str()))
+        presence
+            .with_child_opt(hats)
+            .with_child(x)
+            .with_child(Element::new("occupant-id", ns::OCCUPANT_ID).with_attr("id", id.as_str()))
     }
 
     /// Takes somebody out with all their sessions, who say nothing of themselves any more.

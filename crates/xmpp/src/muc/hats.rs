@@ -92,7 +92,10 @@ fn command(core: &Arc<Core>, request: &Request) -> Answer {
         return Err(StanzaError::new(Condition::ItemNotFound, "there is no such room"));
     };
     if request.payload.attr("node") != Some(LIST) {
-        return Err(StanzaError::new(Condition::ItemNotFound, "hats are levels here, which are not changed by commands"));
+        return Err(StanzaError::new(
+            Condition::ItemNotFound,
+            "hats are levels here, which are not changed by commands",
+        ));
     }
     let user = core.person_of(&request.from.to_bare());
     if !user.is_some_and(|user| room.is_joined(&user)) {

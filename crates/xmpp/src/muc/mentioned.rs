@@ -31,7 +31,8 @@ pub(super) async fn tell(core: &Arc<Core>, room: &Arc<Room>, placed: &Placed) ->
     let mentions: Option<Value> = event.content_field("m.mentions");
     let users = mentions.as_ref().and_then(|mentions| mentions.get("user_ids")).and_then(Value::as_array);
     let users = users.into_iter().flatten().filter_map(|user| <&UserId>::try_from(user.as_str()?).ok());
-    let users: Vec<OwnedUserId> = users.filter(|user| *user != event.sender()).take(TOLD_MAX).map(ToOwned::to_owned).collect();
+    let users: Vec<OwnedUserId> =
+        users.filter(|user| *user != event.sender()).take(TOLD_MAX).map(ToOwned::to_owned).collect();
     if users.is_empty() || !Settings::of(core.rooms(), room)?.own.forward_mentions {
         return Ok(());
     }

@@ -63,7 +63,7 @@ pub(crate) use self::{
     invite::{invited, pending as pending_invitations},
     mentioned::EXTENSION as MENTIONED,
     moderate::EXTENSION as MODERATE,
-    name::address as room_address,
+    name::{address as room_address, room as room_at},
     owner::EXTENSION as OWNER,
     picture::EXTENSION as PICTURE,
     register::EXTENSION as REGISTER,
@@ -174,5 +174,7 @@ fn user_x(codes: &[u16]) -> Element {
     Element::new("x", koine_stanza::ns::MUC_USER).with_children(codes)
 }
 
+#[cfg(test)]
+mod beyond;
 #[cfg(test)]
 mod tests;

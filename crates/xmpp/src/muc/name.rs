@@ -19,7 +19,7 @@ pub(super) fn alias(core: &Core, node: &str) -> Option<OwnedRoomAliasId> {
 }
 
 /// The room at an address; `None` where there is none.
-pub(super) fn room(core: &Core, jid: &BareJid) -> Result<Option<Arc<Room>>, StanzaError> {
+pub(crate) fn room(core: &Core, jid: &BareJid) -> Result<Option<Arc<Room>>, StanzaError> {
     let Some(node) = jid.node() else { return Ok(None) };
     let id = match room_name::parse(node.as_str()) {
         None => return Ok(None),

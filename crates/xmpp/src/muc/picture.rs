@@ -95,10 +95,15 @@ async fn set(core: Arc<Core>, request: Request) -> Answer {
         None => json!({}),
         Some(photo) => {
             let bytes = photo.child("BINVAL", VCARD).and_then(avatar::decoded);
-            let bytes = bytes.ok_or_else(|| StanzaError::new(Condition::NotAcceptable, "this is no picture in base64, or too large"))?;
+            let bytes = bytes.ok_or_else(|| {
+                StanzaError::new(Condition::NotAcceptable, "this is no picture in base64, or too large")
+            })?;
             // Files belong to people of ours.
             if !core.is_account(&user) {
-                return Err(StanzaError::new(Condition::NotAllowed, "files are taken from people of this server alone"));
+                return Err(StanzaError::new(
+                    Condition::NotAllowed,
+                    "files are taken from people of this server alone",
+                ));
             }
             let kind = photo.child_text("TYPE", VCARD).unwrap_or_else(|| "image/png".to_owned());
             let info = json!({ "mimetype": kind, "size": bytes.len() });

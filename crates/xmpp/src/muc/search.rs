@@ -56,7 +56,9 @@ fn form() -> Form {
         .with(Field::boolean("sinname", "Search in names", true))
         .with(Field::boolean("sindescription", "Search in descriptions", true))
         .with(Field::boolean("sinaddress", "Search in addresses", true))
-        .with(Field::text("min_users", "Least number of members", "0").with_valid(Valid::integer(0, u64::from(u32::MAX))))
+        .with(
+            Field::text("min_users", "Least number of members", "0").with_valid(Valid::integer(0, u64::from(u32::MAX))),
+        )
         .with(types)
         .with(Field::list("key", "Order", BY_USERS, &[(BY_USERS, "Members"), (BY_ADDRESS, "Address")]))
 }
@@ -88,7 +90,11 @@ impl Wanted {
         let all = flag("all", false);
         // [XEP-0433 §usecases-support-request-conflictingoptions]
         if all && text.is_some() {
-            return Err(bad(Condition::BadRequest, "invalid-search-terms", "either all rooms, or those with these words"));
+            return Err(bad(
+                Condition::BadRequest,
+                "invalid-search-terms",
+                "either all rooms, or those with these words",
+            ));
         }
         if !all && form.field("q").is_some() && text.is_none() {
             return Err(bad(Condition::BadRequest, "invalid-search-terms", "there are no words to search for"));
@@ -107,12 +113,16 @@ impl Wanted {
                     return Err(bad(Condition::FeatureNotImplemented, "invalid-sort-key", text));
                 }
             },
-            rooms: form.field("types").is_none_or(|types| {
-                types.values.is_empty() || types.values.iter().any(|kind| kind == MUC_TYPE)
-            }),
+            rooms: form
+                .field("types")
+                .is_none_or(|types| types.values.is_empty() || types.values.iter().any(|kind| kind == MUC_TYPE)),
         };
         if !wanted.words.is_empty() && !(wanted.in_name || wanted.in_description || wanted.in_address) {
-            return Err(bad(Condition::BadRequest, "no-search-scope", "say where to search: names, descriptions, addresses"));
+            return Err(bad(
+                Condition::BadRequest,
+                "no-search-scope",
+                "say where to search: names, descriptions, addresses",
+            ));
         }
         Ok(wanted)
     }

@@ -185,7 +185,8 @@ impl Settings {
                     }
                 }
                 "slow_mode_duration" => {
-                    let seconds = value.trim().parse::<u64>().ok().filter(|seconds| *seconds <= super::slow::SLOW_MAX_S);
+                    let seconds =
+                        value.trim().parse::<u64>().ok().filter(|seconds| *seconds <= super::slow::SLOW_MAX_S);
                     new.own.slow_mode_s = seconds.ok_or("slow_mode_duration is a number of seconds, at most a day")?;
                 }
                 "forwardmentions" => new.own.forward_mentions = truth()?,

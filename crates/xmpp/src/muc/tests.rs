@@ -4,9 +4,9 @@ use koine_stanza::{Element, ns};
 
 use crate::testing::{Client, World, condition};
 
-const ROOM: &str = "coven@rooms.example.org";
+pub(super) const ROOM: &str = "coven@rooms.example.org";
 
-fn codes(presence: &Element) -> Vec<String> {
+pub(super) fn codes(presence: &Element) -> Vec<String> {
     let x = presence.child("x", ns::MUC_USER).expect("a presence of a room says who it is about");
     let codes = x.children().filter(|child| child.name() == "status");
     codes.filter_map(|code| code.attr("code").map(ToOwned::to_owned)).collect()
@@ -20,11 +20,11 @@ fn is_presence(stanza: &Element) -> bool {
     stanza.name() == "presence"
 }
 
-fn is_groupchat(stanza: &Element) -> bool {
+pub(super) fn is_groupchat(stanza: &Element) -> bool {
     stanza.name() == "message" && stanza.kind() == Some("groupchat")
 }
 
-async fn enter(client: &mut Client, nick: &str) -> Element {
+pub(super) async fn enter(client: &mut Client, nick: &str) -> Element {
     client.send(&format!("<presence to='{ROOM}/{nick}'><x xmlns='{}'/></presence>", ns::MUC)).await;
     let own = client
         .until(|stanza| {
@@ -37,7 +37,7 @@ async fn enter(client: &mut Client, nick: &str) -> Element {
     own
 }
 
-async fn make(client: &mut Client, nick: &str) {
+pub(super) async fn make(client: &mut Client, nick: &str) {
     let own = enter(client, nick).await;
     assert!(codes(&own).contains(&"201".into()), "{}", own.to_xml());
     let instant = format!(

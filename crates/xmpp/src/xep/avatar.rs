@@ -80,7 +80,12 @@ pub(crate) async fn adopt(core: &Arc<Core>, owner: &OwnedUserId, metadata: &Elem
     }
 }
 
-pub(crate) async fn upload(core: &Core, owner: &UserId, bytes: &[u8], kind: String) -> Result<String, koine_media::UploadError> {
+pub(crate) async fn upload(
+    core: &Core,
+    owner: &UserId,
+    bytes: &[u8],
+    kind: String,
+) -> Result<String, koine_media::UploadError> {
     let mut upload = core.cores.media.begin_upload(owner, Some(bytes.len() as u64)).await?;
     upload.write(bytes).await?;
     let description = Description { content_type: Some(kind), file_name: None };

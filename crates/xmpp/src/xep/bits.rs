@@ -57,7 +57,9 @@ mod tests {
         avatar::set(world.core(), alice.session.user(), b"not quite a picture", "image/png").await;
         let (hash, _) = avatar::current(world.core(), alice.session.user()).expect("she has one");
         let ask = |hash: &str| {
-            format!("<iq type='get' id='b' to='alice@example.org'><data xmlns='{BOB}' cid='sha1+{hash}@bob.xmpp.org'/></iq>")
+            format!(
+                "<iq type='get' id='b' to='alice@example.org'><data xmlns='{BOB}' cid='sha1+{hash}@bob.xmpp.org'/></iq>"
+            )
         };
         let got = bob.ask(&ask(&hash)).await;
         let data = got.child("data", BOB).expect("the picture");

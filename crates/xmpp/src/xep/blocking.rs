@@ -70,7 +70,8 @@ fn list(core: &Core, request: &Request) -> Answer {
 /// Everything that is blocked.
 fn addresses(core: &Core, me: &UserId) -> Result<Vec<String>, StanzaError> {
     let people = core.accounts().ignored_users(me).map_err(|error| unkept(&error))?;
-    let mut addresses: Vec<String> = people.iter().filter_map(|user| Some(core.address_of(user)?.to_string())).collect();
+    let mut addresses: Vec<String> =
+        people.iter().filter_map(|user| Some(core.address_of(user)?.to_string())).collect();
     addresses.extend(core.blocked_addresses(me).iter().cloned());
     addresses.sort();
     Ok(addresses)
@@ -85,7 +86,8 @@ enum Named {
 }
 
 fn named(core: &Core, me: &UserId, address: Jid) -> Result<Named, StanzaError> {
-    let is_own = core.jid_of(me).is_some_and(|own| own == address.to_bare()) || address.to_string() == core.hosts.domain;
+    let is_own =
+        core.jid_of(me).is_some_and(|own| own == address.to_bare()) || address.to_string() == core.hosts.domain;
     if is_own {
         return Err(StanzaError::new(Condition::NotAcceptable, "nobody blocks themselves, or their own server"));
     }
@@ -134,7 +136,9 @@ async fn change(core: Arc<Core>, request: Request, block: bool) -> Answer {
         let text = block.then(String::new);
         core.accounts().keep(me, Drawer::Blocked, &address_of(other), text).await.map_err(|error| {
             let condition = match error {
-                koine_account::KeepError::TooMany | koine_account::KeepError::TooLarge(_) => Condition::ResourceConstraint,
+                koine_account::KeepError::TooMany | koine_account::KeepError::TooLarge(_) => {
+                    Condition::ResourceConstraint
+                }
                 _ => Condition::InternalServerError,
             };
             StanzaError::new(condition, error.to_string())
@@ -208,8 +212,12 @@ async fn report(core: &Core, me: &UserId, address: &BareJid, report: &Element) -
         reason.push_str(&format!(": {}", said.trim()));
     }
     let mut events = Vec::new();
-    for id in report.children().filter(|child| child.is("stanza-id", ns::STANZA_ID)).filter_map(Element::id).take(REPORTS_MAX) {
-        let Some(id) = <&ruma_common::EventId>::try_from(id).ok().filter(|_| id.len() <= REPORTED_ID_BYTES_MAX) else { continue };
+    for id in
+        report.children().filter(|child| child.is("stanza-id", ns::STANZA_ID)).filter_map(Element::id).take(REPORTS_MAX)
+    {
+        let Some(id) = <&ruma_common::EventId>::try_from(id).ok().filter(|_| id.len() <= REPORTED_ID_BYTES_MAX) else {
+            continue;
+        };
         // Only what the reporter can have seen.
         if let Ok(Some((room, placed))) = core.rooms().find_event(id)
             && room.is_joined(me)
@@ -299,8 +307,13 @@ mod tests {
     async fn servers_and_sessions_are_blocked_too() {
         let world = World::new();
         let (mut alice, mut bob) = (world.connect("alice", "a").await, world.connect("bob", "b").await);
-        let block = |jid: &str| format!("<iq type='set' id='b'><block xmlns='{BLOCKING}'><item jid='{jid}'/></block></iq>");
-        assert_eq!(condition(&bob.ask(&block("example.org")).await).as_deref(), Some("not-acceptable"), "his own server");
+        let block =
+            |jid: &str| format!("<iq type='set' id='b'><block xmlns='{BLOCKING}'><item jid='{jid}'/></block></iq>");
+        assert_eq!(
+            condition(&bob.ask(&block("example.org")).await).as_deref(),
+            Some("not-acceptable"),
+            "his own server"
+        );
         for jid in ["evil.example", "alice@example.org/a"] {
             assert_eq!(bob.ask(&block(jid)).await.kind(), Some("result"));
         }
@@ -308,7 +321,10 @@ mod tests {
         alice.send("<message to='bob@example.org' type='chat' id='m'><body>x</body></message>").await;
         assert_eq!(condition(&alice.until(is_message).await).as_deref(), Some("service-unavailable"));
         alice.send("<iq type='get' id='q' to='bob@example.org/b'><query xmlns='jabber:iq:version'/></iq>").await;
-        assert_eq!(condition(&alice.until(|stanza| stanza.name() == "iq").await).as_deref(), Some("service-unavailable"));
+        assert_eq!(
+            condition(&alice.until(|stanza| stanza.name() == "iq").await).as_deref(),
+            Some("service-unavailable")
+        );
         let user = bob.session.user().clone();
         let stranger = Jid::new("spam@evil.example/x").expect("an address");
         assert!(world.core().has_blocked_address(&user, &stranger));

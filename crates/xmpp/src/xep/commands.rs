@@ -229,7 +229,9 @@ async fn at_once(core: &Arc<Core>, command: &Command) -> Result<Option<Form>, St
 /// What a form is filled in with.
 fn present(core: &Core, command: &Command) -> Result<Vec<String>, StanzaError> {
     match command.node {
-        "edit-motd" => Ok(notices::motd(core).map(|text| text.lines().map(ToOwned::to_owned).collect()).unwrap_or_default()),
+        "edit-motd" => {
+            Ok(notices::motd(core).map(|text| text.lines().map(ToOwned::to_owned).collect()).unwrap_or_default())
+        }
         "edit-admin" => told::admins(core),
         _ => Ok(Vec::new()),
     }

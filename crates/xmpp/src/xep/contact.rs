@@ -39,7 +39,12 @@ fn uri(contact: &String) -> String {
 /// What is said about the server.
 pub(super) fn forms(core: &Core) -> Vec<Form> {
     let support = &core.config().support;
-    let list = |var: &str, values: Vec<String>| Field { var: var.into(), kind: "list-multi".into(), values, ..Field::default() };
+    let list = |var: &str, values: Vec<String>| Field {
+        var: var.into(),
+        kind: "list-multi".into(),
+        values,
+        ..Field::default()
+    };
     let mut forms = Vec::new();
     let admins: Vec<String> = support.admins.iter().map(uri).collect();
     let security: Vec<String> = support.security.iter().map(uri).collect();

@@ -31,14 +31,7 @@ pub(crate) const EXTENSION: Extension = Extension {
     ],
     handlers: &[
         Handler {
-            at: &[
-                At::Host,
-                At::Account,
-                At::RoomService,
-                At::UploadService,
-                At::MatrixService,
-                At::PubsubService,
-            ],
+            at: &[At::Host, At::Account, At::RoomService, At::UploadService, At::MatrixService, At::PubsubService],
             verbs: &[Verb::Get],
             name: "query",
             ns: ns::DISCO_INFO,

@@ -120,9 +120,11 @@ pub(crate) async fn run(core: &Arc<Core>, request: &Request, node: &str) -> Answ
         };
         StanzaError::new(condition, error.to_string())
     })?;
-    let told = Form::new("result", INVITATION)
-        .with(Field::text("uri", "Link", &uri))
-        .with(Field::text("expire", "Good until", &time::format(expires_ms)));
+    let told = Form::new("result", INVITATION).with(Field::text("uri", "Link", &uri)).with(Field::text(
+        "expire",
+        "Good until",
+        &time::format(expires_ms),
+    ));
     Ok(Some(answer("completed").with_child(told.element())))
 }
 
@@ -221,7 +223,9 @@ mod tests {
         let link = invite(&mut romeo).await;
         let token = link.split_once("preauth=").expect("a token").1.split(';').next().expect("one").to_owned();
         let subscribe = |token: &str| {
-            format!("<presence to='romeo@example.org' type='subscribe'><preauth xmlns='{PREAUTH}' token='{token}'/></presence>")
+            format!(
+                "<presence to='romeo@example.org' type='subscribe'><preauth xmlns='{PREAUTH}' token='{token}'/></presence>"
+            )
         };
         juliet.send(&subscribe(&token)).await;
         juliet.until(|stanza| stanza.kind() == Some("subscribed")).await;
@@ -236,7 +240,9 @@ mod tests {
         let mut romeo = world.connect("romeo", "r").await;
         let user = romeo.session.user().clone();
         world.core().accounts().set_flag(&user, koine_account::Flag::Admin, true).await.expect("there is");
-        let ask = format!("<iq type='set' id='i' to='example.org'><command xmlns='{COMMANDS}' node='{ACCOUNT}'><x xmlns='jabber:x:data' type='submit'><field var='username'><value>juliet</value></field></x></command></iq>");
+        let ask = format!(
+            "<iq type='set' id='i' to='example.org'><command xmlns='{COMMANDS}' node='{ACCOUNT}'><x xmlns='jabber:x:data' type='submit'><field var='username'><value>juliet</value></field></x></command></iq>"
+        );
         let link = uri(&romeo.ask(&ask).await);
         let token = link.strip_prefix("xmpp:juliet@example.org?register;preauth=").expect("it names the account");
         let preauth = Element::new("preauth", PREAUTH).with_attr("token", token);

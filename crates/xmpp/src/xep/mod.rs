@@ -51,6 +51,7 @@ pub(crate) const ALL: &[&Extension] = &[
     &order::EXTENSION,
     &pep::EXTENSION,
     &pep::OWNER,
+    &pep::SPACES,
     &private_xml::EXTENSION,
     &push::EXTENSION,
     &receipts::EXTENSION,

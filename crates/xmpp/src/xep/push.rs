@@ -146,7 +146,8 @@ pub(crate) async fn wake(core: &Arc<Core>, user: &UserId, message: &Element) {
     }
     let count = core.pushes.unseen.get(user).unwrap_or(0).saturating_add(1);
     core.pushes.unseen.insert(user.to_owned(), count);
-    let summary = Form::new("submit", SUMMARY).with(Field { kind: String::new(), ..Field::text("message-count", "", &count.to_string()) });
+    let summary = Form::new("submit", SUMMARY)
+        .with(Field { kind: String::new(), ..Field::text("message-count", "", &count.to_string()) });
     for (registered, options) in registered {
         let Some((service, node)) = registered.split_once('\n') else { continue };
         let options = super::pep::parse(&options);

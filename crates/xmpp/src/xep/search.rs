@@ -123,7 +123,8 @@ mod tests {
     use super::*;
     use crate::testing::World;
 
-    const ASK: &str = "<iq type='set' id='s' to='example.org'><query xmlns='jabber:iq:search'><nick>bo</nick></query></iq>";
+    const ASK: &str =
+        "<iq type='set' id='s' to='example.org'><query xmlns='jabber:iq:search'><nick>bo</nick></query></iq>";
 
     fn items(answer: &Element) -> Vec<String> {
         let query = answer.child("query", SEARCH).expect("an answer");

@@ -14,7 +14,8 @@ const ROOM: &str = "walk@rooms.example.org";
 /// What an entity says of itself, in lines: features, identities, types and fields of forms, nodes of commands.
 async fn says(client: &mut crate::testing::Client, to: &str) -> Vec<String> {
     let answer = client.ask(&format!("<iq type='get' id='w' to='{to}'><query xmlns='{}'/></iq>", ns::DISCO_INFO)).await;
-    let query = answer.child("query", ns::DISCO_INFO).unwrap_or_else(|| panic!("{to} says nothing: {}", answer.to_xml()));
+    let query =
+        answer.child("query", ns::DISCO_INFO).unwrap_or_else(|| panic!("{to} says nothing: {}", answer.to_xml()));
     let mut lines: Vec<String> = Vec::new();
     for child in query.children() {
         match child.name() {
@@ -30,7 +31,8 @@ async fn says(client: &mut crate::testing::Client, to: &str) -> Vec<String> {
     let commands = "http://jabber.org/protocol/commands";
     let ask = format!("<iq type='get' id='c' to='{to}'><query xmlns='{}' node='{commands}'/></iq>", ns::DISCO_ITEMS);
     let items = client.ask(&ask).await;
-    let nodes = items.children().flat_map(Element::children).filter_map(|item| item.attr("node").map(ToOwned::to_owned));
+    let nodes =
+        items.children().flat_map(Element::children).filter_map(|item| item.attr("node").map(ToOwned::to_owned));
     lines.extend(nodes);
     lines
 }
@@ -42,7 +44,12 @@ async fn what_the_ledger_says_is_done_is_found_where_clients_look_for_it() {
     let user = alice.session.user().clone();
     world.core().accounts().set_flag(&user, koine_account::Flag::Admin, true).await.expect("there is");
     alice.send(&format!("<presence to='{ROOM}/alice'><x xmlns='{}'/></presence>", ns::MUC)).await;
-    alice.ask(&format!("<iq type='set' id='i' to='{ROOM}'><query xmlns='{}'><x xmlns='jabber:x:data' type='submit'/></query></iq>", ns::MUC_OWNER)).await;
+    alice
+        .ask(&format!(
+            "<iq type='set' id='i' to='{ROOM}'><query xmlns='{}'><x xmlns='jabber:x:data' type='submit'/></query></iq>",
+            ns::MUC_OWNER
+        ))
+        .await;
     let places = [
         ("server", "example.org"),
         ("account", "alice@example.org"),
@@ -60,7 +67,10 @@ async fn what_the_ledger_says_is_done_is_found_where_clients_look_for_it() {
     let mut found = 0;
     for proof in PROOFS.lines().skip(1) {
         let [spec, place, wanted] = proof.split('\t').collect::<Vec<_>>()[..] else { panic!("{proof}") };
-        let row = LEDGER.lines().find(|row| row.split('\t').next() == Some(spec)).unwrap_or_else(|| panic!("{spec} is in no ledger"));
+        let row = LEDGER
+            .lines()
+            .find(|row| row.split('\t').next() == Some(spec))
+            .unwrap_or_else(|| panic!("{spec} is in no ledger"));
         let claimed = matches!(row.split('\t').nth(3), Some("yes" | "partly"));
         let is_there = said.get(place).expect("a place").iter().any(|line| line == wanted);
         found += usize::from(is_there);

@@ -99,7 +99,8 @@ pub(super) fn of_users(core: &Core, node: &str, form: &Form) -> Result<Form, Sta
             "get-user-roster" => {
                 let mut roster = Field::new("roster", "text-multi", "Contacts");
                 let contacts = core.accounts().contacts(&user).map_err(unreadable)?;
-                roster.values = contacts.into_iter().filter(|(_, contact)| contact.listed).map(|(jid, _)| jid).collect();
+                roster.values =
+                    contacts.into_iter().filter(|(_, contact)| contact.listed).map(|(jid, _)| jid).collect();
                 told.with(whom).with(roster)
             }
             "get-user-lastlogin" => {

@@ -9,6 +9,7 @@
 //! | `caps.rs` | what a client wants to be told |
 //! | `effect.rs` | nodes that mean something to the rest of the server |
 //! | `service.rs` | the same for what belongs to no account, at a host of its own |
+//! | `spaces.rs` | spaces of Matrix as nodes there |
 
 mod caps;
 mod config;
@@ -17,6 +18,7 @@ mod notify;
 mod own;
 mod serve;
 mod service;
+mod spaces;
 
 use koine_account::{Access, NodeConfig, NodeError};
 use koine_stanza::{BareJid, Condition, Element, ErrorType, StanzaError, ns};
@@ -27,6 +29,7 @@ pub(crate) use self::{
     effect::{SERVER_ASSIST, assist, publish as publish_own, retract as retract_own, set_profile},
     own::EXTENSION as OWNER,
     serve::{EXTENSION, parse},
+    spaces::EXTENSION as SPACES,
 };
 use crate::{core::Core, iq::Answer};
 
@@ -69,6 +72,12 @@ fn refused(error: &NodeError) -> StanzaError {
 /// What a node is, for who discovers. [XEP-0060 §entity-metadata]
 pub(crate) fn node_info(core: &Core, owner: &UserId, node: &str, asker: &BareJid) -> Answer {
     let config = core.accounts().node(owner, node).map_err(|error| refused(&NodeError::Store(error)))?;
+    if config.is_none()
+        && service::is_its(core, owner)
+        && let Some(space) = spaces::find(core, node, asker)?
+    {
+        return spaces::info(node, &space).map(Some);
+    }
     let config = config.ok_or_else(|| refused(&NodeError::NoSuchNode))?;
     may_read(core, owner, (node, &config), asker)?;
     let identity = Element::new("identity", ns::DISCO_INFO).with_attr("category", "pubsub").with_attr("type", "leaf");
@@ -88,6 +97,9 @@ pub(crate) fn node_items(core: &Core, owner: &UserId, node: Option<&str>, asker:
         let readable = nodes.filter(|(node, config)| may_read(core, owner, (node, config), asker).is_ok());
         let name = |config: &NodeConfig| Some(config.title.clone()).filter(|title| !title.is_empty());
         let items = readable.map(|(node, config)| item().with_attr("node", node).with_attr_opt("name", name(&config)));
+        let spaces = if service::is_its(core, owner) { spaces::listed(core, asker)? } else { Vec::new() };
+        let spaces = spaces.into_iter().map(|(node, name)| item().with_attr("node", node).with_attr("name", name));
+        let items: Vec<Element> = items.chain(spaces).collect();
         return Ok(Some(Element::new("query", ns::DISCO_ITEMS).with_children(items)));
     };
     let config = core.accounts().node(owner, node).map_err(store)?.ok_or_else(|| refused(&NodeError::NoSuchNode))?;

@@ -141,7 +141,8 @@ async fn set_standings(core: &Arc<Core>, owner: &OwnedUserId, node: &str, what: 
     }
     if service::is_its(core, owner) && changes.iter().any(|(is_affiliation, ..)| *is_affiliation) {
         let peers = core.accounts().node_peers(owner, node).map_err(|error| refused(&NodeError::Store(error)))?;
-        let mut owners: Vec<String> = peers.into_iter().filter(|(_, peer)| peer.affiliation == "owner").map(|(jid, _)| jid).collect();
+        let mut owners: Vec<String> =
+            peers.into_iter().filter(|(_, peer)| peer.affiliation == "owner").map(|(jid, _)| jid).collect();
         for (_, jid, word) in changes.iter().filter(|(is_affiliation, ..)| *is_affiliation) {
             owners.retain(|known| *known != jid.to_bare().to_string());
             owners.extend((word == "owner").then(|| jid.to_bare().to_string()));

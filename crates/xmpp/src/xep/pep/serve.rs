@@ -6,7 +6,7 @@ use koine_account::{NodeConfig, NodeError, NodePeer, Publishing};
 use koine_stanza::{BareJid, Condition, Element, Jid, StanzaError, form::Form, ns, rsm::PageWish};
 use ruma_common::OwnedUserId;
 
-use super::{config, effect, may_read, node_of, notify, pubsub_error, refused, service, unsupported};
+use super::{config, effect, may_read, node_of, notify, pubsub_error, refused, service, spaces, unsupported};
 use crate::{
     core::Core,
     iq::{Answer, At, Extension, Handler, Request, Verb},
@@ -127,6 +127,14 @@ async fn items(core: &Arc<Core>, request: &Request, owner: &OwnedUserId, what: &
         effect::refresh(core, owner, node).await;
     }
     let config = core.accounts().node(owner, node).map_err(store)?;
+    if config.is_none()
+        && service::is_its(core, owner)
+        && let Some(space) = spaces::find(core, node, &asker)?
+    {
+        let item = |(id, payload)| Element::new("item", ns::PUBSUB).with_attr("id", id).with_child(payload);
+        let items = spaces::items(core, &space)?.into_iter().map(item);
+        return Ok(Some(answer(Element::new("items", ns::PUBSUB).with_attr("node", node).with_children(items))));
+    }
     let config = config.ok_or_else(|| refused(&NodeError::NoSuchNode))?;
     may_read(core, owner, (node, &config), &asker)?;
     let wanted: Vec<&str> = what.children().filter(|child| child.name() == "item").filter_map(Element::id).collect();
@@ -150,7 +158,7 @@ async fn items(core: &Arc<Core>, request: &Request, owner: &OwnedUserId, what: &
     let look = if order.is_some_and(|order| order.by_creation) { PAGE_MAX } else { max.min(PAGE_MAX) };
     let mut kept = core.accounts().node_items(owner, node, look).map_err(store)?;
     if order.is_some_and(|order| order.by_creation) {
-        kept.sort_by_key(|(_, item)| std::cmp::Reverse((item.created, item.position)));
+        kept.sort_by_key(|(_, item)| std::cmp::Reverse(item.created));
         kept.truncate(max);
     }
     if !order.is_some_and(|order| order.descending) {

@@ -74,7 +74,9 @@ pub(super) fn may_publish(core: &Core, request: &Request, owner: &UserId, node: 
     if request.is_own() {
         return Ok(());
     }
-    if is_its(core, owner) && core.accounts().node(owner, node).map_err(|error| refused(&NodeError::Store(error)))?.is_none() {
+    if is_its(core, owner)
+        && core.accounts().node(owner, node).map_err(|error| refused(&NodeError::Store(error)))?.is_none()
+    {
         return may_create(core, request, owner);
     }
     match affiliation(core, request, owner, node)?.as_str() {
@@ -84,7 +86,13 @@ pub(super) fn may_publish(core: &Core, request: &Request, owner: &UserId, node: 
 }
 
 /// Owners take back whatever they like, publishers what they published.
-pub(super) fn may_retract(core: &Core, request: &Request, owner: &UserId, node: &str, id: &str) -> Result<(), StanzaError> {
+pub(super) fn may_retract(
+    core: &Core,
+    request: &Request,
+    owner: &UserId,
+    node: &str,
+    id: &str,
+) -> Result<(), StanzaError> {
     let refusal = match may_manage(core, request, owner, node) {
         Ok(()) => return Ok(()),
         Err(refusal) => refusal,
@@ -119,7 +127,9 @@ mod tests {
         let world = World::new();
         let (mut alice, mut bob) = (world.connect("alice", "a").await, world.connect("bob", "b").await);
         let to = "pubsub.example.org";
-        let set = |inner: &str| format!("<iq type='set' id='s' to='{to}'><pubsub xmlns='{}'>{inner}</pubsub></iq>", ns::PUBSUB);
+        let set = |inner: &str| {
+            format!("<iq type='set' id='s' to='{to}'><pubsub xmlns='{}'>{inner}</pubsub></iq>", ns::PUBSUB)
+        };
         assert_eq!(alice.ask(&set("<create node='news'/>")).await.kind(), Some("result"));
         assert_eq!(condition(&bob.ask(&set("<create node='news'/>")).await).as_deref(), Some("conflict"));
         let item = "<publish node='news'><item id='1'><x xmlns='n'/></item></publish>";
@@ -130,14 +140,21 @@ mod tests {
         let told = bob.until(|stanza| stanza.name() == "message").await;
         assert_eq!(told.attr("from"), Some(to));
         assert!(told.child("event", ns::PUBSUB_EVENT).is_some_and(|event| event.has_child("items", ns::PUBSUB_EVENT)));
-        let owner = |inner: &str| format!("<iq type='set' id='o' to='{to}'><pubsub xmlns='{}'>{inner}</pubsub></iq>", ns::PUBSUB_OWNER);
-        let promote = "<affiliations node='news'><affiliation jid='bob@example.org' affiliation='publisher'/></affiliations>";
+        let owner = |inner: &str| {
+            format!("<iq type='set' id='o' to='{to}'><pubsub xmlns='{}'>{inner}</pubsub></iq>", ns::PUBSUB_OWNER)
+        };
+        let promote =
+            "<affiliations node='news'><affiliation jid='bob@example.org' affiliation='publisher'/></affiliations>";
         assert_eq!(condition(&bob.ask(&owner(promote)).await).as_deref(), Some("forbidden"));
         assert_eq!(alice.ask(&owner(promote)).await.kind(), Some("result"));
         assert_eq!(bob.ask(&set(&item.replace("id='1'", "id='2'"))).await.kind(), Some("result"));
-        assert_eq!(condition(&bob.ask(&set("<retract node='news'><item id='1'/></retract>")).await).as_deref(), Some("forbidden"));
+        assert_eq!(
+            condition(&bob.ask(&set("<retract node='news'><item id='1'/></retract>")).await).as_deref(),
+            Some("forbidden")
+        );
         assert_eq!(bob.ask(&set("<retract node='news'><item id='2'/></retract>")).await.kind(), Some("result"));
-        let nodes = bob.ask(&format!("<iq type='get' id='d' to='{to}'><query xmlns='{}'/></iq>", ns::DISCO_ITEMS)).await;
+        let nodes =
+            bob.ask(&format!("<iq type='get' id='d' to='{to}'><query xmlns='{}'/></iq>", ns::DISCO_ITEMS)).await;
         let names: Vec<_> = nodes.children().flat_map(Element::children).filter_map(|item| item.attr("node")).collect();
         assert_eq!(names, ["news"]);
         assert_eq!(alice.ask(&owner("<delete node='news'/>")).await.kind(), Some("result"));
@@ -149,7 +166,10 @@ mod tests {
         let mut alice = world.connect("alice", "a").await;
         let to = "pubsub.example.org";
         for id in ["A", "B", "C", "A"] {
-            let publish = format!("<iq type='set' id='s' to='{to}'><pubsub xmlns='{}'><publish node='n'><item id='{id}'><x xmlns='n'/></item></publish></pubsub></iq>", ns::PUBSUB);
+            let publish = format!(
+                "<iq type='set' id='s' to='{to}'><pubsub xmlns='{}'><publish node='n'><item id='{id}'><x xmlns='n'/></item></publish></pubsub></iq>",
+                ns::PUBSUB
+            );
             assert_eq!(alice.ask(&publish).await.kind(), Some("result"));
         }
         for (order, expected) in [
@@ -157,7 +177,10 @@ mod tests {
             ("by='creation'", ["A", "B", "C"]),
             ("by='creation' desc='true'", ["C", "B", "A"]),
         ] {
-            let ask = format!("<iq type='get' id='g' to='{to}'><pubsub xmlns='{}'><items node='n'/><order xmlns='urn:xmpp:order-by:1' {order}/></pubsub></iq>", ns::PUBSUB);
+            let ask = format!(
+                "<iq type='get' id='g' to='{to}'><pubsub xmlns='{}'><items node='n'/><order xmlns='urn:xmpp:order-by:1' {order}/></pubsub></iq>",
+                ns::PUBSUB
+            );
             let answer = alice.ask(&ask).await;
             let items = answer.child("pubsub", ns::PUBSUB).and_then(|pubsub| pubsub.child("items", ns::PUBSUB));
             let ids: Vec<_> = items.expect("items").children().filter_map(Element::id).collect();

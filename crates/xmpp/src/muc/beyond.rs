@@ -1,0 +1,171 @@
+//! What rooms do beyond XEP-0045, scene by scene.
+
+use koine_room::Sender;
+use koine_stanza::{Element, form::Form, ns};
+use serde_json::{json, value::to_raw_value};
+
+use super::tests::{ROOM, codes, enter, is_groupchat, make};
+use crate::testing::{Client, World, condition};
+
+/// The form in which the room tells of itself.
+async fn told(client: &mut Client) -> Form {
+    let ask = format!("<iq type='get' id='i' to='{ROOM}'><query xmlns='{}'/></iq>", ns::DISCO_INFO);
+    let answer = client.ask(&ask).await;
+    answer.child("query", ns::DISCO_INFO).and_then(Form::within).expect("it tells")
+}
+
+fn room_of(world: &World) -> std::sync::Arc<koine_room::Room> {
+    let address = koine_stanza::BareJid::new(ROOM).expect("an address");
+    super::name::room(world.core(), &address).expect("read").expect("it is there")
+}
+
+async fn configure(client: &mut Client, field: &str, value: &str) -> Element {
+    client
+        .ask(&format!(
+            "<iq type='set' id='c' to='{ROOM}'><query xmlns='{}'><x xmlns='jabber:x:data' type='submit'><field var='muc#roomconfig_{field}'><value>{value}</value></field></x></query></iq>",
+            ns::MUC_OWNER
+        ))
+        .await
+}
+
+#[tokio::test]
+async fn a_level_that_no_role_tells_is_a_hat() {
+    let world = World::new();
+    let (mut alice, mut bob) = (world.connect("alice", "a").await, world.connect("bob", "b").await);
+    make(&mut alice, "alice").await;
+    enter(&mut bob, "bob").await;
+    let (room, owner) = (room_of(&world), alice.session.user().clone());
+    super::standing::set_level(world.core(), &owner, &room, bob.session.user(), Some(10)).await.expect("she may");
+    let shown = alice.until(|stanza| stanza.has_child("hats", "urn:xmpp:hats:0")).await;
+    assert_eq!(shown.attr("from"), Some("coven@rooms.example.org/bob"));
+    let hat = shown.child("hats", "urn:xmpp:hats:0").and_then(|hats| hats.children().next()).expect("one");
+    assert_eq!((hat.attr("uri"), hat.attr("title")), (Some("urn:x-koine:level:10"), Some("Level 10")));
+    let list = "<iq type='set' id='l' to='coven@rooms.example.org'><command xmlns='http://jabber.org/protocol/commands' node='urn:xmpp:hats:commands:list' action='execute'/></iq>";
+    assert!(bob.ask(list).await.to_xml().contains("urn:x-koine:level:10"));
+    assert!(told(&mut bob).await.value("hats#hash").is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_room_has_a_picture_that_owners_give() {
+    let world = World::new();
+    let (mut alice, mut bob) = (world.connect("alice", "a").await, world.connect("bob", "b").await);
+    make(&mut alice, "alice").await;
+    enter(&mut bob, "bob").await;
+    let set = format!(
+        "<iq type='set' id='v' to='{ROOM}'><vCard xmlns='vcard-temp'><PHOTO><TYPE>image/png</TYPE><BINVAL>bm90IHF1aXRlIGEgcGljdHVyZQ==</BINVAL></PHOTO></vCard></iq>"
+    );
+    assert_eq!(condition(&bob.ask(&set).await).as_deref(), Some("forbidden"));
+    assert_eq!(told(&mut bob).await.value("muc#roominfo_avatarhash"), None);
+    assert_eq!(alice.ask(&set).await.kind(), Some("result"));
+    let changed = bob.until(|stanza| is_groupchat(stanza) && stanza.has_child("x", ns::MUC_USER)).await;
+    assert!(codes(&changed).contains(&"104".into()));
+    let hash = crate::xep::avatar::hash_of(b"not quite a picture");
+    assert_eq!(told(&mut bob).await.value("muc#roominfo_avatarhash"), Some(hash.as_str()));
+    let card = bob.ask(&format!("<iq type='get' id='g' to='{ROOM}'><vCard xmlns='vcard-temp'/></iq>")).await;
+    let photo =
+        card.child("vCard", "vcard-temp").and_then(|card| card.child("PHOTO", "vcard-temp")).expect("a picture");
+    assert_eq!(photo.child_text("BINVAL", "vcard-temp").as_deref(), Some("bm90IHF1aXRlIGEgcGljdHVyZQ=="));
+    assert_eq!(
+        alice.ask(&format!("<iq type='set' id='n' to='{ROOM}'><vCard xmlns='vcard-temp'/></iq>")).await.kind(),
+        Some("result")
+    );
+    assert_eq!(told(&mut bob).await.value("muc#roominfo_avatarhash"), None, "it is gone");
+}
+
+#[tokio::test]
+async fn a_slow_room_makes_people_wait() {
+    let world = World::new();
+    let (mut alice, mut bob) = (world.connect("alice", "a").await, world.connect("bob", "b").await);
+    make(&mut alice, "alice").await;
+    enter(&mut bob, "bob").await;
+    assert_eq!(condition(&configure(&mut alice, "slow_mode_duration", "-1").await).as_deref(), Some("not-acceptable"));
+    assert_eq!(configure(&mut alice, "slow_mode_duration", "600").await.kind(), Some("result"));
+    bob.until(|stanza| is_groupchat(stanza) && stanza.has_child("x", ns::MUC_USER)).await;
+    assert_eq!(told(&mut bob).await.value("muc#roominfo_slow_mode_duration"), Some("600"));
+    let say = format!("<message type='groupchat' id='m' to='{ROOM}'><body>x</body></message>");
+    bob.send(&say).await;
+    bob.until(|stanza| is_groupchat(stanza) && stanza.has_child("body", ns::CLIENT)).await;
+    bob.send(&say).await;
+    let refused = bob.until(|stanza| stanza.kind() == Some("error")).await;
+    assert_eq!(condition(&refused).as_deref(), Some("policy-violation"));
+    for _ in 0..2 {
+        alice.send(&say).await;
+        alice
+            .until(|stanza| is_groupchat(stanza) && stanza.attr("from").is_some_and(|from| from.ends_with("/alice")))
+            .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn members_who_are_not_there_learn_of_mentions_and_of_news() {
+    let world = World::new();
+    let (mut alice, mut bob) = (world.connect("alice", "a").await, world.connect("bob", "b").await);
+    make(&mut alice, "alice").await;
+    // Bob is a member by Matrix, and his session is not in the room.
+    let (room, bob_id) = (room_of(&world), bob.session.user().clone());
+    let profile = koine_room::Profile::default();
+    world.core().rooms().join(&bob_id, room.id(), &profile, None, serde_json::Map::new()).await.expect("it is open");
+    bob.send("<presence/>").await;
+    bob.send("<presence to='rooms.example.org'><rai xmlns='urn:xmpp:rai:0'/></presence>").await;
+    alice
+        .send(&format!(
+            "<message type='groupchat' id='m1' to='{ROOM}'><body>bob: look</body><mention xmlns='urn:xmpp:mentions:0' begin='0' end='3' jid='bob@example.org'/></message>"
+        ))
+        .await;
+    let (mut mentioned, mut news) = (false, false);
+    while !(mentioned && news) {
+        let told = bob.until(|stanza| stanza.name() == "message").await;
+        if let Some(mentions) = told.child("mentions", "urn:xmpp:mmn:0") {
+            let message =
+                mentions.child("forwarded", ns::FORWARD).and_then(|forwarded| forwarded.child("message", ns::CLIENT));
+            assert_eq!(message.and_then(|message| message.attr("from")), Some("coven@rooms.example.org/alice"));
+            mentioned = true;
+        }
+        if let Some(rai) = told.child("rai", "urn:xmpp:rai:0") {
+            assert_eq!(rai.child_text("activity", "urn:xmpp:rai:0").as_deref(), Some(ROOM));
+            news = true;
+        }
+    }
+    // A mention of Matrix names an occupant in XMPP.
+    let content =
+        json!({ "msgtype": "m.text", "body": "alice!", "m.mentions": { "user_ids": [alice.session.user()] } });
+    let sender = Sender { user: &bob_id, device: None };
+    let content = to_raw_value(&content).expect("JSON");
+    world.core().rooms().send(sender, room.id(), "m.room.message", &content, None).await.expect("he is in it");
+    let said =
+        alice.until(|stanza| stanza.has_child("mention", "urn:xmpp:mentions:0") && stanza.id() != Some("m1")).await;
+    let id = super::hall::occupant_id(world.core(), room.id(), alice.session.user());
+    assert_eq!(
+        said.child("mention", "urn:xmpp:mentions:0").and_then(|mention| mention.attr("occupantid")),
+        Some(id.as_str())
+    );
+}
+
+#[tokio::test]
+async fn public_rooms_are_found_by_words() {
+    let world = World::new();
+    let mut alice = world.connect("alice", "a").await;
+    make(&mut alice, "alice").await;
+    assert_eq!(configure(&mut alice, "roomname", "A Dark Cave").await.kind(), Some("result"));
+    let ask = |fields: &[(&str, &str)]| {
+        let fields: String =
+            fields.iter().map(|(var, value)| format!("<field var='{var}'><value>{value}</value></field>")).collect();
+        format!(
+            "<iq type='get' id='s' to='rooms.example.org'><search xmlns='urn:xmpp:channel-search:0:search'><x xmlns='jabber:x:data' type='submit'><field var='FORM_TYPE'><value>urn:xmpp:channel-search:0:search-params</value></field>{fields}</x></search></iq>"
+        )
+    };
+    let address = |answer: &Element| {
+        let result = answer.child("result", "urn:xmpp:channel-search:0:search").expect("a result");
+        let item = result.children().find(|child| child.name() == "item");
+        item.and_then(|item| item.attr("address")).map(ToOwned::to_owned)
+    };
+    assert_eq!(address(&alice.ask(&ask(&[("q", "dark")])).await).as_deref(), Some(ROOM));
+    assert_eq!(address(&alice.ask(&ask(&[("q", "dark"), ("sinname", "false")])).await), None);
+    assert_eq!(address(&alice.ask(&ask(&[("all", "true"), ("min_users", "5")])).await), None);
+    let wrong = alice.ask(&ask(&[("q", "dark"), ("key", "colour")])).await;
+    assert_eq!(condition(&wrong).as_deref(), Some("feature-not-implemented"));
+    let form = alice
+        .ask("<iq type='get' id='f' to='rooms.example.org'><search xmlns='urn:xmpp:channel-search:0:search'/></iq>")
+        .await;
+    assert!(form.child("search", "urn:xmpp:channel-search:0:search").and_then(Form::within).is_some());
+}
