@@ -94,6 +94,7 @@ pub(crate) struct Core {
     pub(crate) im: crate::im::Im,
     pub(crate) wants: crate::xep::pep::Wants,
     pub(crate) pushes: crate::xep::push::Pushes,
+    pub(crate) receipts: crate::xep::receipts::Receipts,
     /// Servers and sessions that accounts have blocked.
     pub(crate) blocked: Cache<OwnedUserId, Arc<HashSet<String>>>,
     /// Held while the picture of a profile is carried into the nodes: the newest comes last.
@@ -122,6 +123,7 @@ impl Xmpp {
             im: crate::im::Im::default(),
             wants: crate::xep::pep::Wants::default(),
             pushes: crate::xep::push::Pushes::default(),
+            receipts: crate::xep::receipts::Receipts::default(),
             blocked: Cache::new(BLOCK_LISTS_MAX),
             avatars: tokio::sync::Mutex::default(),
             started: std::time::Instant::now(),

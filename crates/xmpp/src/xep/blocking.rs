@@ -56,15 +56,15 @@ pub(crate) const EXTENSION: Extension = Extension {
     ],
 };
 
-fn item(address: impl ToString) -> Element {
-    Element::new("item", BLOCKING).with_attr("jid", address.to_string())
+fn item(address: &str) -> Element {
+    Element::new("item", BLOCKING).with_attr("jid", address)
 }
 
 fn list(core: &Core, request: &Request) -> Answer {
     let session = request.own_session()?;
     session.state().wants_blocklist = true;
     let addresses = addresses(core, session.user())?;
-    Ok(Some(Element::new("blocklist", BLOCKING).with_children(addresses.iter().map(item))))
+    Ok(Some(Element::new("blocklist", BLOCKING).with_children(addresses.iter().map(|address| item(address)))))
 }
 
 /// Everything that is blocked.
@@ -274,7 +274,7 @@ fn knows(core: &Core, me: &UserId, address: &BareJid) -> bool {
 fn push(core: &Core, me: &UserId, block: bool, named: &[String]) {
     let Some(account) = core.jid_of(me) else { return };
     let name = if block { "block" } else { "unblock" };
-    let payload = Element::new(name, BLOCKING).with_children(named.iter().map(item));
+    let payload = Element::new(name, BLOCKING).with_children(named.iter().map(|address| item(address)));
     for session in core.sessions.of(&account) {
         if !session.state().wants_blocklist {
             continue;

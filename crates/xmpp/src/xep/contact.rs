@@ -29,7 +29,7 @@ pub struct Support {
 }
 
 /// A contact as an address that clients can open.
-fn uri(contact: &String) -> String {
+fn uri(contact: &str) -> String {
     match UserId::parse(contact).ok().and_then(|user| crate::address_of(&user)) {
         Some(jid) => format!("xmpp:{jid}"),
         None => format!("mailto:{contact}"),
@@ -46,8 +46,8 @@ pub(super) fn forms(core: &Core) -> Vec<Form> {
         ..Field::default()
     };
     let mut forms = Vec::new();
-    let admins: Vec<String> = support.admins.iter().map(uri).collect();
-    let security: Vec<String> = support.security.iter().map(uri).collect();
+    let admins: Vec<String> = support.admins.iter().map(|contact| uri(contact)).collect();
+    let security: Vec<String> = support.security.iter().map(|contact| uri(contact)).collect();
     let contacts = [
         ("abuse-addresses", admins.clone()),
         ("admin-addresses", admins.clone()),

@@ -1,10 +1,7 @@
 //! XEP-0184: Message Delivery Receipts, for people who are here by Matrix alone: the server answers for them once one of their
 //! devices has asked what comes behind a message, and so has it. XMPP clients answer for themselves.
 
-use std::{
-    sync::{Arc, LazyLock},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use koine_room::Placed;
 use koine_stanza::{Element, Jid, ns};
@@ -23,7 +20,14 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// How often it is looked whether it has the message.
 const LOOK: Duration = Duration::from_millis(250);
 
-static AWAITED: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(AWAITED_MAX)));
+/// How many messages may be waited for beside those that are.
+pub(crate) struct Receipts(Arc<Semaphore>);
+
+impl Default for Receipts {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(AWAITED_MAX)))
+    }
+}
 
 /// Messages alone: there are no requests. What was said while nobody was there is in the rooms, which is said here as well.
 /// [XEP-0160]
@@ -40,7 +44,7 @@ pub(crate) fn await_device(core: &Arc<Core>, (from, peer): (Jid, OwnedUserId), m
     if !core.sessions.takers(&account).is_empty() || !core.is_account(&peer) {
         return;
     }
-    let Ok(permit) = AWAITED.clone().try_acquire_owned() else { return };
+    let Ok(permit) = core.receipts.0.clone().try_acquire_owned() else { return };
     let Ok(position) = u64::try_from(placed.order) else { return };
     let weak = Arc::downgrade(core);
     tokio::spawn(async move {

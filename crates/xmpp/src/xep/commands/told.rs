@@ -11,7 +11,7 @@ use ruma_common::OwnedUserId;
 use super::{ADMIN, LISTED_MAX, people};
 use crate::{core::Core, time};
 
-fn unreadable(error: koine_account::StoreUnavailable) -> StanzaError {
+fn unreadable(error: &koine_account::StoreUnavailable) -> StanzaError {
     tracing::error!(reason = %error, "accounts could not be read");
     StanzaError::new(Condition::InternalServerError, "accounts could not be read: try again later")
 }
@@ -20,7 +20,7 @@ fn unreadable(error: koine_account::StoreUnavailable) -> StanzaError {
 fn for_all(core: &Core, mut each: impl FnMut(&UserInfo)) -> Result<(), StanzaError> {
     let mut after: Option<String> = None;
     loop {
-        let page = core.accounts().users(after.as_deref(), LISTED_MAX).map_err(unreadable)?;
+        let page = core.accounts().users(after.as_deref(), LISTED_MAX).map_err(|error| unreadable(&error))?;
         let Some(last) = page.last().map(|user| user.user_id.localpart().to_owned()) else { return Ok(()) };
         after = Some(last);
         page.iter().filter(|user| !user.is_deactivated).for_each(&mut each);
@@ -98,26 +98,26 @@ pub(super) fn of_users(core: &Core, node: &str, form: &Form) -> Result<Form, Sta
         told = match node {
             "get-user-roster" => {
                 let mut roster = Field::new("roster", "text-multi", "Contacts");
-                let contacts = core.accounts().contacts(&user).map_err(unreadable)?;
+                let contacts = core.accounts().contacts(&user).map_err(|error| unreadable(&error))?;
                 roster.values =
                     contacts.into_iter().filter(|(_, contact)| contact.listed).map(|(jid, _)| jid).collect();
                 told.with(whom).with(roster)
             }
             "get-user-lastlogin" => {
-                let seen = core.accounts().devices(&user).map_err(unreadable)?.into_iter();
+                let seen = core.accounts().devices(&user).map_err(|error| unreadable(&error))?.into_iter();
                 let seen = seen.map(|device| u64::from(device.last_seen.get())).max();
-                let left = core.accounts().kept(&user, Drawer::LastSeen, "").map_err(unreadable)?;
+                let left = core.accounts().kept(&user, Drawer::LastSeen, "").map_err(|error| unreadable(&error))?;
                 let left = left.as_deref().and_then(|left| left.split_once(' ')?.0.parse::<u64>().ok());
                 let last = seen.max(left).map(time::format).unwrap_or_default();
                 told.with(whom).with(Field::text("lastlogin", "Last here", &last))
             }
             _ => {
-                let contacts = core.accounts().contacts(&user).map_err(unreadable)?;
+                let contacts = core.accounts().contacts(&user).map_err(|error| unreadable(&error))?;
                 let size = contacts.iter().filter(|(_, contact)| contact.listed).count().to_string();
                 let mut resources = Field::new("onlineresources", "text-multi", "Sessions");
                 resources.values = sessions.iter().map(|session| session.jid().resource().to_string()).collect();
                 let mut places = Field::new("ipaddresses", "text-multi", "Where from");
-                for device in core.accounts().devices(&user).map_err(unreadable)? {
+                for device in core.accounts().devices(&user).map_err(|error| unreadable(&error))? {
                     places.values.extend(device.last_seen_ip);
                 }
                 places.values.sort();
