@@ -23,6 +23,8 @@ use crate::{Api, Error, body, front};
 pub struct Endpoints {
     api: Api,
     routes: BTreeMap<String, MethodRouter<Api>>,
+    /// Methods and paths as they were added.
+    served: Vec<(http::Method, String)>,
 }
 
 /// Marks a request whose last path variable is empty and was left out of the path, as clients do with state keys.
@@ -49,7 +51,7 @@ impl Paths for SinglePath {
 
 impl Endpoints {
     pub(crate) fn new(api: Api) -> Self {
-        Self { api, routes: BTreeMap::new() }
+        Self { api, routes: BTreeMap::new(), served: Vec::new() }
     }
 
     /// Serves the paths and the method of `M`. `name` is that of the operation in metrics and traces.
@@ -71,6 +73,7 @@ impl Endpoints {
         H: Handler<T, Api> + Sync,
         T: 'static,
     {
+        self.served.push((method.clone(), path.to_owned()));
         let filter = MethodFilter::try_from(method).expect("Matrix uses no methods but the usual ones");
         let method = crate::watched(name, self.api.observer.clone(), on(filter, handler));
 
@@ -91,6 +94,10 @@ impl Endpoints {
         let path = with_numbered_variables(path);
         let known = self.routes.remove(&path).unwrap_or_default();
         self.routes.insert(path, known.merge(method));
+    }
+
+    pub(crate) fn into_served(self) -> Vec<(http::Method, String)> {
+        self.served
     }
 
     pub(crate) fn into_router(self) -> Router {

@@ -91,6 +91,15 @@ pub fn watched<S: Clone + Send + Sync + 'static>(
 pub fn router(api: Api) -> axum::Router {
     presence::start(&api);
     appservice::start(&api);
+    all(api).into_router()
+}
+
+/// The methods and paths that [`router`] serves, for checks of documents and ledgers.
+pub fn served(api: Api) -> Vec<(http::Method, String)> {
+    all(api).into_served()
+}
+
+fn all(api: Api) -> Endpoints {
     let mut endpoints = Endpoints::new(api);
     discovery::endpoints(&mut endpoints);
     session::endpoints(&mut endpoints);
@@ -118,5 +127,5 @@ pub fn router(api: Api) -> axum::Router {
     thirdparty::endpoints(&mut endpoints);
     user_directory::endpoints(&mut endpoints);
     voip::endpoints(&mut endpoints);
-    endpoints.into_router()
+    endpoints
 }

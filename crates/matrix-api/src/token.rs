@@ -4,7 +4,8 @@
 //! were left over, is what `/sync` gives out: a log position, a mark of things that are not
 //! in the log and live as long as the process (typing), and which process that was. `t<order>_<identity>` is a place
 //! between two events of a room. An event stands at the log position that told of it, so that each is understood
-//! where the other is expected. The identity is that of the data folder: a token of another server, or of a folder
+//! where the other is expected. `p<number>_<connection>_<position>_<identity>` is what a connection of sliding sync gives
+//! out, and a place as well. The identity is that of the data folder: a token of another server, or of a folder
 //! that was set up anew, would name a place that means nothing here. To clients all this is opaque.
 
 use std::fmt::Write as _;
@@ -67,6 +68,11 @@ impl Tokens {
         text
     }
 
+    /// A position of sliding sync: the number of an answer and its connection, and how far the log was read for it.
+    pub(crate) fn print_position(&self, (number, connection): (u64, u32), now: SyncToken) -> String {
+        format!("p{number}_{connection:x}_{}_{}", now.position.0, self.identity)
+    }
+
     /// A place in a room, as clients get it.
     pub fn print_place(&self, place: Order) -> String {
         format!("t{place}_{}", self.identity)
@@ -115,6 +121,12 @@ impl Tokens {
                 (Token::Sync(self.now(position, fleeting)), part()?)
             }
             "t" => (Token::Place(part()?.parse().map_err(|_| invalid())?), part()?),
+            "p" => {
+                part()?.parse::<u64>().map_err(|_| invalid())?;
+                u32::from_str_radix(part()?, 16).map_err(|_| invalid())?;
+                let position: u64 = part()?.parse().map_err(|_| invalid())?;
+                (Token::Place(Order::try_from(position).map_err(|_| invalid())?), part()?)
+            }
             _ => return Err(invalid()),
         };
         let token = match (token, parts.next()) {
@@ -160,6 +172,7 @@ mod tests {
         assert_eq!(tokens.parse_place(&tokens.print_sync(sync)).expect("token"), 12);
         assert_eq!(tokens.parse_sync(&tokens.print_place(12)).expect("token").position, Position(12));
         assert_eq!(tokens.parse_place(&tokens.print_place(-5)).expect("token"), -5);
+        assert_eq!(tokens.parse_place(&tokens.print_position((3, 0xbeef), sync)).expect("token"), 12);
         let left_over = SyncToken { to_device: Position(7), ..sync };
         assert_eq!(tokens.parse_sync(&tokens.print_sync(left_over)).expect("token"), left_over);
     }

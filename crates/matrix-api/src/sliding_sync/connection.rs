@@ -19,7 +19,10 @@ use parking_lot::{Mutex, MutexGuard};
 use ruma_common::{OwnedDeviceId, OwnedUserId};
 
 use super::{index::Index, required::Config};
-use crate::{Error, Result, User, token::SyncToken};
+use crate::{
+    Error, Result, User,
+    token::{SyncToken, Tokens},
+};
 
 /// Most connections at the same time; past it, the one unused for longest makes room.
 pub(super) const CONNECTIONS_MAX: usize = 20_000;
@@ -92,6 +95,8 @@ pub(super) struct Known {
     pub(super) counts: Counts,
     /// Extensions that told of the room, as bits.
     pub(super) extensions: u8,
+    /// It was told that this is a conversation of two.
+    pub(super) is_dm: bool,
 }
 
 /// Numbers that are told when they change.
@@ -151,9 +156,10 @@ impl Connections {
     /// # Errors
     /// `M_UNKNOWN_POS` for one that is forgotten, or never was.
     pub(super) fn find(&self, who: &User, conn_id: &str, pos: &str) -> Result<(Arc<Connection>, u64)> {
-        let (no, nonce) = pos.split_once('_').ok_or_else(unknown_pos)?;
-        let no: u64 = no.parse().map_err(|_| unknown_pos())?;
-        let nonce = u32::from_str_radix(nonce, 16).map_err(|_| unknown_pos())?;
+        let mut parts = pos.strip_prefix('p').ok_or_else(unknown_pos)?.split('_');
+        let mut part = || parts.next().ok_or_else(unknown_pos);
+        let no: u64 = part()?.parse().map_err(|_| unknown_pos())?;
+        let nonce = u32::from_str_radix(part()?, 16).map_err(|_| unknown_pos())?;
         let all = self.0.lock();
         let of_device = all.get(&(who.user_id.clone(), who.device_id.clone()));
         let mut of_device = of_device.into_iter().flatten();
@@ -206,9 +212,9 @@ impl Connection {
         self.state.lock()
     }
 
-    /// A position, as clients get it.
-    pub(super) fn print(&self, no: u64) -> String {
-        format!("{no}_{:x}", self.nonce)
+    /// A position, as clients get it: a place in the timeline of any room too, as `now` names it.
+    pub(super) fn print(&self, no: u64, now: SyncToken, tokens: &Tokens) -> String {
+        tokens.print_position((no, self.nonce), now)
     }
 }
 

@@ -44,7 +44,7 @@ pub(super) struct Reach {
 #[derive(Default)]
 pub(super) struct Part {
     on: bool,
-    lists: u32,
+    lists: u128,
     all_subscribed: bool,
     rooms: Vec<RoomNo>,
 }
@@ -72,7 +72,7 @@ impl Reach {
                 ids.filter_map(|id| look.api.rooms.room(<&ruma_common::RoomId>::try_from(id.as_str()).ok()?).ok());
             Part {
                 on: true,
-                lists: lists.fold(0, |bits, (number, _)| bits | 1 << number),
+                lists: lists.fold(0, |bits, (number, _)| bits | 1u128 << number),
                 all_subscribed: scope.rooms.as_ref().is_none_or(|rooms| rooms.iter().any(|room| room == "*")),
                 rooms: rooms.map(|room| room.no()).collect(),
             }

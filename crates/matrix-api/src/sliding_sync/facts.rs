@@ -32,7 +32,8 @@ pub(crate) struct Facts(Mutex<HashMap<RoomNo, RoomFacts>>);
 /// Of one room.
 #[derive(Clone, Debug)]
 pub(super) struct RoomFacts {
-    order: Order,
+    /// Of the newest event.
+    pub(super) order: Order,
     state: Root,
     /// Order of the newest event that brings the room to the top; 0 when it is long ago.
     pub(super) bump: u64,

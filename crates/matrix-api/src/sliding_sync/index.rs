@@ -1,4 +1,5 @@
-//! The rooms of an account as its lists sort them: by the newest event that brings a room to the top.
+//! The rooms of an account as its lists sort them: by their newest event, of whatever type. What `bump_stamp` says is for
+//! the client to sort by; a window that were sorted by it would miss rooms in which something happened. [MSC4186]
 //!
 //! Made once for a connection that has lists, then kept up with the rooms that changed. A look through a list reads
 //! this alone, never a room.
@@ -27,7 +28,8 @@ pub(super) struct Index {
 
 struct Entry {
     membership: Membership,
-    bump: u64,
+    /// Order of the newest event.
+    stirred: u64,
     is_encrypted: bool,
     room_type: Option<Arc<str>>,
 }
@@ -63,10 +65,10 @@ impl Index {
         record: &MembershipRecord,
     ) -> Result<()> {
         if let Some(old) = self.entries.remove(&no) {
-            self.sorted.remove(&(Reverse(old.bump), no));
+            self.sorted.remove(&(Reverse(old.stirred), no));
         }
         if let Some(entry) = entry(api, user, ignored, no, record)? {
-            self.sorted.insert((Reverse(entry.bump), no));
+            self.sorted.insert((Reverse(entry.stirred), no));
             self.entries.insert(no, entry);
         }
         Ok(())
@@ -169,17 +171,15 @@ fn tags_of(api: &Api, user: &UserId) -> Result<HashMap<RoomNo, HashSet<String>>>
     Ok(found)
 }
 
-/// A room that the account is in, or is to be.
+/// A room that the account is in, is to be in, or was removed from.
 fn entry(api: &Api, user: &UserId, ignored: &Ignored, no: RoomNo, record: &MembershipRecord) -> Result<Option<Entry>> {
     let room = api.rooms.room_by_no(no)?;
     match record.membership {
         Membership::Join => {
             let facts = api.facts().of(&room)?;
-            // History from before we knew the room has no place in our log: then the joining counts.
-            let joined = u64::try_from(record.joined_at.unwrap_or(0)).unwrap_or(0);
-            let bump = if facts.bump == 0 { joined } else { facts.bump };
+            let stirred = u64::try_from(facts.order).unwrap_or(0);
             let membership = Membership::Join;
-            Ok(Some(Entry { membership, bump, is_encrypted: facts.is_encrypted, room_type: facts.room_type }))
+            Ok(Some(Entry { membership, stirred, is_encrypted: facts.is_encrypted, room_type: facts.room_type }))
         }
         membership @ (Membership::Invite | Membership::Knock) => {
             if is_from_ignored(&room, record, ignored)? {
@@ -188,7 +188,7 @@ fn entry(api: &Api, user: &UserId, ignored: &Ignored, no: RoomNo, record: &Membe
             // Nothing is known to somebody outside but what they were shown.
             let mut entry = Entry {
                 membership,
-                bump: u64::try_from(record.order).unwrap_or(0),
+                stirred: u64::try_from(record.order).unwrap_or(0),
                 is_encrypted: false,
                 room_type: None,
             };
@@ -202,8 +202,23 @@ fn entry(api: &Api, user: &UserId, ignored: &Ignored, no: RoomNo, record: &Membe
             }
             Ok(Some(entry))
         }
+        Membership::Leave | Membership::Ban if was_removed(&room, record)? => {
+            let facts = api.facts().of(&room)?;
+            let stirred = u64::try_from(record.order).unwrap_or(0);
+            let membership = record.membership;
+            Ok(Some(Entry { membership, stirred, is_encrypted: facts.is_encrypted, room_type: facts.room_type }))
+        }
         Membership::Leave | Membership::Ban => Ok(None),
     }
+}
+
+/// Whether somebody else ended the membership of who was in the room: they may not have noticed. [MSC4186]
+pub(super) fn was_removed(room: &koine_room::Room, record: &MembershipRecord) -> Result<bool> {
+    if record.joined_at.is_none() || record.forgotten {
+        return Ok(false);
+    }
+    let ending = room.event_at(record.order)?;
+    Ok(ending.is_some_and(|ending| ending.event.state_key() != Some(ending.event.sender().as_str())))
 }
 
 /// [CS-API §ignoring-users]

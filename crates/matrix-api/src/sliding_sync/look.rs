@@ -10,7 +10,7 @@ use koine_room::{Changes, Inbox, Membership, MembershipRecord, Room, RoomNo};
 use super::{
     connection::{Connection, Known, Mark, State, Told},
     extensions::{Reach, Told as ToldByExtensions},
-    index::{Index, Sorting, direct_rooms, is_from_ignored},
+    index::{Index, Sorting, direct_rooms, is_from_ignored, was_removed},
     request::Body,
     required::Config,
 };
@@ -33,7 +33,7 @@ pub(super) struct Look<'a> {
 pub(super) struct Place {
     pub(super) config: Arc<Config>,
     /// The lists whose windows show it, as bits in the order of their names.
-    pub(super) lists: u32,
+    pub(super) lists: u128,
     pub(super) subscribed: bool,
 }
 
@@ -46,6 +46,10 @@ pub(super) struct Candidate {
     pub(super) extensions: u8,
     pub(super) known: Option<Arc<Known>>,
     pub(super) is_dm: bool,
+    /// The lists that show it, as in [`Place`].
+    pub(super) lists: u128,
+    /// It is in sight no more, and told of for the last time.
+    pub(super) is_over: bool,
 }
 
 /// Rooms in sight, those first that stand first.
@@ -116,7 +120,7 @@ impl Look<'_> {
             _ => self.base.threads,
         };
         let no = state.answered(Told { rooms: told, fell_behind, token: self.now, account_data, threads });
-        out.field("pos", &connection.print(no));
+        out.field("pos", &connection.print(no, self.now, self.api.tokens()));
         out.close(b'}');
         Ok(Some(out.into_bytes()))
     }
@@ -126,7 +130,12 @@ impl Look<'_> {
             inbox.changes_after(*position, self.now.fleeting).is_none_or(|changes| changes.account)
         });
         if is_old {
-            state.dms = Some((self.now.position, direct_rooms(self.api, &self.who.user_id)?));
+            let rooms = direct_rooms(self.api, &self.who.user_id)?;
+            // What became a conversation of two, or ceased to be one, is told.
+            let turned = state.known.iter().filter(|(no, known)| known.is_dm != rooms.contains(no)).map(|(no, _)| *no);
+            let turned: Vec<_> = turned.collect();
+            state.behind.extend(turned);
+            state.dms = Some((self.now.position, rooms));
         }
         Ok(())
     }
@@ -166,7 +175,7 @@ impl Look<'_> {
             let visible = match record.membership {
                 Membership::Join => true,
                 Membership::Invite | Membership::Knock => !is_from_ignored(&room, &record, self.ignored)?,
-                Membership::Leave | Membership::Ban => false,
+                Membership::Leave | Membership::Ban => was_removed(&room, &record)?,
             };
             if visible {
                 let config = state.intern(Config::new(details.timeline_limit, &details.required_state, user));
@@ -235,7 +244,8 @@ impl Look<'_> {
                 fell_behind.extend(known.map(|_| *no));
                 continue;
             }
-            found.extend(self.candidate(state, *no, place.config.clone(), extensions)?);
+            let candidate = self.candidate(state, *no, place.config.clone(), extensions)?;
+            found.extend(candidate.map(|candidate| Candidate { lists: place.lists, ..candidate }));
         }
         // Out of sight: only the end of being there is told.
         let gone: Vec<_> = match touched {
@@ -247,7 +257,8 @@ impl Look<'_> {
             let record = self.api.rooms.membership(&self.who.user_id, *no)?;
             match record.map(|record| record.membership) {
                 Some(Membership::Leave | Membership::Ban) if found.len() < ROOMS_TOLD_MAX => {
-                    found.extend(self.candidate(state, *no, known.config.clone(), 0)?);
+                    let candidate = self.candidate(state, *no, known.config.clone(), 0)?;
+                    found.extend(candidate.map(|candidate| Candidate { is_over: true, ..candidate }));
                 }
                 _ => fell_behind.push(*no),
             }
@@ -259,6 +270,7 @@ impl Look<'_> {
         let room = self.api.rooms.room_by_no(no)?;
         let Some(record) = room.local_record(&self.who.user_id) else { return Ok(None) };
         let is_dm = state.dms.as_ref().is_some_and(|(_, dms)| dms.contains(&no));
-        Ok(Some(Candidate { room, record, config, extensions, known: state.known.get(&no).cloned(), is_dm }))
+        let known = state.known.get(&no).cloned();
+        Ok(Some(Candidate { room, record, config, extensions, known, is_dm, lists: 0, is_over: false }))
     }
 }

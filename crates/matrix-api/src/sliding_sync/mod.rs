@@ -5,8 +5,8 @@
 //! (`connection.rs`); which rooms stand where in a list, too (`index.rs`). Like `/sync` this is a reader of the log: a
 //! request asks its account's inbox which rooms changed, looks at those alone, and sleeps while there is nothing.
 //!
-//! Served is the form that clients send today, `unstable/org.matrix.simplified_msc3575/sync`. The stable path is not
-//! served, and answers as any unknown endpoint does. Not built: the filter by name, which is
+//! Served are two forms: the one that clients send today, `unstable/org.matrix.simplified_msc3575/sync` (`request.rs`), and
+//! the one that the proposal was merged with, `v4/sync` (`merged.rs`). Not built: the filter by name, which is
 //! refused, and extensions other than the six of `extensions.rs`, which stay unanswered as unknown ones must.
 
 mod connection;
@@ -14,6 +14,7 @@ mod extensions;
 mod facts;
 mod index;
 mod look;
+mod merged;
 mod post_sync;
 mod request;
 mod required;
@@ -26,4 +27,5 @@ pub(crate) use facts::Facts;
 
 pub(crate) fn endpoints(endpoints: &mut Endpoints) {
     endpoints.add::<post_sync::SlidingSync, _, _>("matrix.sliding_sync", post_sync::sync);
+    endpoints.add::<post_sync::MergedSlidingSync, _, _>("matrix.sliding_sync.v4", post_sync::sync_merged);
 }

@@ -1,6 +1,8 @@
 //! What a client asks for. [MSC4186]
 //!
-//! Kinder than the usual types where clients differ: an absent timeline limit is none, an absent range is everything.
+//! What is read here is the form that clients send today; that of the merged proposal is read by `merged.rs` and becomes
+//! the same. Kinder than the usual types where clients differ: an absent timeline limit is none, an absent range is
+//! everything.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +15,7 @@ use crate::{Error, Result};
 /// Longest name of a connection.
 pub(super) const CONN_ID_BYTES_MAX: usize = 64;
 /// Most lists of one request; each is a bit in `Place::lists`.
-pub(super) const LISTS_MAX: usize = 32;
+pub(super) const LISTS_MAX: usize = 100;
 /// Most ranges of one list.
 pub(super) const RANGES_MAX: usize = 32;
 /// Most rooms subscribed to.
@@ -25,9 +27,21 @@ pub(super) const FILTER_ENTRIES_MAX: usize = 100;
 /// Most events of a timeline; who asks for more gets these.
 pub(super) const TIMELINE_LIMIT_MAX: u64 = 100;
 
+/// In which form a request came, and so how its answer is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Form {
+    /// `unstable/org.matrix.simplified_msc3575/sync`
+    #[default]
+    Unstable,
+    /// `v4/sync`
+    Merged,
+}
+
 /// The body of a request.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Body {
+    #[serde(skip)]
+    pub(super) form: Form,
     pub(super) conn_id: Option<String>,
     pub(super) txn_id: Option<String>,
     #[serde(default)]
@@ -44,7 +58,7 @@ pub(super) struct List {
     /// First and last place, both included; without any the whole list.
     pub(super) ranges: Option<Vec<(u64, u64)>>,
     #[serde(default)]
-    pub(super) required_state: Vec<(String, String)>,
+    pub(super) required_state: Wish,
     #[serde(default)]
     pub(super) timeline_limit: u64,
     #[serde(default)]
@@ -55,9 +69,59 @@ pub(super) struct List {
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Details {
     #[serde(default)]
-    pub(super) required_state: Vec<(String, String)>,
+    pub(super) required_state: Wish,
     #[serde(default)]
     pub(super) timeline_limit: u64,
+}
+
+/// Which state of a room is wanted.
+#[derive(Debug, Deserialize)]
+#[serde(from = "Vec<(String, String)>")]
+pub(super) enum Wish {
+    /// Types with state keys, `*`, `$ME` and `$LAZY` among them.
+    Pairs(Vec<(String, String)>),
+    /// What the merged proposal has for it.
+    Selection(Selection),
+}
+
+/// State that matches an element of `include` and none of `exclude`.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Selection {
+    #[serde(default)]
+    pub(super) include: Vec<Element>,
+    #[serde(default)]
+    pub(super) exclude: Vec<Element>,
+    #[serde(default)]
+    pub(super) lazy_members: bool,
+}
+
+/// What is absent matches everything.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+pub(super) struct Element {
+    #[serde(rename = "type")]
+    pub(super) kind: Option<String>,
+    pub(super) state_key: Option<String>,
+}
+
+impl Default for Wish {
+    fn default() -> Self {
+        Self::Pairs(Vec::new())
+    }
+}
+
+impl From<Vec<(String, String)>> for Wish {
+    fn from(pairs: Vec<(String, String)>) -> Self {
+        Self::Pairs(pairs)
+    }
+}
+
+impl Wish {
+    fn len(&self) -> usize {
+        match self {
+            Self::Pairs(pairs) => pairs.len(),
+            Self::Selection(selection) => selection.include.len() + selection.exclude.len(),
+        }
+    }
 }
 
 /// Which rooms are in a list: those for which all of these hold.
@@ -65,6 +129,7 @@ pub(super) struct Details {
 pub(super) struct Filters {
     pub(super) is_dm: Option<bool>,
     pub(super) is_encrypted: Option<bool>,
+    #[serde(alias = "is_invited")]
     pub(super) is_invite: Option<bool>,
     /// `null` stands for rooms without a type.
     pub(super) room_types: Option<Vec<Option<String>>>,

@@ -1,11 +1,11 @@
-//! Which state of a room is wanted: `required_state`, with its wildcards. [MSC4186]
+//! Which state of a room is wanted: `required_state`, with its wildcards, in both forms. [MSC4186]
 
 use std::{collections::BTreeSet, sync::Arc};
 
 use koine_room::{Placed, Room, Root};
 use ruma_common::UserId;
 
-use super::request::TIMELINE_LIMIT_MAX;
+use super::request::{Element, Selection, TIMELINE_LIMIT_MAX, Wish};
 use crate::Result;
 
 const MEMBER: &str = "m.room.member";
@@ -17,71 +17,124 @@ pub(super) struct Config {
     pub(super) required: Required,
 }
 
-/// Types and state keys wanted.
+/// Types and state keys wanted: what any of the rules holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Required {
+    rules: BTreeSet<Rule>,
+}
+
+/// What one list or subscription wants.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Rule {
     exact: BTreeSet<(String, String)>,
     /// Types wanted with whatever state key.
     kinds: BTreeSet<String>,
     /// State keys wanted of whatever type.
     keys: BTreeSet<String>,
     everything: bool,
+    /// What is not wanted all the same.
+    but: Vec<Element>,
     /// Members who speak in the timeline.
-    pub(super) lazy: bool,
+    lazy: bool,
 }
 
 impl Config {
-    pub(super) fn new(timeline_limit: u64, required_state: &[(String, String)], reader: &UserId) -> Self {
-        let mut required = Required::default();
-        for (kind, key) in required_state {
-            let key = if key == "$ME" { reader.as_str() } else { key.as_str() };
-            match (kind.as_str(), key) {
-                ("*", "*") => required.everything = true,
-                (MEMBER, "$LAZY") => required.lazy = true,
-                ("*", key) => drop(required.keys.insert(key.to_owned())),
-                (kind, "*") => drop(required.kinds.insert(kind.to_owned())),
-                (kind, key) => drop(required.exact.insert((kind.to_owned(), key.to_owned()))),
-            }
-        }
+    pub(super) fn new(timeline_limit: u64, wish: &Wish, reader: &UserId) -> Self {
+        let rule = match wish {
+            Wish::Pairs(pairs) => Rule::of_pairs(pairs, reader),
+            Wish::Selection(selection) => Rule::of_selection(selection),
+        };
         let timeline_limit = usize::try_from(timeline_limit.min(TIMELINE_LIMIT_MAX)).unwrap_or_default();
-        Self { timeline_limit, required }
+        let rules = if rule == Rule::default() { BTreeSet::new() } else { BTreeSet::from([rule]) };
+        Self { timeline_limit, required: Required { rules } }
     }
 
     /// What either wants.
     pub(super) fn join(&self, other: &Self) -> Self {
-        let (mut required, more) = (self.required.clone(), &other.required);
-        required.exact.extend(more.exact.iter().cloned());
-        required.kinds.extend(more.kinds.iter().cloned());
-        required.keys.extend(more.keys.iter().cloned());
-        required.everything |= more.everything;
-        required.lazy |= more.lazy;
-        Self { timeline_limit: self.timeline_limit.max(other.timeline_limit), required }
+        let rules = self.required.rules.union(&other.required.rules).cloned().collect();
+        Self { timeline_limit: self.timeline_limit.max(other.timeline_limit), required: Required { rules } }
+    }
+}
+
+impl Rule {
+    fn of_pairs(pairs: &[(String, String)], reader: &UserId) -> Self {
+        let mut rule = Self::default();
+        for (kind, key) in pairs {
+            let key = if key == "$ME" { reader.as_str() } else { key.as_str() };
+            match (kind.as_str(), key) {
+                (MEMBER, "$LAZY") => rule.lazy = true,
+                (kind, key) => rule.add((kind != "*").then_some(kind), (key != "*").then_some(key)),
+            }
+        }
+        rule
+    }
+
+    fn of_selection(selection: &Selection) -> Self {
+        let mut rule = Self { but: selection.exclude.clone(), lazy: selection.lazy_members, ..Self::default() };
+        for Element { kind, state_key } in &selection.include {
+            rule.add(kind.as_deref(), state_key.as_deref());
+        }
+        rule
+    }
+
+    fn add(&mut self, kind: Option<&str>, key: Option<&str>) {
+        match (kind, key) {
+            (None, None) => self.everything = true,
+            (None, Some(key)) => drop(self.keys.insert(key.to_owned())),
+            (Some(kind), None) => drop(self.kinds.insert(kind.to_owned())),
+            (Some(kind), Some(key)) => drop(self.exact.insert((kind.to_owned(), key.to_owned()))),
+        }
+    }
+
+    fn holds(&self, kind: &str, key: &str) -> bool {
+        let is_named = |element: &Element| {
+            element.kind.as_deref().is_none_or(|wanted| wanted == kind)
+                && element.state_key.as_deref().is_none_or(|wanted| wanted == key)
+        };
+        // Lazy members are an exception from everything, but not from what is named.
+        let is_in = (self.everything && !(self.lazy && kind == MEMBER))
+            || self.kinds.contains(kind)
+            || self.keys.contains(key)
+            || self.exact.contains(&(kind.to_owned(), key.to_owned()));
+        is_in && !self.but.iter().any(is_named)
+    }
+
+    /// Whether all members are wanted, whoever speaks.
+    fn holds_all_members(&self) -> bool {
+        let takes_away = |element: &Element| element.kind.as_deref().is_none_or(|kind| kind == MEMBER);
+        ((self.everything && !self.lazy) || self.kinds.contains(MEMBER)) && !self.but.iter().any(takes_away)
     }
 }
 
 impl Required {
     /// Whether this state is wanted whoever speaks.
     pub(super) fn holds(&self, kind: &str, key: &str) -> bool {
-        // Lazy members are an exception from everything, but not from what is named.
-        (self.everything && !(self.lazy && kind == MEMBER))
-            || self.kinds.contains(kind)
-            || self.keys.contains(key)
-            || self.exact.contains(&(kind.to_owned(), key.to_owned()))
+        self.rules.iter().any(|rule| rule.holds(kind, key))
+    }
+
+    /// Whether members are wanted because they speak.
+    pub(super) fn lazy(&self) -> bool {
+        self.rules.iter().any(|rule| rule.lazy) && !self.rules.iter().any(Rule::holds_all_members)
     }
 
     /// All that is wanted of a state.
     pub(super) fn of(&self, room: &Room, state: Root) -> Result<Vec<Arc<Placed>>> {
-        if self.everything || !self.keys.is_empty() {
+        if self.rules.iter().any(|rule| rule.everything || !rule.keys.is_empty()) {
             let mut all = room.state_events(state, None)?;
             all.retain(|placed| self.holds(placed.event.kind(), placed.event.state_key().unwrap_or_default()));
             return Ok(all);
         }
         let mut found = Vec::new();
-        for kind in &self.kinds {
+        let kinds: BTreeSet<&String> = self.rules.iter().flat_map(|rule| &rule.kinds).collect();
+        for kind in &kinds {
             found.extend(room.state_events(state, Some(kind))?);
         }
-        for (kind, key) in self.exact.iter().filter(|(kind, _)| !self.kinds.contains(kind)) {
+        let exact: BTreeSet<_> = self.rules.iter().flat_map(|rule| &rule.exact).collect();
+        for (kind, key) in exact.into_iter().filter(|(kind, _)| !kinds.contains(kind)) {
             found.extend(room.state_event(state, kind, key)?);
+        }
+        if self.rules.iter().any(|rule| !rule.but.is_empty()) {
+            found.retain(|placed| self.holds(placed.event.kind(), placed.event.state_key().unwrap_or_default()));
         }
         Ok(found)
     }
@@ -95,7 +148,12 @@ mod tests {
 
     fn config(required_state: &[(&str, &str)]) -> Config {
         let pairs: Vec<_> = required_state.iter().map(|(kind, key)| ((*kind).into(), (*key).into())).collect();
-        Config::new(1_000, &pairs, user_id!("@me:b.c"))
+        Config::new(1_000, &Wish::Pairs(pairs), user_id!("@me:b.c"))
+    }
+
+    fn selection(json: &str) -> Config {
+        let selection = serde_json::from_str(json).expect("a selection");
+        Config::new(1, &Wish::Selection(selection), user_id!("@me:b.c"))
     }
 
     #[test]
@@ -119,5 +177,25 @@ mod tests {
         let both = config(&[("a", "")]).join(&config(&[("b", "*")]));
         assert!(both.required.holds("a", "") && both.required.holds("b", "x"));
         assert_eq!(both.timeline_limit, 100);
+    }
+
+    #[test]
+    fn a_selection_takes_out_what_it_excludes() {
+        let all =
+            selection(r#"{ "include": [{}], "exclude": [{ "type": "m.room.create", "state_key": "" }] }"#).required;
+        assert!(all.holds("m.room.topic", "") && all.holds(MEMBER, "@a:b.c") && !all.holds("m.room.create", ""));
+        let keyed = selection(r#"{ "include": [{ "state_key": "x" }] }"#).required;
+        assert!(keyed.holds("whatever", "x") && !keyed.holds("whatever", ""));
+        // What one leaves out and the other names is wanted.
+        let both = Config { timeline_limit: 1, required: all }.join(&config(&[("m.room.create", "")]));
+        assert!(both.required.holds("m.room.create", ""));
+    }
+
+    #[test]
+    fn members_are_lazy_unless_somebody_wants_them_all() {
+        let lazy = selection(r#"{ "include": [{}], "lazy_members": true }"#);
+        assert!(lazy.required.lazy() && !lazy.required.holds(MEMBER, "@a:b.c"));
+        let all = lazy.join(&selection(r#"{ "include": [{}] }"#)).required;
+        assert!(!all.lazy() && all.holds(MEMBER, "@a:b.c"));
     }
 }

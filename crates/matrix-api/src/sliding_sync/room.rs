@@ -1,15 +1,21 @@
 //! One room of an answer. [MSC4186] Room response
 
-use std::{cell::Cell, collections::BTreeSet, sync::Arc};
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeSet,
+    sync::Arc,
+};
 
 use koine_graph::ClientForm;
 use koine_room::{Direction, Membership, Order, Page, Placed, Room, Root, Span, Viewer};
 use ruma_common::{OwnedEventId, UserId};
 use serde::Serialize;
+use serde_json::json;
 
 use super::{
     connection::{Counts, Known, MEMBERS_MAX},
     look::{Candidate, Look},
+    request::Form,
 };
 use crate::{
     Result,
@@ -39,8 +45,11 @@ struct Turned {
 }
 
 /// State to tell of, and what it touches.
+#[derive(Default)]
 struct News {
     events: Vec<Arc<Placed>>,
+    /// Types and state keys that hold nothing any more.
+    gone: Vec<(String, String)>,
     names: bool,
     avatar: bool,
     members: bool,
@@ -62,8 +71,13 @@ impl Look<'_> {
             Membership::Invite | Membership::Knock => self.stripped(candidate, out),
             Membership::Join => self.timeline_room(candidate, self.now.order(), out),
             Membership::Leave | Membership::Ban => {
-                let mut outcome = self.timeline_room(candidate, candidate.record.order, out)?;
-                outcome.known = None;
+                // What came after they went is not theirs, but for what says so.
+                let record = &candidate.record;
+                let until = record.left_at.unwrap_or(record.order);
+                let mut outcome = self.timeline_room(candidate, until, out)?;
+                if candidate.is_over {
+                    outcome.known = None;
+                }
                 Ok(outcome)
             }
         }
@@ -87,11 +101,16 @@ impl Look<'_> {
                     out.field(field, &text);
                 }
             }
-            out.list_field("invite_state", shown.iter().map(|event| event.get()));
+            let name = match self.body.form {
+                Form::Unstable => "invite_state",
+                Form::Merged => "stripped_state",
+            };
+            out.list_field(name, shown.iter().map(|event| event.get()));
             out.field("bump_stamp", &u64::try_from(record.order).unwrap_or(0));
             if candidate.is_dm {
                 out.field("is_dm", &true);
             }
+            self.write_places(candidate, out);
             out.close(b'}');
         }
         Ok(Outcome { known: Some(known), is_initial: !is_told, timeline: Vec::new() })
@@ -116,26 +135,31 @@ impl Look<'_> {
         let page = self.page(candidate, &mut viewer, since.filter(|_| !is_expanded), until)?;
         let limited = page.end.is_some();
         let mut known = candidate.known();
-        let news = match joined || was_joined {
+        let was_inside = joined || was_joined || (is_initial && record.joined_at.is_some());
+        let mut news = match was_inside {
             true => self.state(candidate, before, until, &page, &mut known.members)?,
-            // A visit that never was: the reader's own leaving is all they may know.
-            false => News {
-                events: room.event_at(record.order)?.into_iter().collect(),
-                names: false,
-                avatar: false,
-                members: false,
-            },
+            false => News::default(),
         };
+        // What ended it is theirs to know; of a visit that never was, it is all they may know.
+        let ending = !joined && before.is_none_or(|before| record.order > before.until);
+        let ending = if ending { room.event_at(record.order)? } else { None };
+        let is_told =
+            |ending: &Arc<Placed>| news.events.iter().any(|told| told.event.event_id() == ending.event.event_id());
+        let ending = ending.filter(|ending| !is_told(ending));
+        news.events.extend(ending);
         known.counts = self.counts(candidate)?;
         let counts_changed = before.is_none_or(|before| before.counts != known.counts);
         (known.until, known.fleeting, known.membership) = (until, self.now.fleeting, record.membership);
         known.until = known.until.max(self.now.order());
         known.config = candidate.config.clone();
+        let dm_turned = before.map_or(candidate.is_dm, |before| before.is_dm != candidate.is_dm);
         let timeline: Vec<_> = page.events.iter().map(|placed| placed.event.event_id().to_owned()).collect();
         let has_news = is_initial
             || !page.events.is_empty()
             || limited
             || !news.events.is_empty()
+            || !news.gone.is_empty()
+            || dm_turned
             || news.names
             || news.avatar
             || news.members
@@ -146,13 +170,27 @@ impl Look<'_> {
                 out.field("initial", &true);
             }
             if is_expanded {
-                out.field("unstable_expanded_timeline", &true);
+                let name = match self.body.form {
+                    Form::Unstable => "unstable_expanded_timeline",
+                    Form::Merged => "expanded_timeline",
+                };
+                out.field(name, &true);
             }
-            self.write_timeline(room, &page, until, &mut viewer, out)?;
-            self.write_state(room, &news.events, &mut viewer, out)?;
+            if was_inside || self.body.form == Form::Unstable {
+                self.write_timeline(room, &page, until, &mut viewer, out)?;
+                self.write_state(room, &news, &mut viewer, out)?;
+            } else {
+                out.list_field("stripped_state", news.events.iter().map(|event| stripped(event).to_string()));
+            }
             if joined {
                 self.write_summary(candidate, is_initial, &news, &known.counts, out)?;
+            } else {
+                out.field("bump_stamp", &u64::try_from(record.order).unwrap_or(0));
             }
+            if dm_turned {
+                out.field("is_dm", &candidate.is_dm);
+            }
+            self.write_places(candidate, out);
             out.close(b'}');
         }
         Ok(Outcome { known: Some(known), is_initial, timeline })
@@ -183,6 +221,13 @@ impl Look<'_> {
         let (room, required) = (&candidate.room, &candidate.config.required);
         let to = state_at(room, until)?;
         let turned = Turned::default();
+        let mut gone = Vec::new();
+        let limited = page.end.is_some();
+        if limited && self.body.form == Form::Merged {
+            // Its client forgets members where it has a gap.
+            members.clear();
+        }
+        let is_lazy = required.lazy();
         let mut events = match before {
             None => {
                 members.clear();
@@ -193,11 +238,11 @@ impl Look<'_> {
             }
             Some(before) => {
                 let from = state_at(room, before.until)?;
-                let mut events = changed_state(room, (from, to), &turned, |kind, key| {
-                    required.holds(kind, key)
-                        || (required.lazy
-                            && kind == MEMBER
-                            && <&UserId>::try_from(key).is_ok_and(|user| members.contains(user)))
+                // Without a gap all that changed of members is told, so that the client need not ask for them.
+                let is_told = |key: &str| !limited || <&UserId>::try_from(key).is_ok_and(|user| members.contains(user));
+                let mut events;
+                (events, gone) = changed_state(room, (from, to), &turned, |kind, key| {
+                    required.holds(kind, key) || (is_lazy && kind == MEMBER && is_told(key))
                 })?;
                 if before.config.required != *required {
                     let old = &before.config.required;
@@ -209,12 +254,13 @@ impl Look<'_> {
                 events
             }
         };
-        if required.lazy {
+        if is_lazy {
             add_speakers(room, to, page, members, &mut events)?;
         }
         let mut seen = BTreeSet::new();
         events.retain(|placed| seen.insert(placed.event.event_id().to_owned()));
-        Ok(News { events, names: turned.names.get(), avatar: turned.avatar.get(), members: turned.members.get() })
+        let (names, avatar, members) = (turned.names.get(), turned.avatar.get(), turned.members.get());
+        Ok(News { events, gone, names, avatar, members })
     }
 
     fn counts(&self, candidate: &Candidate) -> Result<Counts> {
@@ -257,14 +303,19 @@ impl Look<'_> {
         Ok(())
     }
 
-    fn write_state(&self, room: &Room, events: &[Arc<Placed>], viewer: &mut Viewer<'_>, out: &mut Out) -> Result<()> {
-        if events.is_empty() {
+    fn write_state(&self, room: &Room, news: &News, viewer: &mut Viewer<'_>, out: &mut Out) -> Result<()> {
+        // The form of today has no words for state that is gone.
+        let gone = if self.body.form == Form::Merged { news.gone.as_slice() } else { &[] };
+        if news.events.is_empty() && gone.is_empty() {
             return Ok(());
         }
         let shown = self.shown(room, false);
         out.open_field("required_state", b'[');
-        for placed in events {
+        for placed in &news.events {
             out.raw(&shown.to_bytes(placed, viewer)?);
+        }
+        for (kind, key) in gone {
+            out.raw(json!({ "type": kind, "state_key": key }).to_string().as_bytes());
         }
         out.close(b']');
         Ok(())
@@ -279,14 +330,15 @@ impl Look<'_> {
         out: &mut Out,
     ) -> Result<()> {
         let room = &candidate.room;
-        if news.names
-            && let Some(name) = text_of(room, "m.room.name", "name")?
-        {
-            out.field("name", &name);
+        if news.names {
+            let name = text_of(room, "m.room.name", "name")?;
+            // `null` takes away what the client knows.
+            if name.is_some() || (!is_initial && self.body.form == Form::Merged) {
+                out.field("name", &name);
+            }
         }
         if news.avatar {
             let avatar = text_of(room, "m.room.avatar", "url")?;
-            // `null` takes away what the client knows.
             if avatar.is_some() || !is_initial {
                 out.field("avatar", &avatar);
             }
@@ -301,12 +353,24 @@ impl Look<'_> {
         out.field("bump_stamp", &if facts.bump == 0 { joined } else { facts.bump });
         out.field("joined_count", &counts.joined);
         out.field("invited_count", &counts.invited);
-        out.field("notification_count", &counts.notify);
-        out.field("highlight_count", &counts.highlight);
-        if candidate.is_dm {
-            out.field("is_dm", &true);
+        if self.body.form == Form::Unstable {
+            out.field("notification_count", &counts.notify);
+            out.field("highlight_count", &counts.highlight);
         }
         Ok(())
+    }
+
+    /// What the merged form says of every room: how the reader stands to it, and which lists show it.
+    fn write_places(&self, candidate: &Candidate, out: &mut Out) {
+        if self.body.form == Form::Unstable {
+            return;
+        }
+        out.field("membership", candidate.record.membership.as_str());
+        let names = self.body.lists.keys().enumerate().filter(|(number, _)| candidate.lists & (1u128 << number) != 0);
+        let names: Vec<&String> = names.map(|(_, name)| name).collect();
+        if !names.is_empty() {
+            out.field("lists", &names);
+        }
     }
 
     /// Those who name a room without a name, as they are called in it.
@@ -341,29 +405,52 @@ impl Candidate {
             members: BTreeSet::new(),
             counts: Counts::default(),
             extensions: 0,
+            is_dm: false,
         });
-        Known { extensions: self.extensions, config: self.config.clone(), ..known }
+        Known { extensions: self.extensions, config: self.config.clone(), is_dm: self.is_dm, ..known }
     }
 }
 
+/// What is wanted of what changed, and what of it is there no more.
 fn changed_state(
     room: &Room,
     (from, to): (Root, Root),
     turned: &Turned,
     wanted: impl Fn(&str, &str) -> bool,
-) -> Result<Vec<Arc<Placed>>> {
+) -> Result<(Vec<Arc<Placed>>, Vec<(String, String)>)> {
     if from == to {
-        return Ok(Vec::new());
+        return Ok((Vec::new(), Vec::new()));
     }
-    Ok(room.state_changes(from, to, |kind, key| {
+    let touched = RefCell::new(Vec::new());
+    let events = room.state_changes(from, to, |kind, key| {
         match kind {
             "m.room.name" | "m.room.canonical_alias" => turned.names.set(true),
             "m.room.avatar" => turned.avatar.set(true),
             MEMBER => turned.members.set(true),
             _ => {}
         }
-        wanted(kind, key)
-    })?)
+        let is_wanted = wanted(kind, key);
+        if is_wanted {
+            touched.borrow_mut().push((kind.to_owned(), key.to_owned()));
+        }
+        is_wanted
+    })?;
+    let mut gone = touched.into_inner();
+    if gone.len() == events.len() {
+        return Ok((events, Vec::new()));
+    }
+    let is_there = |kind: &str, key: &str| {
+        events.iter().any(|event| event.event.kind() == kind && event.event.state_key() == Some(key))
+    };
+    gone.retain(|(kind, key)| !is_there(kind, key));
+    Ok((events, gone))
+}
+
+/// [CS-API §stripped-state]
+fn stripped(placed: &Placed) -> serde_json::Value {
+    let event = &placed.event;
+    let content: serde_json::Value = serde_json::from_str(event.content().get()).unwrap_or_default();
+    json!({ "type": event.kind(), "state_key": event.state_key(), "sender": event.sender(), "content": content })
 }
 
 /// The members who speak in the timeline or are spoken of as members, each once. [MSC4186] `$LAZY`

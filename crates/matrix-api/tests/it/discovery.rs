@@ -17,6 +17,29 @@ async fn versions_are_told_to_everybody() {
     assert!(answer["unstable_features"].as_object().expect("an object").values().all(Value::is_boolean));
 }
 
+/// What clients refuse to go on without, or take for an invitation to ask for what is not there.
+#[tokio::test]
+async fn versions_say_what_shipping_clients_look_for() {
+    let world = World::new();
+    let alice = world.person("alice").await;
+    let nobody = world.call(Method::GET, "/versions", None, Value::Null).await.ok();
+    let answer = alice.get(&world, "/versions").await.ok();
+    assert_eq!(answer, nobody, "asked once more with a token");
+    let features = &answer["unstable_features"];
+    // COMPAT(Element X): no login without it. COMPAT(Element Web): media with a token, state after the timeline.
+    for feature in ["org.matrix.simplified_msc3575", "org.matrix.msc3916.stable", "org.matrix.msc4222"] {
+        assert_eq!(features[feature], true, "{feature}");
+    }
+    let versions: Vec<&str> = answer["versions"].as_array().expect("a list").iter().filter_map(Value::as_str).collect();
+    let minors: Vec<u32> = versions.iter().filter_map(|version| version.strip_prefix("v1.")?.parse().ok()).collect();
+    // COMPAT(matrix-js-sdk): discovery wants one of v1.1 to v1.13. COMPAT(FluffyChat): OAuth from v1.15 on.
+    assert!((1..=13).all(|minor| minors.contains(&minor)) && minors.iter().all(|minor| *minor < 15), "{versions:?}");
+    // Probes for what is not there yet.
+    for path in ["/v1/auth_metadata", "/unstable/org.matrix.msc2965/auth_metadata", "/unstable/org.matrix.msc4108"] {
+        assert_eq!(alice.get(&world, path).await.error(), (404, "M_UNRECOGNIZED"), "{path}");
+    }
+}
+
 #[tokio::test]
 async fn the_well_known_file_names_the_address() {
     let world = World::new();

@@ -5,6 +5,7 @@
 
 mod account_data;
 mod admin;
+mod admin_openapi;
 mod appservices;
 mod bad_input;
 mod dehydrated_device;
@@ -28,6 +29,8 @@ mod rooms;
 mod search;
 mod sessions;
 mod sliding_sync;
+mod sliding_sync_merged;
+mod sliding_sync_restart;
 mod spaces;
 mod synapse_admin;
 mod sync;
@@ -57,6 +60,7 @@ use tower::ServiceExt as _;
 /// A server.
 pub(crate) struct World {
     router: axum::Router,
+    api: Api,
     pub(crate) accounts: Arc<Accounts>,
     /// Media live here as long as the server does.
     _folder: tempfile::TempDir,
@@ -118,14 +122,30 @@ impl World {
         Self::with_both(config, Services::none())
     }
 
+    /// A server without limits on this store, which may hold what an earlier one left.
+    pub(crate) fn on(shard: Shard) -> Self {
+        let limits = LimitConfig::unlimited();
+        let config = AccountConfig { registration: Registration::Open, limits, ..AccountConfig::default() };
+        Self::with_all(config, Services::none(), shard)
+    }
+
+    /// Ends it, so that another may open its store.
+    pub(crate) fn stop(self) {
+        self.api.rooms.shard().close();
+    }
+
     fn with_both(config: AccountConfig, services: Services) -> Self {
+        let shard = Shard::open(Arc::new(MemoryEngine::new())).expect("an empty engine opens");
+        Self::with_all(config, services, shard)
+    }
+
+    fn with_all(config: AccountConfig, services: Services, shard: Shard) -> Self {
         let passwords = PasswordConfig { argon2_memory_kib: 8, argon2_passes: 1, scram_iterations: 4096 };
         let config = AccountConfig { passwords, ..config };
         let domain = DomainId(1);
         let server_name: OwnedServerName = owned_server_name!("example.org");
         let folder = tempfile::tempdir().expect("a temporary folder");
 
-        let shard = Shard::open(Arc::new(MemoryEngine::new())).expect("an empty engine opens");
         let clock = Arc::new(MilliSecondsSinceUnixEpoch::now);
         let accounts = Accounts::new(shard.clone(), domain, server_name.clone(), config, clock);
         let rooms = RoomsConfig {
@@ -166,7 +186,13 @@ impl World {
             observer: Arc::new(()),
             closing: closed,
         };
-        Self { router: koine_matrix_api::router(Api::new(cores)), accounts, _folder: folder, _closing: closing }
+        let api = Api::new(cores);
+        Self { router: koine_matrix_api::router(api.clone()), api, accounts, _folder: folder, _closing: closing }
+    }
+
+    /// Methods and paths that are served.
+    pub(crate) fn served(&self) -> Vec<(Method, String)> {
+        koine_matrix_api::served(self.api.clone())
     }
 
     /// Any request.
