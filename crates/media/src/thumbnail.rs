@@ -1,7 +1,8 @@
 //! Thumbnails: which are made, by how many at a time, and where they are kept.
 //!
 //! Specified in [CS-API §thumbnails]. A thumbnail is made when it is first asked for and kept beside the blob, keyed by
-//! size and method; it is a cache and may vanish at any time. Always a still picture.
+//! size and method; it is a cache and may vanish at any time. A still picture, unless an animated one is asked for and the
+//! original moves.
 
 use std::{
     fs, io,
@@ -19,6 +20,7 @@ use crate::{
     ids::ContentHash,
 };
 
+mod animate;
 mod plan;
 mod render;
 #[cfg(test)]
@@ -36,11 +38,11 @@ pub const THUMBNAILS_KEPT_MAX: usize = 16;
 
 /// Sizes that are always kept: the ones a server should have. [CS-API §thumbnails]
 const STANDARD: [Spec; 5] = [
-    Spec { width: 32, height: 32, method: Method::Crop },
-    Spec { width: 96, height: 96, method: Method::Crop },
-    Spec { width: 320, height: 240, method: Method::Scale },
-    Spec { width: 640, height: 480, method: Method::Scale },
-    Spec { width: 800, height: 600, method: Method::Scale },
+    Spec { width: 32, height: 32, method: Method::Crop, animated: false },
+    Spec { width: 96, height: 96, method: Method::Crop, animated: false },
+    Spec { width: 320, height: 240, method: Method::Scale, animated: false },
+    Spec { width: 640, height: 480, method: Method::Scale, animated: false },
+    Spec { width: 800, height: 600, method: Method::Scale, animated: false },
 ];
 
 /// How the picture is made to fit.
@@ -58,12 +60,19 @@ pub struct Spec {
     width: u32,
     height: u32,
     method: Method,
+    animated: bool,
 }
 
 impl Spec {
     /// `None` if a side is 0. Any other size is fine: pictures are never made larger than they are.
     pub fn new(width: u32, height: u32, method: Method) -> Option<Self> {
-        (width > 0 && height > 0).then_some(Self { width, height, method })
+        (width > 0 && height > 0).then_some(Self { width, height, method, animated: false })
+    }
+
+    /// The same, moving if the original does.
+    #[must_use]
+    pub fn animated(self, animated: bool) -> Self {
+        Self { animated, ..self }
     }
 
     fn file_name(self, format: ImageFormat) -> String {
@@ -71,14 +80,15 @@ impl Spec {
             Method::Scale => "scale",
             Method::Crop => "crop",
         };
-        format!("{}x{}-{method}.{}", self.width, self.height, extension(format))
+        let moves = if self.animated { "-animated" } else { "" };
+        format!("{}x{}-{method}{moves}.{}", self.width, self.height, extension(format))
     }
 }
 
 /// A thumbnail, ready to be sent.
 #[derive(Debug)]
 pub struct Thumbnail {
-    /// `image/png`, `image/jpeg`; the format found in the bytes, whatever the uploader said.
+    /// `image/png`, `image/jpeg`, `image/gif`; the format found in the bytes, whatever the uploader said.
     pub content_type: &'static str,
     /// `thumbnail.png` and the like.
     pub file_name: &'static str,
@@ -196,7 +206,11 @@ impl Media {
         let media = self.clone();
         blocking(move || {
             let _held = (place, one_at_a_time);
-            let (format, bytes) = render::render(&source, job)?;
+            let moving = if job.animated { animate::animate(&source, job)? } else { None };
+            let (format, bytes) = match moving {
+                Some(bytes) => (ImageFormat::Gif, bytes),
+                None => render::render(&source, job)?,
+            };
             if let Err(error) = media.keep(hash, &folder, spec, format, &bytes) {
                 tracing::warn!(%hash, %error, "a thumbnail could not be kept and will be made again next time");
             }
@@ -239,7 +253,7 @@ async fn look_up(folder: &Path, spec: Spec) -> Result<Option<Thumbnail>, Thumbna
 }
 
 fn find(folder: &Path, spec: Spec) -> Result<Option<(Content, ImageFormat)>, ThumbnailError> {
-    for format in [ImageFormat::Jpeg, ImageFormat::Png] {
+    for format in [ImageFormat::Jpeg, ImageFormat::Png, ImageFormat::Gif] {
         let path: PathBuf = folder.join(spec.file_name(format));
         match Content::open(&path) {
             Ok(content) => return Ok(Some((content, format))),
@@ -253,6 +267,7 @@ fn find(folder: &Path, spec: Spec) -> Result<Option<(Content, ImageFormat)>, Thu
 fn finished(format: ImageFormat, body: ThumbnailBody) -> Thumbnail {
     let file_name = match format {
         ImageFormat::Jpeg => "thumbnail.jpg",
+        ImageFormat::Gif => "thumbnail.gif",
         _ => "thumbnail.png",
     };
     Thumbnail { content_type: format.to_mime_type(), file_name, body }
@@ -261,6 +276,7 @@ fn finished(format: ImageFormat, body: ThumbnailBody) -> Thumbnail {
 fn extension(format: ImageFormat) -> &'static str {
     match format {
         ImageFormat::Jpeg => "jpg",
+        ImageFormat::Gif => "gif",
         _ => "png",
     }
 }

@@ -1,8 +1,8 @@
 //! `GET /media/thumbnail/{serverName}/{mediaId}`: a picture made smaller.
 //!
 //! [CS-API §get_matrixclientv1mediathumbnailservernamemediaid] [CS-API §get_matrixmediav3thumbnailservernamemediaid]
-//! What cannot be scaled is `M_UNKNOWN`, what is too large to be `M_TOO_LARGE`. Always a still picture, whatever
-//! `animated` says. Of another server's picture the whole is fetched and scaled here, so that further sizes need not be
+//! What cannot be scaled is `M_UNKNOWN`, what is too large to be `M_TOO_LARGE`. A still picture, unless `animated` says
+//! `true` and the original moves. Of another server's picture the whole is fetched and scaled here, so that further sizes need not be
 //! asked for.
 
 use std::time::Duration;
@@ -32,6 +32,7 @@ struct Wanted {
     method: Option<String>,
     timeout_ms: Option<String>,
     allow_remote: Option<String>,
+    animated: Option<String>,
 }
 
 /// How long content that is not there yet is waited for when nobody says.
@@ -76,7 +77,7 @@ fn wanted(query: &str) -> Result<Wish> {
     let nonsense = |message: &'static str| Error::new(StatusCode::BAD_REQUEST, "M_UNKNOWN", message);
     let uri = Uri::builder().path_and_query(format!("/?{query}")).build();
     let wanted = uri.ok().and_then(|uri| Query::<Wanted>::try_from_uri(&uri).ok());
-    let Wanted { width, height, method, timeout_ms, allow_remote } =
+    let Wanted { width, height, method, timeout_ms, allow_remote, animated } =
         wanted.ok_or_else(|| nonsense("The query cannot be read"))?.0;
     let side = |text: Option<String>, name: &'static str| {
         let text = text.ok_or_else(|| Error::missing_param(format!("The thumbnail's {name} is missing")))?;
@@ -89,6 +90,7 @@ fn wanted(query: &str) -> Result<Wish> {
     };
     let spec = Spec::new(side(width, "width")?, side(height, "height")?, method)
         .ok_or_else(|| nonsense("Width and height are positive whole numbers of pixels"))?;
+    let spec = spec.animated(animated.as_deref() == Some("true"));
     let patience = timeout_ms.and_then(|text| text.parse().ok()).unwrap_or(PATIENCE_DEFAULT_MS);
     let allow_remote = allow_remote.as_deref() != Some("false");
     Ok(Wish { spec, patience: Duration::from_millis(patience), allow_remote })
@@ -104,7 +106,11 @@ mod tests {
         for (query, expected) in [
             ("width=32&height=32&method=crop", Ok(spec(32, 32, Method::Crop))),
             ("width=320&height=240", Ok(spec(320, 240, Method::Scale))),
-            ("height=240&width=320&method=scale&animated=true&timeout_ms=1", Ok(spec(320, 240, Method::Scale))),
+            (
+                "height=240&width=320&method=scale&animated=true&timeout_ms=1",
+                Ok(spec(320, 240, Method::Scale).animated(true)),
+            ),
+            ("width=320&height=240&animated=false", Ok(spec(320, 240, Method::Scale))),
             ("width=320", Err("M_MISSING_PARAM")),
             ("", Err("M_MISSING_PARAM")),
             ("width=-1&height=1", Err("M_UNKNOWN")),

@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     fn plan(width: u32, height: u32, method: Method, wanted: (u32, u32)) -> (u32, u32) {
-        let plan = Plan::new(width, height, Spec { width: wanted.0, height: wanted.1, method });
+        let plan = Plan::new(width, height, Spec { width: wanted.0, height: wanted.1, method, animated: false });
         assert!(plan.cut_width <= width && plan.cut_height <= height);
         assert!(plan.width <= plan.cut_width && plan.height <= plan.cut_height, "never larger than the original");
         (plan.width, plan.height)

@@ -16,6 +16,7 @@ use image::{
 
 use super::{
     Spec, ThumbnailError,
+    animate::may_move,
     plan::{Plan, scaled},
 };
 
@@ -53,16 +54,23 @@ pub(super) enum Work {
 /// How a picture is scaled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Job {
-    format: ImageFormat,
-    orientation: Orientation,
+    pub(super) format: ImageFormat,
+    pub(super) orientation: Orientation,
     /// For the picture as it is stored; EXIF may say that it is to be turned.
-    plan: Plan,
+    pub(super) plan: Plan,
     /// Pixels to decode. Pictures with deep colours take more memory for each, and count as more.
     pub(super) pixels: u64,
-    decoded_bytes: u64,
+    pub(super) decoded_bytes: u64,
+    /// It moves, and is to move in the thumbnail.
+    pub(super) animated: bool,
 }
 
 impl Job {
+    /// Pixels of the result.
+    pub(super) fn made_pixels(self) -> u64 {
+        self.plan.pixels()
+    }
+
     /// Memory that the work takes.
     pub(super) fn memory_bytes(self) -> u64 {
         self.decoded_bytes + self.plan.pixels() * SCALE_BYTES_PER_PIXEL
@@ -86,6 +94,10 @@ pub(super) fn look(path: &Path, spec: Spec) -> Result<Work, ThumbnailError> {
     let (shown_width, shown_height) = if is_sideways(orientation) { (height, width) } else { (width, height) };
     let plan = Plan::new(shown_width, shown_height, spec);
     let is_original = plan.is_original(shown_width, shown_height);
+    let animated = spec.animated && may_move(path, format)?;
+    if animated && is_original {
+        return Ok(Work::None(format));
+    }
     if (is_original || plan.pixels() > THUMBNAIL_PIXELS_MAX) && is_still(path, format)? {
         return Ok(Work::None(format));
     }
@@ -93,7 +105,7 @@ pub(super) fn look(path: &Path, spec: Spec) -> Result<Work, ThumbnailError> {
         return Err(ThumbnailError::TooManyPixels { pixels: plan.pixels(), max: THUMBNAIL_PIXELS_MAX });
     }
     let plan = if is_sideways(orientation) { plan.turned() } else { plan };
-    Ok(Work::Scale(Job { format, orientation, plan, pixels, decoded_bytes }))
+    Ok(Work::Scale(Job { format, orientation, plan, pixels, decoded_bytes, animated }))
 }
 
 /// Decodes, scales, turns, encodes. The job came from [`look`] on the same file and was found small enough.
@@ -111,7 +123,7 @@ pub(super) fn render(path: &Path, job: Job) -> Result<(ImageFormat, Vec<u8>), Th
     encode(&picture, job.format)
 }
 
-fn limits(decoded_bytes: u64) -> Limits {
+pub(super) fn limits(decoded_bytes: u64) -> Limits {
     let mut limits = Limits::default();
     limits.max_image_width = Some(SIDE_MAX);
     limits.max_image_height = Some(SIDE_MAX);
@@ -146,7 +158,7 @@ fn is_sideways(orientation: Orientation) -> bool {
     matches!(orientation, Rotate90 | Rotate270 | Rotate90FlipH | Rotate270FlipH)
 }
 
-fn scale(mut picture: DynamicImage, plan: Plan) -> DynamicImage {
+pub(super) fn scale(mut picture: DynamicImage, plan: Plan) -> DynamicImage {
     let Plan { mut cut_width, mut cut_height, width, height } = plan;
     // The fine filter works in floating-point numbers over the whole width of its source, so a fast one goes first; and
     // before anything is cut, since a cut is a copy.
@@ -186,7 +198,7 @@ fn encode(picture: &DynamicImage, source: ImageFormat) -> Result<(ImageFormat, V
     Ok((ImageFormat::Png, bytes))
 }
 
-fn refusal(error: ImageError) -> ThumbnailError {
+pub(super) fn refusal(error: ImageError) -> ThumbnailError {
     match error {
         ImageError::Limits(_) => ThumbnailError::NeedsTooMuchMemory,
         ImageError::IoError(error) if !is_about_the_data(&error) => ThumbnailError::Disk(error),

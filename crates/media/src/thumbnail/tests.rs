@@ -263,3 +263,67 @@ async fn a_thumbnail_for_the_impatient_is_refused_when_many_wait() {
     drop(taken);
     house.thumbnail(&item, 32, 32, Method::Crop).await.expect("made");
 }
+
+/// A picture that moves: red, then blue.
+fn animation(width: u32, height: u32, frames: u32) -> Vec<u8> {
+    use image::codecs::gif::GifEncoder;
+    let mut bytes = Vec::new();
+    let mut encoder = GifEncoder::new(&mut bytes);
+    for n in 0..frames {
+        let Rgb([red, green, blue]) = if n % 2 == 0 { RED } else { BLUE };
+        let picture = RgbaImage::from_pixel(width, height, Rgba([red, green, blue, 255]));
+        let delay = image::Delay::from_numer_denom_ms(120, 1);
+        encoder.encode_frame(image::Frame::from_parts(picture, 0, 0, delay)).expect("encodes");
+    }
+    drop(encoder);
+    bytes
+}
+
+async fn moving(house: &House, item: &Item, side: u32) -> (&'static str, Vec<u8>) {
+    let spec = Spec::new(side, side, Method::Scale).expect("a size").animated(true);
+    let Thumbnail { content_type, body, .. } = house.media.thumbnail(item, spec).await.expect("a thumbnail");
+    let mut bytes = Vec::new();
+    match body {
+        ThumbnailBody::Memory(made) => bytes = made,
+        ThumbnailBody::File(mut content) => {
+            tokio::io::AsyncReadExt::read_to_end(&mut content.file, &mut bytes).await.expect("readable");
+        }
+    }
+    (content_type, bytes)
+}
+
+fn frames_of(bytes: &[u8]) -> Vec<image::Frame> {
+    use image::AnimationDecoder as _;
+    let decoder = image::codecs::gif::GifDecoder::new(Cursor::new(bytes)).expect("a GIF");
+    decoder.into_frames().collect_frames().expect("frames")
+}
+
+#[tokio::test]
+async fn an_animation_moves_in_its_thumbnail_if_that_is_asked_for() {
+    let house = House::new();
+    let item = house.upload(&animation(200, 100, 4)).await;
+    for was_kept in [false, true] {
+        let (content_type, bytes) = moving(&house, &item, 40).await;
+        let frames = frames_of(&bytes);
+        assert_eq!((content_type, frames.len()), ("image/gif", 4), "kept: {was_kept}");
+        assert_eq!(frames[1].buffer().dimensions(), (80, 40));
+        assert!(is_reddish(*frames[2].buffer().get_pixel(5, 5)) && !is_reddish(*frames[1].buffer().get_pixel(5, 5)));
+        assert_eq!(frames[0].delay().numer_denom_ms(), (120, 1));
+    }
+    let still = house.thumbnail(&item, 40, 40, Method::Scale).await.expect("still");
+    assert_eq!(still.content_type, "image/png");
+    // Small enough: the original, which moves.
+    let (content_type, bytes) = moving(&house, &item, 400).await;
+    assert_eq!((content_type, frames_of(&bytes).len()), ("image/gif", 4));
+}
+
+#[tokio::test]
+async fn what_does_not_move_or_moves_too_much_stays_still() {
+    let house = House::new();
+    let still = house.upload(&encoded(&picture(200, 100), ImageFormat::Png)).await;
+    assert_eq!(moving(&house, &still, 40).await.0, "image/png");
+    let one = house.upload(&animation(200, 100, 1)).await;
+    assert_eq!(moving(&house, &one, 40).await.0, "image/png");
+    let long = house.upload(&animation(50, 50, 301)).await;
+    assert_eq!(moving(&house, &long, 20).await.0, "image/png");
+}
