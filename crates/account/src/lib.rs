@@ -82,7 +82,7 @@ pub use nodes::{
 };
 pub use openid::OPENID_TOKEN_LIFE;
 pub use password::{PASSWORD_BYTES_MAX, PasswordConfig, ScramHash, ScramKeys};
-pub use people::{PEOPLE_MAX, SEARCH_TERM_CHARS_MAX};
+pub use people::{PEOPLE_MAX, SEARCH_TERM_CHARS_MAX, person_fits};
 pub use presence::{
     IDLE_AFTER, OFFLINE_AFTER, Person, Polling, Presence, PresenceState, Presences, SAID_FOR, STATUS_CHARS_MAX,
 };

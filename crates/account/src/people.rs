@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use koine_store::Direction;
 use parking_lot::Mutex;
-use ruma_common::OwnedUserId;
+use ruma_common::{OwnedUserId, UserId};
 
 use crate::{
     Accounts, StoreUnavailable,
@@ -59,6 +59,14 @@ impl Search<'_> {
         let begins = name.starts_with(self.term) || localpart.starts_with(self.term);
         Some(if begins { Fit::Beginning } else { Fit::Part })
     }
+}
+
+/// Whether somebody of any server fits what is searched for: by the display name or the user id.
+pub fn person_fits(term: &str, user: &UserId, name: Option<&str>) -> bool {
+    let term: String = term.trim().to_lowercase().chars().take(SEARCH_TERM_CHARS_MAX).collect();
+    let words = term.split_whitespace().collect();
+    let search = Search { term: &term, words, server_name: user.server_name().as_str() };
+    !term.is_empty() && search.fit(user.localpart(), &name.unwrap_or_default().to_lowercase()).is_some()
 }
 
 impl Accounts {

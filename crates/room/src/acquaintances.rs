@@ -4,6 +4,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use koine_store::Direction;
 use ruma_common::{OwnedUserId, UserId};
 use serde::Deserialize;
 use serde_json::Value;
@@ -11,12 +12,18 @@ use serde_json::Value;
 use crate::{
     contacts::Contacts,
     error::ReadError,
+    members::profile_in,
+    membership::Profile,
     registry::Rooms,
-    tables::{Membership, RoomNo},
+    room::Room,
+    tables::{MEMBER, Membership, RoomNo},
 };
 
 /// Most people answered by [`Rooms::local_contacts`].
 pub const LOCAL_CONTACTS_MAX: usize = 2_000;
+
+/// Most memberships of people of other servers that one search looks at.
+pub const REMOTE_LOOK_MAX: usize = 10_000;
 
 /// Whom somebody may find. Remembers what it found.
 pub struct Acquaintances<'a> {
@@ -42,6 +49,38 @@ impl Rooms {
         Ok(found)
     }
 
+    /// People of other servers who share a room with `user`, who is local, and whom `fits` takes to be wanted, with the
+    /// profiles they have in the first such room. At most [`REMOTE_LOOK_MAX`] memberships are looked at.
+    pub fn people_elsewhere(
+        &self,
+        user: &UserId,
+        fits: impl Fn(&UserId, Option<&str>) -> bool,
+    ) -> Result<Vec<(OwnedUserId, Profile)>, ReadError> {
+        let (mut known, mut found, mut looked) = (HashSet::new(), Vec::new(), 0);
+        for no in self.rooms_of(user)? {
+            let room = match self.room_by_no(no) {
+                Err(ReadError::NoSuchRoom) => continue,
+                other => other?,
+            };
+            for other in room.remote_joined()? {
+                if looked >= REMOTE_LOOK_MAX {
+                    return Ok(found);
+                }
+                looked += 1;
+                if known.contains(&other) {
+                    continue;
+                }
+                let profile = room.current("m.room.member", other.as_str())?.map(|placed| profile_in(&placed));
+                let profile = profile.unwrap_or_default();
+                if fits(&other, profile.displayname.as_deref()) {
+                    found.push((other.clone(), profile));
+                }
+                known.insert(other);
+            }
+        }
+        Ok(found)
+    }
+
     /// Tells those of ours who are connected and share a room with `user` that their presence changed. `person` is a number
     /// by which the presence is found. Costs our people in the user's rooms.
     pub fn presence_changed(&self, user: &UserId, person: u64) -> Result<(), ReadError> {
@@ -59,6 +98,22 @@ impl Rooms {
         if let Ok(elsewhere) = self.elsewhere() {
             elsewhere.presence(user, content);
         }
+    }
+}
+
+impl Room {
+    /// People of other servers who are joined, in the order of their names.
+    pub(crate) fn remote_joined(&self) -> Result<Vec<OwnedUserId>, ReadError> {
+        let view = self.core.shard.view();
+        let mut found = Vec::new();
+        for row in view.prefix(&MEMBER, self.core.domain(), &(self.no(), true), Direction::Forward) {
+            let ((_, _, user), record) = row?;
+            if record.membership == Membership::Join && found.len() < REMOTE_LOOK_MAX {
+                // Ids that are none stand in rooms of old.
+                found.extend(OwnedUserId::try_from(user).ok());
+            }
+        }
+        Ok(found)
     }
 }
 

@@ -2,7 +2,7 @@
 //! [SS-API §backfilling-and-retrieving-missing-events]
 //!
 //! Such events stand at orders below the lowest so far, older ones lower, so that pages go on into them. They tell
-//! nobody anything new: no head moves, and the log does not mention them.
+//! nobody anything new: no head moves, and the log does not mention them. Their words can be searched for from then on.
 
 use std::sync::Arc;
 
@@ -16,6 +16,7 @@ use crate::{
     registry::Rooms,
     relations,
     room::{Pending, Placed, Room},
+    search,
     state::{NewNodes, Root},
     tables::{ASIDE, Aside, EVENT, Order, PARENT, Place, RELATION, STATE_NODE, TIMELINE},
     unsettled::Unsettled,
@@ -179,6 +180,7 @@ impl Room {
                     txn: None,
                 };
                 txn.put(&TIMELINE, domain, &(no, order), &placed.record());
+                search::note_old(txn, domain, no, &placed);
                 txn.put(&EVENT, domain, id.as_str(), &Place { room: no, order });
                 txn.delete(&ASIDE, domain, id.as_str());
                 ids.push(id);

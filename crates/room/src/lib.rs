@@ -67,7 +67,7 @@ mod write;
 pub use koine_store::Direction;
 
 pub use self::{
-    acquaintances::{Acquaintances, LOCAL_CONTACTS_MAX},
+    acquaintances::{Acquaintances, LOCAL_CONTACTS_MAX, REMOTE_LOOK_MAX},
     contacts::{Contacts, Moves},
     context::*,
     core::{RoomsConfig, opaque_id},

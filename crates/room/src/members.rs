@@ -76,7 +76,7 @@ impl Room {
 }
 
 /// The profile that a membership event carries.
-fn profile_in(placed: &Placed) -> Profile {
+pub(crate) fn profile_in(placed: &Placed) -> Profile {
     #[derive(Default, Deserialize)]
     struct Content {
         #[serde(default)]

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 pub use self::find::{Found, Hit, LOOK_MAX, SearchQuery};
-pub(crate) use self::index::{Indexed, forget, start};
+pub(crate) use self::index::{Indexed, forget, note_old, start};
 use crate::room::Placed;
 
 /// Where a text stands in an event. [CS-API §post_matrixclientv3search] `keys`

@@ -1,8 +1,9 @@
 //! `POST /user_directory/search`: people by name, among those who share a room with the asker or stand in one that is
-//! open to all.
+//! open to all; of other servers, among those who share a room with the asker.
 //!
-//! [CS-API §post_matrixclientv3user_directorysearch] Names are those of profiles, never those that somebody goes by in a
-//! room: such a name may be meant for that room alone.
+//! [CS-API §post_matrixclientv3user_directorysearch] Names of our people are those of profiles, never those that somebody
+//! goes by in a room: such a name may be meant for that room alone. Of people elsewhere nothing else is known than
+//! what they are called in the rooms that they share with the asker.
 
 use axum::extract::State;
 use koine_account::{Class, LimitKey};
@@ -47,14 +48,26 @@ fn search(api: &Api, asker: &UserId, body: &Body) -> Result<Json<Value>> {
             break;
         }
         let (name, avatar) = api.accounts.display_profile(&user)?;
-        let mut result = json!({ "user_id": user });
-        if let Some(name) = name {
-            result["display_name"] = name.into();
+        results.push(shown(&user, name, avatar));
+    }
+    let fits = |user: &UserId, name: Option<&str>| koine_account::person_fits(&body.search_term, user, name);
+    for (user, profile) in api.rooms.people_elsewhere(asker, fits)? {
+        if results.len() == limit {
+            limited = true;
+            break;
         }
-        if let Some(avatar) = avatar {
-            result["avatar_url"] = avatar.into();
-        }
-        results.push(result);
+        results.push(shown(&user, profile.displayname, profile.avatar_url));
     }
     Ok(Json(json!({ "results": results, "limited": limited })))
+}
+
+fn shown(user: &UserId, name: Option<String>, avatar: Option<String>) -> Value {
+    let mut result = json!({ "user_id": user });
+    if let Some(name) = name {
+        result["display_name"] = name.into();
+    }
+    if let Some(avatar) = avatar {
+        result["avatar_url"] = avatar.into();
+    }
+    result
 }

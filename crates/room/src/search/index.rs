@@ -90,6 +90,23 @@ struct Entry {
     words: BTreeSet<String>,
 }
 
+impl Entry {
+    fn write(self, txn: &mut koine_store::Txn, domain: koine_store::DomainId) {
+        let Self { room, order, words } = self;
+        for word in &words {
+            txn.put(&SEARCH_WORD, domain, &(room, word.as_str(), order), &());
+        }
+        txn.put(&SEARCH_AT, domain, &(room, order), &WordsRecord { words: words.into_iter().collect() });
+    }
+}
+
+/// Notes the words of an event of history, in the commit that puts it there: the log does not mention it.
+pub(crate) fn note_old(txn: &mut koine_store::Txn, domain: koine_store::DomainId, room: RoomNo, placed: &Placed) {
+    if let Some(entry) = entry_of(room, placed) {
+        entry.write(txn, domain);
+    }
+}
+
 impl Reader {
     async fn open(weak: &Weak<Rooms>) -> Option<Self> {
         let rooms = weak.upgrade()?;
@@ -239,11 +256,8 @@ impl Rooms {
         let domain = self.core.domain();
         self.core.shard.ready().await;
         let commit = self.core.shard.submit(move |txn| {
-            for Entry { room, order, words } in new {
-                for word in &words {
-                    txn.put(&SEARCH_WORD, domain, &(room, word.as_str(), order), &());
-                }
-                txn.put(&SEARCH_AT, domain, &(room, order), &WordsRecord { words: words.into_iter().collect() });
+            for entry in new {
+                entry.write(txn, domain);
             }
             for place in gone {
                 forget(txn, domain, place)?;

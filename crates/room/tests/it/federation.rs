@@ -284,6 +284,23 @@ async fn history_from_before_the_joining_is_put_in_front() {
     assert_eq!(far.rooms.keep_history(&id, events.clone(), &told).await.expect("kept"), 5);
     assert_eq!(far.rooms.keep_history(&id, events, &told).await.expect("kept"), 0);
     assert_eq!(far.bodies(&id), ["0", "1", "2", "3", "4"]);
+    // It can be searched for at once, though no log mentions it.
+    let query = koine_room::SearchQuery {
+        term: "3",
+        fields: &[koine_room::Field::Body],
+        rooms: None,
+        up_to: koine_room::Order::MAX,
+        by_rank: false,
+    };
+    let found = far.rooms.search(dora(), &query).expect("searched");
+    let texts: Vec<String> =
+        found.hits.iter().filter_map(|hit| hit.placed.event.content_field::<String>("body")).collect();
+    assert_eq!(texts, ["3"]);
+    // And its people are found by those who share the room.
+    let of_name = |wanted: &'static str| move |user: &ruma_common::UserId, _: Option<&str>| user.localpart() == wanted;
+    let people = far.rooms.people_elsewhere(dora(), of_name("alice")).expect("readable");
+    assert_eq!(people.iter().map(|(user, _)| &**user).collect::<Vec<_>>(), [alice()]);
+    assert!(far.rooms.people_elsewhere(dora(), of_name("dora")).expect("readable").is_empty(), "nobody of ours");
     far.say(dora(), &id, "5").await;
     assert_eq!(far.bodies(&id).len(), 6);
     assert!(!there.history_edge().expect("readable").is_empty(), "there is more before that");
