@@ -1,22 +1,25 @@
 //! `GET /events`: what happens from now on, in all rooms or in one that may be one that anyone may read.
 //!
-//! [CS-API §get_matrixclientv3events] [CS-API §get_matrixclientv3events-1] A stream of events of rooms; what else was
-//! once in it (presence, typing, receipts) is told by `/sync` alone.
+//! [CS-API §get_matrixclientv3events] [CS-API §get_matrixclientv3events-1] A stream of events of rooms, and between them
+//! receipts, who types, and, unless one room is asked for, who is there (`fleeting.rs`).
 
 use std::{sync::Arc, time::Duration};
 
 use axum::extract::State;
 use koine_graph::ClientForm;
-use koine_room::{Membership, Order, Placed, Room, Viewer};
+use koine_room::{Changes, Membership, Placed, Room, Viewer};
+use koine_store::Position;
 use ruma_common::OwnedRoomId;
 use serde::{Deserialize, de::IgnoredAny};
+use serde_json::Value;
 
-use super::GetEvents;
+use super::{GetEvents, fleeting::Fleeting};
 use crate::{
     Api, Loose, Raw, Result, User,
     event::{Ignored, Shown},
     rooms::{query, room},
     sync::Out,
+    token::SyncToken,
 };
 
 /// How long to wait when nothing is said.
@@ -42,22 +45,26 @@ pub async fn get_events(State(api): State<Api>, call: Loose<GetEvents, IgnoredAn
         // Refuses who may not read it.
         Viewer::new(room, &call.who.user_id)?.newest()?;
     }
-    let mut grown = api.rooms.shard().watch();
+    let inbox = api.rooms.hub().inbox(&call.who.user_id);
+    // Who peeks is told nothing by an inbox, so whoever asks for one room looks at the log.
+    let (mut bell, mut grown) = (inbox.bell(), api.rooms.shard().watch());
     let start = match query.from.as_deref().filter(|from| !from.is_empty()) {
-        Some(from) => api.tokens().parse_place(from)?,
-        None => api.tokens().now(api.rooms.shard().position(), 0).order(),
+        Some(from) => api.tokens().parse_sync(from)?,
+        None => api.tokens().now(api.rooms.shard().position(), api.rooms.hub().fleeting()),
     };
     loop {
+        bell.borrow_and_update();
         grown.borrow_and_update();
         let position = api.rooms.shard().position();
         api.rooms.hub().reached(position).await;
-        let up_to = api.tokens().now(position, 0).order();
-        let (events, end) = news(&api, &call.who, one.as_ref(), (start, up_to))?;
-        if !events.is_empty() || tokio::time::Instant::now() >= deadline || *api.closing.borrow() {
-            return answer(&api, &call.who, &events, (start, end));
+        let now = api.tokens().now(position, api.rooms.hub().fleeting());
+        let news = News::after(&api, &call.who, one.as_ref(), (start, now))?;
+        if !news.is_empty() || tokio::time::Instant::now() >= deadline || *api.closing.borrow() {
+            return news.answer(&api, &call.who, start);
         }
         tokio::select! {
-            _ = grown.changed() => {}
+            _ = grown.changed(), if one.is_some() => {}
+            _ = bell.changed() => {}
             () = tokio::time::sleep_until(deadline) => {}
             () = api.closing() => {}
         }
@@ -65,39 +72,87 @@ pub async fn get_events(State(api): State<Api>, call: Loose<GetEvents, IgnoredAn
     }
 }
 
-type News = Vec<(Arc<Room>, Arc<Placed>)>;
-
-/// Events in `(from, up_to]` that the reader may see, the oldest first, and how far they go.
-fn news(api: &Api, who: &User, one: Option<&Arc<Room>>, (from, up_to): (Order, Order)) -> Result<(News, Order)> {
-    let rooms = match one {
-        Some(room) => vec![room.clone()],
-        None => joined_with_news(api, who, from)?,
-    };
-    let ignored = Ignored::of(api, who)?;
-    let mut found: News = Vec::new();
-    for room in rooms {
-        if room.published().order <= from {
-            continue;
-        }
-        let mut viewer = Viewer::new(&room, &who.user_id)?;
-        for placed in room.newest(from, up_to, EVENTS_MAX)? {
-            if !ignored.hides(&placed) && viewer.may_see(&placed)? {
-                found.push((room.clone(), placed));
-            }
-        }
-    }
-    found.sort_by_key(|(_, placed)| placed.order);
-    let end = if found.len() > EVENTS_MAX { found[EVENTS_MAX - 1].1.order } else { up_to };
-    found.truncate(EVENTS_MAX);
-    Ok((found, end))
+/// What an answer tells.
+struct News {
+    events: Vec<(Arc<Room>, Arc<Placed>)>,
+    /// What is not events of rooms.
+    fleeting: Vec<Value>,
+    /// How far it goes.
+    end: SyncToken,
 }
 
-/// The rooms of the reader in which something happened after `from`.
-fn joined_with_news(api: &Api, who: &User, from: Order) -> Result<Vec<Arc<Room>>> {
-    let inbox = api.rooms.hub().inbox(&who.user_id);
-    let position = koine_store::Position(u64::try_from(from).unwrap_or(0));
-    let numbers = match inbox.changes_after(position, api.rooms.hub().fleeting()) {
-        Some(changes) => changes.rooms,
+impl News {
+    /// What is in `(from, now]` that the reader may see, the oldest first.
+    fn after(api: &Api, who: &User, one: Option<&Arc<Room>>, (from, now): (SyncToken, SyncToken)) -> Result<Self> {
+        let inbox = api.rooms.hub().inbox(&who.user_id);
+        let changes = inbox.changes_after(from.position, from.fleeting);
+        let rooms = match one {
+            Some(room) => vec![room.clone()],
+            None => joined_with_news(api, who, changes.as_ref())?,
+        };
+        let ignored = Ignored::of(api, who)?;
+        let (start, up_to) = (from.order(), now.order());
+        let mut events = Vec::new();
+        for room in rooms {
+            if room.published().order <= start {
+                continue;
+            }
+            let mut viewer = Viewer::new(&room, &who.user_id)?;
+            for placed in room.newest(start, up_to, EVENTS_MAX)? {
+                if !ignored.hides(&placed) && viewer.may_see(&placed)? {
+                    events.push((room.clone(), placed));
+                }
+            }
+        }
+        events.sort_by_key(|(_, placed)| placed.order);
+        let mut end = now;
+        if events.len() > EVENTS_MAX {
+            // What is fleeting is told once the stream has caught up.
+            let position = u64::try_from(events[EVENTS_MAX - 1].1.order).unwrap_or(0);
+            end = SyncToken { position: Position(position), fleeting: from.fleeting, to_device: Position(position) };
+            events.truncate(EVENTS_MAX);
+        }
+        let mut fleeting = Vec::new();
+        if let Some(changes) = changes.filter(|_| end == now) {
+            let look = Fleeting { api, who, ignored: &ignored, receipts: (start, end.order()), mark: from.fleeting };
+            let is_in = |room: &Room| room.local_membership(&who.user_id) == Some(Membership::Join);
+            fleeting = look.events(&changes, |room| is_in(room) && one.is_none_or(|one| one.no() == room.no()))?;
+            if one.is_none() {
+                fleeting.extend(look.presence(&changes)?);
+            }
+        }
+        Ok(Self { events, fleeting, end })
+    }
+
+    fn is_empty(&self) -> bool {
+        self.events.is_empty() && self.fleeting.is_empty()
+    }
+
+    fn answer(&self, api: &Api, who: &User, start: SyncToken) -> Result<Raw> {
+        let ignored = Ignored::of(api, who)?;
+        let mut out = Out::with_capacity(1024 * self.events.len() + 128);
+        out.open(b'{');
+        out.field("start", &api.tokens().print_sync(start));
+        out.field("end", &api.tokens().print_sync(self.end));
+        out.open_field("chunk", b'[');
+        for (room, placed) in &self.events {
+            let mut viewer = Viewer::new(room, &who.user_id)?;
+            let shown = Shown { who, room, form: ClientForm::Full, bundles: false, ignored: &ignored };
+            out.raw(&shown.to_bytes(placed, &mut viewer)?);
+        }
+        for event in &self.fleeting {
+            out.raw(event.to_string().as_bytes());
+        }
+        out.close(b']');
+        out.close(b'}');
+        Ok(Raw(out.into_bytes()))
+    }
+}
+
+/// The rooms of the reader in which something happened; all of them if that is not known.
+fn joined_with_news(api: &Api, who: &User, changes: Option<&Changes>) -> Result<Vec<Arc<Room>>> {
+    let numbers = match changes {
+        Some(changes) => changes.rooms.clone(),
         None => api.rooms.memberships(&who.user_id)?.into_iter().map(|(no, _)| no).collect(),
     };
     let mut rooms = Vec::new();
@@ -108,21 +163,4 @@ fn joined_with_news(api: &Api, who: &User, from: Order) -> Result<Vec<Arc<Room>>
         }
     }
     Ok(rooms)
-}
-
-fn answer(api: &Api, who: &User, events: &News, (start, end): (Order, Order)) -> Result<Raw> {
-    let ignored = Ignored::of(api, who)?;
-    let mut out = Out::with_capacity(1024 * events.len() + 128);
-    out.open(b'{');
-    out.field("start", &api.tokens().print_place(start));
-    out.field("end", &api.tokens().print_place(end));
-    out.open_field("chunk", b'[');
-    for (room, placed) in events {
-        let mut viewer = Viewer::new(room, &who.user_id)?;
-        let shown = Shown { who, room, form: ClientForm::Full, bundles: false, ignored: &ignored };
-        out.raw(&shown.to_bytes(placed, &mut viewer)?);
-    }
-    out.close(b']');
-    out.close(b'}');
-    Ok(Raw(out.into_bytes()))
 }

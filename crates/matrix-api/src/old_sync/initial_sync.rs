@@ -12,6 +12,7 @@ use super::{InitialSync, RoomInitialSync};
 use crate::{
     Api, Loose, Raw, Result, User,
     event::{self, Ignored, Shown},
+    presence,
     rooms::{path, query, room},
     sync::Out,
 };
@@ -20,6 +21,8 @@ use crate::{
 const LIMIT_DEFAULT: usize = 20;
 /// Most messages of a room.
 const LIMIT_MAX: usize = 100;
+/// Most people whose presence is told.
+const PEOPLE_MAX: usize = 500;
 
 #[derive(Debug, Deserialize)]
 struct Query {
@@ -47,8 +50,9 @@ pub async fn initial_sync(State(api): State<Api>, call: Loose<InitialSync, Ignor
     let mut out = Out::with_capacity(16 * 1024);
     out.open(b'{');
     out.field("end", &api.tokens().print_sync(now));
-    // Who is there is told by the stream.
-    out.list_field("presence", [b""; 0]);
+    let people = presence::people_around(&api, &who.user_id, PEOPLE_MAX)?;
+    let people = people.iter().filter_map(|user| presence::event(&api, user, &look.ignored));
+    out.list_field("presence", people.map(|event| event.to_string()));
     out.open_field("rooms", b'[');
     for (no, record) in api.rooms.memberships(&who.user_id)? {
         let is_wanted = match record.membership {

@@ -3,6 +3,7 @@
 //! Deprecated since r0, and still what some bots and old clients do. Peeking into rooms that anyone may read is part of
 //! it. [CS-API §room-previews]
 
+mod fleeting;
 mod get_event;
 mod get_events;
 mod initial_sync;

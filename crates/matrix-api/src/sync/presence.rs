@@ -6,7 +6,6 @@ use std::collections::BTreeSet;
 
 use koine_room::Contacts;
 use ruma_common::{OwnedUserId, UserId};
-use serde_json::json;
 
 use super::{get_sync::Look, out::Out, rooms::Changed};
 use crate::{Result, keys::DeviceLists, presence};
@@ -34,14 +33,7 @@ impl Look<'_> {
     fn people_to_tell_of(&self, changed: &Changed, lists: &DeviceLists) -> Result<BTreeSet<OwnedUserId>> {
         let (api, user) = (self.api, &self.who.user_id);
         if self.since.is_none() || changed.all_people {
-            let mut people: BTreeSet<OwnedUserId> = api.rooms.local_contacts(user)?.into_iter().collect();
-            let mut contacts: Contacts<'_> = api.rooms.contacts(user)?;
-            for other in api.accounts.presences().elsewhere(PEOPLE_MAX) {
-                if contacts.contains(&other)? {
-                    people.insert(other);
-                }
-            }
-            return Ok(people);
+            return presence::people_around(api, user, PEOPLE_MAX);
         }
         let presences = api.accounts.presences();
         let mut people: BTreeSet<_> = changed.people.iter().filter_map(|person| presences.user(*person)).collect();
@@ -60,14 +52,9 @@ impl Look<'_> {
     }
 
     fn presence_event(&self, user: &UserId) -> Option<Vec<u8>> {
-        if !self.filter.presence.allows_type("m.presence")
-            || !self.filter.presence.allows_sender(user)
-            || self.ignored.contains(user.as_str())
-        {
+        if !self.filter.presence.allows_type("m.presence") || !self.filter.presence.allows_sender(user) {
             return None;
         }
-        let presence = self.api.accounts.presences().get(user)?;
-        let event = json!({ "type": "m.presence", "sender": user, "content": presence::content(&presence) });
-        Some(event.to_string().into_bytes())
+        Some(presence::event(self.api, user, self.ignored)?.to_string().into_bytes())
     }
 }

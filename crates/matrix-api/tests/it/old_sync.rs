@@ -33,6 +33,41 @@ async fn everything_is_told_at_first_and_then_what_happens() {
 }
 
 #[tokio::test]
+async fn the_stream_tells_who_types_who_read_and_who_is_there() {
+    let world = World::new();
+    let (alice, bob) = (world.person("alice").await, world.person("bob").await);
+    let room = create(&world, &alice, json!({ "preset": "public_chat" })).await;
+    bob.post(&world, &format!("/v3/join/{}", encode(&room)), json!({})).await.ok();
+    let say = format!("/v3/rooms/{}/send/m.room.message/1", encode(&room));
+    let event = text(&bob.put(&world, &say, json!({ "body": "hello" })).await.ok(), "event_id");
+    let path = |who: &crate::Person| format!("/v3/presence/{}/status", encode(&who.user_id));
+    alice.put(&world, &path(&alice), json!({ "presence": "unavailable", "status_msg": "out" })).await.ok();
+    let first = bob.get(&world, "/v3/initialSync?limit=1").await.ok();
+    let told =
+        first["presence"].as_array().expect("presence").iter().find(|event| event["sender"] == alice.user_id.as_str());
+    assert_eq!(told.map(|event| &event["content"]["status_msg"]), Some(&json!("out")), "{first}");
+
+    let typing = format!("/v3/rooms/{}/typing/{}", encode(&room), encode(&alice.user_id));
+    alice.put(&world, &typing, json!({ "typing": true, "timeout": 30_000 })).await.ok();
+    let receipt = format!("/v3/rooms/{}/receipt/m.read/{}", encode(&room), encode(&event));
+    alice.post(&world, &receipt, json!({})).await.ok();
+    alice.put(&world, &path(&alice), json!({ "presence": "online" })).await.ok();
+    let (mut seen, mut from) = (Vec::new(), text(&first, "end"));
+    while seen.len() < 3 {
+        let news = bob.get(&world, &format!("/v3/events?timeout=10000&from={from}")).await.ok();
+        let chunk = news["chunk"].as_array().expect("a chunk");
+        assert!(!chunk.is_empty(), "told so far: {seen:?}");
+        seen.extend(chunk.iter().cloned());
+        from = text(&news, "end");
+    }
+    let find = |kind: &str| seen.iter().find(|event| event["type"] == kind).unwrap_or(&Value::Null);
+    assert_eq!(find("m.typing")["content"]["user_ids"], json!([alice.user_id]), "{seen:?}");
+    assert_eq!((&find("m.typing")["room_id"], &find("m.receipt")["room_id"]), (&json!(room), &json!(room)));
+    assert!(find("m.receipt")["content"][&event]["m.read"][&alice.user_id].is_object());
+    assert_eq!(find("m.presence")["sender"], alice.user_id.as_str());
+}
+
+#[tokio::test]
 async fn strangers_see_the_rooms_that_anyone_may_read_and_no_others() {
     let world = World::new();
     let (alice, bob) = (world.person("alice").await, world.person("bob").await);
