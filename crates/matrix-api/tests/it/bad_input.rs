@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::{
     Answer, Person, World,
-    rooms::{create, encode},
+    rooms::{create, encode, text},
 };
 
 const LEDGER: &str = include_str!("../../../../spec/matrix-operations.tsv");
@@ -70,13 +70,69 @@ fn operations() -> Vec<Operation> {
 struct Scene {
     who: Person,
     room: String,
+    /// What somebody else has, if there is somebody else.
+    victim: Option<Victim>,
+}
+
+/// Somebody whose things are nobody else's business; each of them has [`SECRET`] in it.
+struct Victim {
+    person: Person,
+    room: String,
+    event: String,
+    filter: String,
+    tag: &'static str,
+}
+
+/// Stands in everything that belongs to a [`Victim`], and so in no answer to anybody else.
+const SECRET: &str = "vixen-in-the-vault";
+
+impl Victim {
+    async fn new(world: &World) -> Self {
+        let person = world.person("victim").await;
+        let room = create(world, &person, json!({ "name": SECRET, "topic": SECRET })).await;
+        let say = format!("/v3/rooms/{}/send/m.room.message/1", encode(&room));
+        let event =
+            text(&person.put(world, &say, json!({ "msgtype": "m.text", "body": SECRET })).await.ok(), "event_id");
+        let user = encode(&person.user_id);
+        let filter = json!({ "room": { "timeline": { "types": [SECRET] } } });
+        let filter = text(&person.post(world, &format!("/v3/user/{user}/filter"), filter).await.ok(), "filter_id");
+        let room_path = encode(&room);
+        for (path, content) in [
+            (format!("/v3/user/{user}/account_data/m.room.topic"), json!({ "x": SECRET })),
+            (format!("/v3/user/{user}/rooms/{room_path}/account_data/m.room.topic"), json!({ "x": SECRET })),
+            (format!("/v3/user/{user}/rooms/{room_path}/tags/{SECRET}"), json!({})),
+            (format!("/v3/devices/{}", person.device_id), json!({ "display_name": SECRET })),
+            (format!("/v3/rooms/{room_path}/state/org.example.thing/x"), json!({ "x": SECRET })),
+        ] {
+            person.put(world, &path, content).await.ok();
+        }
+        Self { person, room, event, filter, tag: SECRET }
+    }
+
+    fn value(&self, variable: &str) -> String {
+        match variable {
+            "userId" => self.person.user_id.clone(),
+            "roomId" | "roomIdOrAlias" => self.room.clone(),
+            "eventId" => self.event.clone(),
+            "deviceId" => self.person.device_id.clone(),
+            "filterId" => self.filter.clone(),
+            "serverName" => "example.org".to_owned(),
+            "roomAlias" => "#own:example.org".to_owned(),
+            "eventType" | "type" => "m.room.topic".to_owned(),
+            "stateKey" => String::new(),
+            "tag" => self.tag.to_owned(),
+            "receiptType" => "m.read".to_owned(),
+            "keyName" => "displayname".to_owned(),
+            _ => "x".to_owned(),
+        }
+    }
 }
 
 impl Scene {
     async fn new(world: &World, name: &str) -> Self {
         let who = world.person(name).await;
         let room = create(world, &who, json!({ "preset": "public_chat" })).await;
-        Self { who, room }
+        Self { who, room, victim: None }
     }
 
     /// The path with its variables filled in: with ids of the asker, of somebody else, or with nonsense.
@@ -94,6 +150,7 @@ impl Scene {
 
     fn value(&self, variable: &str, kind: Ids) -> String {
         match kind {
+            Ids::Others => self.victim.as_ref().expect("a scene with somebody else").value(variable),
             Ids::Nonsense => "%00 🦀/".repeat(40),
             Ids::Huge => "-99999999999999999999".to_owned(),
             Ids::Foreign => match variable {
@@ -135,6 +192,7 @@ enum Ids {
     Foreign,
     Nonsense,
     Huge,
+    Others,
 }
 
 /// Bodies that no client means.
@@ -344,4 +402,188 @@ async fn nobody_is_served_without_a_token_that_is_good() {
             assert_eq!((answer.status.as_u16(), found), (401, errcode), "{name}: {}", answer.json);
         }
     }
+}
+
+#[tokio::test]
+async fn what_belongs_to_somebody_else_is_neither_shown_nor_changed() {
+    let world = World::new();
+    let victim = Victim::new(&world).await;
+    let mut scene = Scene::new(&world, "thief").await;
+    let before = everything(&world, &victim).await;
+    scene.victim = Some(victim);
+    let mut bodies = bodies();
+    bodies.push(json!({ "membership": "join", "reason": "mine now", "user_id": scene.who.user_id }).to_string());
+    for operation in operations() {
+        if operation.name.starts_with("logout") || operation.name == "deactivateAccount" {
+            continue;
+        }
+        let path = scene.fill(&operation.path, Ids::Others);
+        for body in &bodies {
+            if operation.method == Method::GET && !body.is_empty() {
+                continue;
+            }
+            let answer = ask(&world, &operation, &path, Some(&scene.who.token), body).await;
+            is_in_order(&answer, &operation, "of somebody else");
+            assert!(!answer.json.to_string().contains(SECRET), "{} shows it: {}", operation.name, answer.json);
+        }
+    }
+    let victim = scene.victim.expect("somebody else");
+    assert_eq!(everything(&world, &victim).await, before);
+    // In the thief's own search, lists and syncs neither.
+    for path in ["/v3/sync", "/v3/initialSync", "/v3/publicRooms", "/v3/notifications", "/v3/joined_rooms"] {
+        let answer = scene.who.get(&world, path).await.ok();
+        assert!(!answer.to_string().contains(SECRET), "{path}");
+    }
+    let term = json!({ "search_categories": { "room_events": { "search_term": SECRET } } });
+    assert_eq!(scene.who.post(&world, "/v3/search", term).await.ok()["search_categories"]["room_events"]["count"], 0);
+}
+
+/// All that the victim has, as the victim sees it.
+async fn everything(world: &World, victim: &Victim) -> Value {
+    let person = &victim.person;
+    let (user, room) = (encode(&person.user_id), encode(&victim.room));
+    let mut found = Vec::new();
+    for path in [
+        format!("/v3/rooms/{room}/state"),
+        format!("/v3/rooms/{room}/messages?dir=b"),
+        format!("/v3/user/{user}/filter/{}", victim.filter),
+        format!("/v3/user/{user}/account_data/m.room.topic"),
+        format!("/v3/user/{user}/rooms/{room}/account_data/m.room.topic"),
+        format!("/v3/user/{user}/rooms/{room}/tags"),
+        format!("/v3/profile/{user}"),
+        "/v3/joined_rooms".to_owned(),
+        "/v3/pushrules/".to_owned(),
+    ] {
+        let mut answer = person.get(world, &path).await.ok();
+        // How long ago, and where a page ends, are of the moment.
+        if let Some(fields) = answer.as_object_mut() {
+            fields.retain(|name, _| !matches!(name.as_str(), "start" | "end"));
+        }
+        strip_age(&mut answer);
+        found.push(answer);
+    }
+    let devices = person.get(world, "/v3/devices").await.ok();
+    let names: Vec<_> =
+        devices["devices"].as_array().into_iter().flatten().map(|device| &device["display_name"]).collect();
+    found.push(json!(names));
+    Value::Array(found)
+}
+
+fn strip_age(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.remove("age");
+            fields.values_mut().for_each(strip_age);
+        }
+        Value::Array(items) => items.iter_mut().for_each(strip_age),
+        _ => {}
+    }
+}
+
+/// Tokens that name a place in time, but not one of this stream, this server, or this time.
+async fn odd_tokens(world: &World, scene: &Scene) -> Vec<String> {
+    let who = &scene.who;
+    let sync = text(&who.get(world, "/v3/sync").await.ok(), "next_batch");
+    let page = format!("/v3/rooms/{}/messages?dir=b&limit=1", encode(&scene.room));
+    let page = text(&who.get(world, &page).await.ok(), "start");
+    let sliding = who.post(world, "/unstable/org.matrix.simplified_msc3575/sync", json!({})).await.ok();
+    let sliding = text(&sliding, "pos");
+    let identity = sync.split('_').nth(3).expect("an identity").to_owned();
+    let other = "0000000000000000";
+    vec![
+        sync.clone(),
+        page.clone(),
+        sliding.clone(),
+        // From before the data were restored from a backup: later than anything that is there.
+        format!("s999999999_7_0_{identity}"),
+        format!("s18446744073709551615_18446744073709551615_ffffffff_{identity}"),
+        format!("s18446744073709551616_0_0_{identity}"),
+        format!("t999999999_{identity}"),
+        format!("t9223372036854775807_{identity}"),
+        format!("t-9223372036854775808_{identity}"),
+        format!("t-9223372036854775809_{identity}"),
+        format!("p9_deadbeef_999999999_{identity}"),
+        format!("s0_0_0_{identity}"),
+        // Of another server.
+        format!("s1_0_0_{other}"),
+        format!("t1_{other}"),
+        sync.replace('_', "."),
+        format!("{sync}_{sync}"),
+        "m123~1.2".to_owned(),
+    ]
+}
+
+#[tokio::test]
+async fn tokens_of_other_streams_servers_and_times_are_refused_or_understood() {
+    let world = World::new();
+    let mut number = 0;
+    for operation in operations().iter().filter(|operation| operation.method == Method::GET) {
+        number += 1;
+        let scene = Scene::new(&world, &format!("time{number}")).await;
+        let path = scene.fill(&operation.path, Ids::Own);
+        for token in odd_tokens(&world, &scene).await {
+            for name in ["from", "to", "since", "at", "batch", "next_batch", "pos"] {
+                let path = format!("{path}?{name}={}&dir=b&timeout=0&limit=2&ts=1", encode(&token));
+                let answer = ask(&world, operation, &path, Some(&scene.who.token), "").await;
+                is_in_order(&answer, operation, &format!("{name}={token}"));
+            }
+        }
+    }
+    // And in bodies.
+    let scene = Scene::new(&world, "bodies").await;
+    for token in odd_tokens(&world, &scene).await {
+        for path in ["/v4/sync", "/unstable/org.matrix.simplified_msc3575/sync", "/v3/publicRooms", "/v3/search"] {
+            let body = json!({
+                "pos": token, "since": token, "timeout": 0,
+                "search_categories": { "room_events": { "search_term": "x" } },
+                "extensions": { "to_device": { "enabled": true, "since": token }, "e2ee": { "enabled": true } },
+            });
+            let query = if path == "/v3/search" { format!("?next_batch={}", encode(&token)) } else { String::new() };
+            let answer = scene.who.post(&world, &format!("{path}{query}"), body).await;
+            let status = answer.status.as_u16();
+            assert!(
+                status < 500 && (status < 400 || answer.json["errcode"].is_string()),
+                "{path} {token}: {}",
+                answer.json
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_room_may_be_left_in_the_middle_of_whatever_is_asked() {
+    let world = World::new();
+    let host = world.person("host").await;
+    let room = create(&world, &host, json!({ "preset": "public_chat" })).await;
+    let say = format!("/v3/rooms/{}/send/m.room.message/1", encode(&room));
+    let event = text(&host.put(&world, &say, json!({ "msgtype": "m.text", "body": "x" })).await.ok(), "event_id");
+    let guest = world.person("guest").await;
+    let (join, leave) = (format!("/v3/join/{}", encode(&room)), format!("/v3/rooms/{}/leave", encode(&room)));
+    let scene = Scene { who: guest, room, victim: None };
+    let body = json!({ "msgtype": "m.text", "body": "x", "typing": true, "timeout": 1000, "user_id": host.user_id });
+    for operation in operations().iter().filter(|operation| operation.path.contains("{roomId")) {
+        if matches!(operation.name.as_str(), "leaveRoom" | "joinRoom" | "joinRoomById" | "upgradeRoom") {
+            continue;
+        }
+        let path = scene.fill(&operation.path, Ids::Own).replace(&encode("$b3Vycw"), &encode(&event));
+        // Before, beside and after: where the leaving falls is a matter of chance.
+        for _ in 0..2 {
+            scene.who.post(&world, &join, json!({})).await;
+            let body = body.to_string();
+            let asked = ask(&world, operation, &path, Some(&scene.who.token), &body);
+            let left = scene.who.post(&world, &leave, json!({}));
+            let (asked, _, again) =
+                tokio::join!(asked, left, ask(&world, operation, &path, Some(&scene.who.token), &body));
+            for answer in [asked, again] {
+                is_in_order(&answer, operation, "while leaving");
+            }
+        }
+    }
+    // Whoever waits for news of it is told that it is over.
+    scene.who.post(&world, &join, json!({})).await;
+    let since = text(&scene.who.get(&world, "/v3/sync").await.ok(), "next_batch");
+    let path = format!("/v3/sync?timeout=30000&since={since}");
+    let waits = scene.who.get(&world, &path);
+    let (news, _) = tokio::join!(waits, scene.who.post(&world, &leave, json!({})));
+    assert!(news.ok()["rooms"]["leave"][&scene.room].is_object());
 }

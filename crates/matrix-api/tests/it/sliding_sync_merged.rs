@@ -19,7 +19,7 @@ async fn next(world: &World, who: &Person, before: &Value, body: &Value) -> Valu
 }
 
 /// One list of the first rooms.
-fn list(range: Value, required_state: &Value) -> Value {
+fn list(range: &Value, required_state: &Value) -> Value {
     json!({ "lists": { "all": { "range": range, "required_state": required_state, "timeline_limit": 1 } } })
 }
 
@@ -29,7 +29,7 @@ async fn a_room_says_how_the_reader_stands_to_it_and_which_lists_show_it() {
     let alice = world.person("alice").await;
     let one = create(&world, &alice, json!({ "name": "One" })).await;
     let two = create(&world, &alice, json!({ "name": "Two" })).await;
-    let mut body = list(json!([0, 0]), &json!({ "include": [{ "type": "m.room.name" }] }));
+    let mut body = list(&json!([0, 0]), &json!({ "include": [{ "type": "m.room.name" }] }));
     body["lists"]["wide"] = json!({ "required_state": {}, "timeline_limit": 1 });
     let answer = ask(&world, &alice, &body).await.ok();
     assert_eq!(answer["lists"], json!({ "all": { "count": 2 }, "wide": { "count": 2 } }));
@@ -78,7 +78,7 @@ async fn a_name_that_is_taken_away_is_null() {
     let world = World::new();
     let alice = world.person("alice").await;
     let room = create(&world, &alice, json!({ "name": "Named" })).await;
-    let body = list(json!([0, 9]), &json!({}));
+    let body = list(&json!([0, 9]), &json!({}));
     let answer = ask(&world, &alice, &body).await.ok();
     assert_eq!(answer["rooms"][&room]["name"], "Named");
     alice.put(&world, &format!("/v3/rooms/{}/state/m.room.name", encode(&room)), json!({})).await.ok();
@@ -91,7 +91,7 @@ async fn a_conversation_of_two_is_told_when_it_becomes_one_and_when_it_ceases() 
     let world = World::new();
     let alice = world.person("alice").await;
     let room = create(&world, &alice, json!({})).await;
-    let body = list(json!([0, 9]), &json!({}));
+    let body = list(&json!([0, 9]), &json!({}));
     let answer = ask(&world, &alice, &body).await.ok();
     assert!(answer["rooms"][&room].get("is_dm").is_none());
     let path = format!("/v3/user/{}/account_data/m.direct", encode(&alice.user_id));
@@ -122,7 +122,7 @@ async fn who_was_removed_finds_the_room_and_who_left_does_not() {
         alice.post(&world, &path, json!({ "user_id": bob.user_id })).await.ok();
         say(&world, &alice, room, "after").await;
     }
-    let body = list(json!([0, 9]), &json!({ "include": [{ "type": "m.room.member", "state_key": bob.user_id }] }));
+    let body = list(&json!([0, 9]), &json!({ "include": [{ "type": "m.room.member", "state_key": bob.user_id }] }));
     let answer = ask(&world, &bob, &body).await.ok();
     let mut expected = [removed.as_str(), banned.as_str()];
     expected.sort_unstable();
@@ -141,7 +141,7 @@ async fn who_was_removed_finds_the_room_and_who_left_does_not() {
 async fn an_invitation_shows_stripped_state_and_so_does_its_refusal() {
     let world = World::new();
     let (alice, bob) = (world.person("alice").await, world.person("bob").await);
-    let body = list(json!([0, 9]), &json!({}));
+    let body = list(&json!([0, 9]), &json!({}));
     let answer = ask(&world, &bob, &body).await.ok();
     let room = create(&world, &alice, json!({ "name": "Den", "invite": [bob.user_id] })).await;
     let answer = next(&world, &bob, &answer, &body).await;
@@ -170,7 +170,7 @@ async fn a_longer_timeline_is_said_to_be_one() {
     for n in 0..3 {
         say(&world, &alice, &room, &n.to_string()).await;
     }
-    let mut body = list(json!([0, 9]), &json!({}));
+    let mut body = list(&json!([0, 9]), &json!({}));
     let answer = ask(&world, &alice, &body).await.ok();
     body["lists"]["all"]["timeline_limit"] = json!(2);
     let answer = next(&world, &alice, &answer, &body).await;
