@@ -2,7 +2,7 @@
 //
 // usage: node encryption.mjs BASE_URL   with KOINE_DATA naming the server's data folder, if that can be looked at
 //
-// Each reads what the other wrote, devices are vouched for, a new device gets old keys from the backup, and what was
+// Each reads what the other wrote, devices are vouched for by keys and by emoji, a new device gets old keys from the backup, and what was
 // written stands nowhere in the server's data folder. Prints one line per step. Ends with status 1 at the first wrong
 // thing, saying what was expected and what was seen.
 
@@ -10,6 +10,7 @@ import { randomBytes } from "node:crypto";
 import { readFileSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import sdk, { ClientEvent, SyncState } from "matrix-js-sdk";
+import { CryptoEvent, VerificationPhase, VerifierEvent } from "matrix-js-sdk/lib/crypto-api/index.js";
 
 // The SDK is written for Node 22; this is all that 20 lacks of it.
 Promise.withResolvers ??= function () {
@@ -72,7 +73,7 @@ async function start({ user_id, access_token, device_id }, recovery = {}) {
     const prepared = new Promise((resume) => {
         client.on(ClientEvent.Sync, (state) => state === SyncState.Prepared && resume(true));
     });
-    await client.startClient({ initialSyncLimit: 100, lazyLoadMembers: true, pollTimeout: 5000 });
+    await client.startClient({ initialSyncLimit: 100, lazyLoadMembers: true, threadSupport: true, pollTimeout: 5000 });
     const given = new Promise((resume) => setTimeout(resume, SEEN_WITHIN_MS, false));
     if (!(await Promise.race([prepared, given]))) throw new Wrong("expected the first sync, seen none");
     return client;
@@ -104,6 +105,34 @@ const read = (client, id) =>
         const event = client.getRoom(w.room)?.findEventById(id);
         return event && !event.isDecryptionFailure() && event.getContent().body;
     });
+
+const inTime = async (what, promise) => {
+    const given = new Promise((resume) => setTimeout(resume, SEEN_WITHIN_MS, undefined));
+    const found = await Promise.race([promise, given]);
+    if (found === undefined) throw new Wrong(`expected ${what} within ${SEEN_WITHIN_MS} ms, seen nothing of it`);
+    return found;
+};
+
+/** Both sides look at their emoji, find that they are the same, and say so. */
+const compare = async (asking, asked) => {
+    await asked.accept();
+    await see("the request accepted", () => asking.phase === VerificationPhase.Ready);
+    const one = await asking.startVerification("m.sas.v1");
+    const other = await see("the comparison on the other side", () => asked.verifier);
+    const emoji = (verifier) =>
+        new Promise((resume) => {
+            const shown = verifier.getShowSasCallbacks();
+            if (shown) resume(shown);
+            else verifier.once(VerifierEvent.ShowSas, resume);
+        });
+    const shown = [emoji(one), emoji(other)];
+    const done = [one.verify(), other.verify()];
+    const [mine, yours] = await inTime("emoji on both sides", Promise.all(shown));
+    expect("the same emoji", mine.sas.emoji, yours.sas.emoji);
+    expect("seven of them", 7, mine.sas.emoji.length);
+    await Promise.all([mine.confirm(), yours.confirm()]);
+    await inTime("the end of the comparison", Promise.all(done).then(() => true));
+};
 
 const STEPS = {
     "register two accounts with keys": async () => {
@@ -191,6 +220,42 @@ const STEPS = {
             const status = await bob.getDeviceVerificationStatus(w.alice.getUserId(), w.alices_second.getDeviceId());
             return status?.signedByOwner;
         });
+    },
+    "two devices compare emoji": async () => {
+        await w.bob.getCrypto().bootstrapCrossSigning({ authUploadDeviceSigningKeys: (make) => make(null) });
+        const asked = new Promise((resume) => w.bob.once(CryptoEvent.VerificationRequestReceived, resume));
+        const asking = await w.bobs_second.getCrypto().requestOwnUserVerification();
+        await compare(asking, await inTime("the request on the other device", asked));
+        await see("the second device vouched for, on alice's", async () => {
+            const alice = w.alice.getCrypto();
+            await alice.getUserDeviceInfo([w.bob.getUserId()], true);
+            const status = await alice.getDeviceVerificationStatus(w.bob.getUserId(), w.bobs_second.getDeviceId());
+            return status?.signedByOwner;
+        });
+    },
+    "two people compare emoji": async () => {
+        const asked = new Promise((resume) => w.bob.once(CryptoEvent.VerificationRequestReceived, resume));
+        const asking = await w.alice.getCrypto().requestVerificationDM(w.bob.getUserId(), w.room);
+        await compare(asking, await inTime("the request in the room", asked));
+        for (const [one, other] of [[w.alice, w.bob], [w.bob, w.alice]]) {
+            await see("the other verified", async () => {
+                const status = await one.getCrypto().getUserVerificationStatus(other.getUserId());
+                return status.isCrossSigningVerified();
+            });
+        }
+    },
+    "a thread in an encrypted room": async () => {
+        const root = await say(w.bob, secret("root"));
+        await read(w.alice, root);
+        const body = secret("in the thread");
+        written.push(body);
+        const content = { msgtype: "m.text", body, "m.relates_to": { rel_type: "m.thread", event_id: root } };
+        const { event_id } = await w.alice.sendEvent(w.room, root, "m.room.message", content);
+        await see("the thread on bob's device", () => w.bob.getRoom(w.room).getThread(root)?.findEventById(event_id));
+        const thread = w.bob.getRoom(w.room).getThread(root);
+        await see("its text", () => thread.findEventById(event_id).getContent().body === body);
+        const { chunk } = await w.bob.createThreadListMessagesRequest(w.room, null, 20);
+        expect("threads", [root], chunk.map((event) => event.event_id));
     },
     "who logged out gets nothing any more": async () => {
         const gone = w.bobs_second.getDeviceId();

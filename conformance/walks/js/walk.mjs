@@ -276,6 +276,31 @@ const STEPS = {
         await w.alice.setRoomTag(w.room, "m.favourite", { order: 0.5 });
         await see("the tag on the second device", () => room(w.phone).tags["m.favourite"]?.order === 0.5);
     },
+    "a thread, with counts and receipts of its own": async () => {
+        const root = (await w.bob.sendEvent(w.room, "m.room.message", text("What shall we read?"))).event_id;
+        await eventOn(w.alice, root, "the root");
+        const relation = { rel_type: "m.thread", event_id: root };
+        const sent = await w.bob.sendEvent(w.room, root, "m.room.message", text("Poems", { "m.relates_to": relation }));
+        const thread = await see("the thread", () => room(w.alice).getThread(root));
+        await see("what is said in it", () => thread.findEventById(sent.event_id));
+        await see("a count of its own", () => room(w.alice).getThreadUnreadNotificationCount(root, "total") === 1);
+        await w.alice.sendReadReceipt(thread.findEventById(sent.event_id));
+        await see("the count at nothing", () => room(w.alice).getThreadUnreadNotificationCount(root, "total") === 0);
+        const { chunk } = await w.alice.createThreadListMessagesRequest(w.room, null, 20);
+        expect("threads", [root], chunk.map((event) => event.event_id));
+        expect("how many are in it", 1, chunk[0].unsigned["m.relations"]["m.thread"].count);
+    },
+    "a space and its rooms": async () => {
+        const { room_id } = await w.alice.createRoom({ name: "The library", creation_content: { type: "m.space" } });
+        await w.alice.sendStateEvent(room_id, "m.space.child", { via: [w.alice.getDomain()] }, w.room);
+        const { rooms } = await w.alice.getRoomHierarchy(room_id, 20);
+        expect("rooms", [room_id, w.room], rooms.map((one) => one.room_id));
+    },
+    search: async () => {
+        await w.bob.sendEvent(w.room, "m.room.message", text("a needle in the hay"));
+        const { results } = await w.alice.searchRoomEvents({ term: "NEEDLE" });
+        expect("what is found", ["a needle in the hay"], results.map((one) => one.context.getEvent().getContent().body));
+    },
     "the second device sees the same": async () => {
         const ids = (client) => timeline(client).map((e) => e.getId());
         await eventOn(w.phone, w.last, "the last message on the second device");

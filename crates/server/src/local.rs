@@ -176,6 +176,7 @@ impl Local {
         config.accounts.registration = Registration::Open;
         config.accounts.limits = LimitConfig::unlimited();
         config.registration_shared_secret = self.registration_shared_secret;
+        config.appservices.registrations = self.appservice;
         config.tls.certificate = self.tls_cert;
         config.tls.key = self.tls_key;
         config.federation.network = config.federation.network.with_loopback();

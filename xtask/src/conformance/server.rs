@@ -24,11 +24,17 @@ pub struct Server {
 impl Server {
     /// Starts one and returns when it answers.
     pub fn start(yard: &Yard, name: &str) -> Result<Self> {
+        Self::start_with(yard, name, &[])
+    }
+
+    /// The same with further arguments.
+    pub fn start_with(yard: &Yard, name: &str, arguments: &[String]) -> Result<Self> {
         let port = free_ports()?;
         let log = yard.cached("conformance-logs")?.join(format!("{name}.server.log"));
         let out = File::create(&log)?;
         let child = Command::new(&yard.koine)
             .args(["local", "--ephemeral", "--no-demo", "--port-base", &port.to_string()])
+            .args(arguments)
             .stdout(out.try_clone()?)
             .stderr(out)
             .spawn()

@@ -3,6 +3,8 @@
 //! Each gets the address of a fresh koine as its argument and its data folder as `KOINE_DATA`, prints one line per step, and exits with 0 when all went well.
 
 use std::fs;
+use std::io::Read as _;
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -13,8 +15,15 @@ use crate::tree;
 /// Installs what a walk needs and gives the command that takes it.
 type Prepare = fn(&Yard) -> Result<Command>;
 
-const WALKS: [(&str, Prepare); 6] =
-    [("nio", nio), ("js", js), ("encryption", encryption), ("rust", rust), ("slixmpp", slixmpp), ("xmppjs", xmppjs)];
+const WALKS: [(&str, Prepare); 7] = [
+    ("nio", nio),
+    ("js", js),
+    ("encryption", encryption),
+    ("rust", rust),
+    ("mautrix", mautrix),
+    ("slixmpp", slixmpp),
+    ("xmppjs", xmppjs),
+];
 
 pub fn run(yard: &Yard, names: &[String]) -> Result<Summary> {
     if let Some(unknown) = names.iter().find(|n| WALKS.iter().all(|(w, _)| w != n)) {
@@ -27,7 +36,13 @@ pub fn run(yard: &Yard, names: &[String]) -> Result<Summary> {
         }
         println!("walk {name}");
         let mut walk = prepare(yard)?;
-        let mut server = Server::start(yard, &format!("walk-{name}"))?;
+        let mut arguments = Vec::new();
+        if name == "mautrix" {
+            let registration = registration(yard)?;
+            arguments.extend(["--appservice".to_owned(), registration.display().to_string()]);
+            walk.env("KOINE_APPSERVICE", registration);
+        }
+        let mut server = Server::start_with(yard, &format!("walk-{name}"), &arguments)?;
         let status = walk.arg(&server.url).env("KOINE_DATA", server.data()?).status()?;
         if let Some(end) = server.ended() {
             summary
@@ -45,6 +60,38 @@ pub fn run(yard: &Yard, names: &[String]) -> Result<Summary> {
 /// matrix-nio.
 fn nio(yard: &Yard) -> Result<Command> {
     python(yard, "nio")
+}
+
+/// mautrix, as the framework of a bridge.
+fn mautrix(yard: &Yard) -> Result<Command> {
+    python(yard, "mautrix")
+}
+
+/// What makes the bridge known to the server: JSON, which is YAML too.
+fn registration(yard: &Yard) -> Result<PathBuf> {
+    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+    let secret = || rand_hex(16);
+    let own = |sigil: char| format!(r#"[{{ "exclusive": true, "regex": "{sigil}walk_.*" }}]"#);
+    let text = format!(
+        r#"{{ "id": "walk", "url": "http://127.0.0.1:{port}", "as_token": "{}", "hs_token": "{}",
+    "sender_localpart": "walkbot", "rate_limited": false, "receive_ephemeral": true,
+    "de.sorunome.msc2409.push_ephemeral": true, "org.matrix.msc3202": true, "io.element.msc4190": true,
+    "namespaces": {{ "users": {}, "aliases": {}, "rooms": [] }} }}
+"#,
+        secret()?,
+        secret()?,
+        own('@'),
+        own('#'),
+    );
+    let path = yard.cached("walk-mautrix")?.join("registration.json");
+    fs::write(&path, text)?;
+    Ok(path)
+}
+
+fn rand_hex(bytes: usize) -> Result<String> {
+    let mut random = vec![0; bytes];
+    fs::File::open("/dev/urandom")?.read_exact(&mut random)?;
+    Ok(random.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// slixmpp, with somebody who uses Matrix.
