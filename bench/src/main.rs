@@ -152,7 +152,7 @@ async fn run(options: RunOptions) -> Result<(), Failure> {
     }
     let server = Server { name: options.name, authority, shared_secret: options.shared_secret };
     let mut world = World::new(server, pid, options.sizes);
-    let scenarios = if options.scenarios.is_empty() { Scenario::ALL.to_vec() } else { options.scenarios };
+    let scenarios = if options.scenarios.is_empty() { Scenario::USUAL.to_vec() } else { options.scenarios };
     for scenario in scenarios {
         for _ in 0..options.rounds {
             let line = scenario.run(&mut world).await?;

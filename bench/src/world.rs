@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 
 use crate::matrix::{self, CallError, Client, Person, Server};
 use crate::meter::Meter;
-use crate::scenario::{delivery, history, rooms, sync};
+use crate::scenario::{delivery, history, keys, push, rooms, search, sliding, sync};
 
 /// How many preparing requests are under way at once.
 const PREPARING_AT_ONCE: usize = 8;
@@ -55,7 +55,28 @@ pub struct Sizes {
     /// Messages per page.
     #[arg(long, default_value_t = 50)]
     pub page: usize,
-    /// Multiplies the sizes of what is prepared (fanout, many, few, history). Below 1 for slow servers and quick looks.
+    /// Rooms of the account in `first-screen`.
+    #[arg(long, default_value_t = 5_000)]
+    #[serde(default)]
+    pub screen: usize,
+    /// Connections in `idle-sync`.
+    #[arg(long, default_value_t = 1_000)]
+    #[serde(default)]
+    pub idle: usize,
+    /// Users in `key-query`, and devices in `to-device`.
+    #[arg(long, default_value_t = 1_000)]
+    #[serde(default)]
+    pub keyed: usize,
+    /// Keys in `key-claim`.
+    #[arg(long, default_value_t = 1_000)]
+    #[serde(default)]
+    pub claims: usize,
+    /// Messages in `search`.
+    #[arg(long, default_value_t = 20_000)]
+    #[serde(default)]
+    pub searched: usize,
+    /// Multiplies the sizes of what is prepared (fanout, many, few, history, and what the scenarios of clients
+    /// prepare). Below 1 for slow servers and quick looks.
     #[arg(long, default_value_t = 1.0)]
     pub scale: f64,
 }
@@ -96,6 +117,18 @@ pub struct World {
     pub few: Option<sync::Account>,
     /// Room of `page`.
     pub archive: Option<history::Archive>,
+    /// Account of `first-screen`.
+    pub screen: Option<sync::Account>,
+    /// Those who wait in `wake-N` and `idle-sync`.
+    pub waiting: sliding::Waiting,
+    /// Room of `wake-N`.
+    pub awake: Option<String>,
+    /// People with device keys.
+    pub keyed: Vec<keys::Keyed>,
+    /// Room of `search`.
+    pub library: Option<search::Library>,
+    /// Room and gateway of `push`.
+    pub bells: Option<push::Bells>,
 }
 
 impl World {
@@ -115,6 +148,12 @@ impl World {
             many: None,
             few: None,
             archive: None,
+            screen: None,
+            waiting: sliding::Waiting::default(),
+            awake: None,
+            keyed: Vec::new(),
+            library: None,
+            bells: None,
         }
     }
 

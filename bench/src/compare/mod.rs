@@ -37,6 +37,9 @@ pub struct Options {
     /// Only these scenarios.
     #[arg(long, value_enum, value_delimiter = ',')]
     scenarios: Vec<Scenario>,
+    /// The scenarios of clients (sliding sync, keys, search, push) instead of the usual ones; writes CLIENTS.md.
+    #[arg(long, conflicts_with = "scenarios")]
+    clients: bool,
     /// How often each scenario is measured at each server.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
@@ -95,7 +98,11 @@ pub async fn run(options: Options) -> Result<(), Failure> {
     let machine = Machine::here(&folder.path);
     let mut skipped = Vec::new();
     let mut contestants = bring_up(&options, &folder.path, &mut skipped).await?;
-    let scenarios = if options.scenarios.is_empty() { Scenario::ALL.to_vec() } else { options.scenarios.clone() };
+    let scenarios = match (options.clients, options.scenarios.is_empty()) {
+        (true, _) => Scenario::CLIENTS.to_vec(),
+        (false, true) => Scenario::USUAL.to_vec(),
+        (false, false) => options.scenarios.clone(),
+    };
     let lines = measure(&mut contestants, &scenarios, options.rounds, &mut skipped).await?;
     let results = Results {
         date: today(),
@@ -107,7 +114,7 @@ pub async fn run(options: Options) -> Result<(), Failure> {
         lines,
     };
     drop(contestants);
-    write(&options.out, &results)
+    write(&options.out, &results, options.clients)
 }
 
 /// Writes RESULTS.md anew from a file of results, into the folder above the file's.
@@ -115,7 +122,8 @@ pub fn report_again(file: &Path) -> Result<(), Failure> {
     let text = std::fs::read_to_string(file).map_err(|error| Failure::Io(file.display().to_string(), error))?;
     let results: Results = serde_json::from_str(&text)?;
     let out = file.parent().and_then(Path::parent).unwrap_or(Path::new("."));
-    write_report(out, &results, &name_of(&results))
+    let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    write_report(out, &results, &name)
 }
 
 async fn bring_up(options: &Options, folder: &Path, skipped: &mut Vec<String>) -> Result<Vec<Contestant>, Failure> {
@@ -200,8 +208,8 @@ fn skip(skipped: &mut Vec<String>, what: String) {
     skipped.push(what);
 }
 
-fn write(out: &Path, results: &Results) -> Result<(), Failure> {
-    let name = name_of(results);
+fn write(out: &Path, results: &Results, clients: bool) -> Result<(), Failure> {
+    let name = name_of(results, if clients { CLIENTS } else { "" });
     let folder = out.join("results");
     let file = folder.join(&name);
     let text = serde_json::to_string_pretty(results)? + "\n";
@@ -213,7 +221,7 @@ fn write(out: &Path, results: &Results) -> Result<(), Failure> {
 
 fn write_report(out: &Path, results: &Results, name: &str) -> Result<(), Failure> {
     let text = report::markdown(results, name);
-    let file = out.join("RESULTS.md");
+    let file = out.join(if name.ends_with(&format!("{CLIENTS}.json")) { "CLIENTS.md" } else { "RESULTS.md" });
     std::fs::write(&file, &text).map_err(|error| Failure::Io(file.display().to_string(), error))?;
     println!("{text}");
     if !results.skipped.is_empty() {
@@ -222,8 +230,11 @@ fn write_report(out: &Path, results: &Results, name: &str) -> Result<(), Failure
     Ok(())
 }
 
+/// How files of results of the scenarios of clients end.
+const CLIENTS: &str = "-clients";
+
 /// `2026-11-22-intel-xeon-processor.json`.
-fn name_of(results: &Results) -> String {
+fn name_of(results: &Results, kind: &str) -> String {
     let words: Vec<String> = results
         .machine
         .cpu
@@ -233,7 +244,7 @@ fn name_of(results: &Results) -> String {
         .filter(|word| !word.is_empty())
         .map(str::to_lowercase)
         .collect();
-    format!("{}-{}.json", results.date, words.join("-"))
+    format!("{}-{}{kind}.json", results.date, words.join("-"))
 }
 
 /// Today's date, UTC.

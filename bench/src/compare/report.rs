@@ -14,6 +14,10 @@ struct Aim {
     part_of_synapse: Option<f64>,
     /// At most this 99th percentile, in milliseconds.
     p99_ms: Option<f64>,
+    /// At most this median, in milliseconds.
+    p50_ms: Option<f64>,
+    /// At most this much of a number of the scenario's own.
+    own: Option<(&'static str, f64, &'static str)>,
     /// At most this much memory, in MB.
     memory_mb: Option<f64>,
     /// CPU per operation on an earlier, busy day: Synapse, and tuwunel (which did not sync to disk).
@@ -21,7 +25,15 @@ struct Aim {
 }
 
 fn aim(scenario: &str) -> Aim {
-    let none = Aim { cpu_ms: None, part_of_synapse: None, p99_ms: None, memory_mb: None, earlier: ("", "") };
+    let none = Aim {
+        cpu_ms: None,
+        part_of_synapse: None,
+        p99_ms: None,
+        p50_ms: None,
+        own: None,
+        memory_mb: None,
+        earlier: ("", ""),
+    };
     let fiftieth = |synapse, tuwunel| Aim { part_of_synapse: Some(50.0), earlier: (synapse, tuwunel), ..none };
     match scenario {
         "idle" => Aim { memory_mb: Some(60.0), ..none },
@@ -38,6 +50,9 @@ fn aim(scenario: &str) -> Aim {
         "page" => fiftieth("12", "2.5"),
         "create" => fiftieth("102", "9"),
         "join" => fiftieth("32", "4"),
+        "first-screen" => Aim { cpu_ms: Some(30.0), p50_ms: Some(100.0), ..none },
+        "wake-1" | "wake-100" | "wake-1000" => Aim { own: Some(("wake_cpu_ms", 0.1, "ms")), ..none },
+        "idle-sync" => Aim { own: Some(("kb_per_connection", 8.0, "KB")), ..none },
         _ => none,
     }
 }
@@ -49,6 +64,7 @@ pub fn markdown(results: &Results, file: &str) -> String {
     aims(&mut out, results);
     ratios(&mut out, results);
     details(&mut out, results);
+    own_numbers(&mut out, results);
     if !results.skipped.is_empty() {
         out.push_str("\n## Not measured\n\n");
         for what in &results.skipped {
@@ -113,6 +129,13 @@ fn aims(out: &mut String, results: &Results) {
             let rate = results.sizes.rate;
             let p99 = koine(|line| Some(line.p99_ms));
             row(scenario, format!("p99 at {rate} messages/s under {limit} ms"), limit, p99, "ms");
+        }
+        if let Some(limit) = aim.p50_ms {
+            row(scenario, format!("median under {limit} ms"), limit, koine(|line| Some(line.p50_ms)), "ms");
+        }
+        if let Some((name, limit, unit)) = aim.own {
+            let value = median(results, scenario, "koine", |line| line.more.get(name).copied());
+            row(scenario, format!("`{name}` at most {limit} {unit}"), limit, value.map(|spread| spread.0), unit);
         }
         if let Some(limit) = aim.memory_mb {
             // Of the first round: later ones find a server that has done everything else before.
@@ -197,6 +220,22 @@ fn details(out: &mut String, results: &Results) {
                 of(|line| line.server_peak_mb),
                 of(|line| line.server_written_kb_per_op),
             );
+        }
+    }
+}
+
+/// What the scenarios tell of their own: sizes, and numbers that are no latency.
+fn own_numbers(out: &mut String, results: &Results) {
+    out.push_str("\n## Sizes, and numbers of their own\n\n| scenario | server | |\n|---|---|---|\n");
+    for scenario in Scenario::ALL.map(Scenario::name) {
+        for server in &results.servers {
+            let of = |line: &&Line| line.scenario == scenario && line.server == server.name;
+            let Some(first) = results.lines.iter().find(of) else { continue };
+            let numbers = first.more.keys().map(|name| {
+                let value = median(results, scenario, &server.name, |line| line.more.get(name).copied());
+                format!("`{name}` {}", value.map_or_else(|| "-".to_owned(), spread))
+            });
+            let _ = writeln!(out, "| {scenario} | {} | {} |", server.name, numbers.collect::<Vec<_>>().join(", "));
         }
     }
 }

@@ -5,8 +5,12 @@
 pub mod delivery;
 pub mod history;
 pub mod idle;
+pub mod keys;
 pub mod membership;
+pub mod push;
 pub mod rooms;
+pub mod search;
+pub mod sliding;
 pub mod sync;
 
 use crate::matrix::CallError;
@@ -36,11 +40,73 @@ pub enum Scenario {
     Create,
     /// Joining rooms.
     Join,
+    /// The first answer of sliding sync to an account in 5,000 rooms.
+    FirstScreen,
+    /// A waiting device is woken, while one other waits.
+    #[value(name = "wake-1")]
+    Wake1,
+    /// The same while 100 others wait.
+    #[value(name = "wake-100")]
+    Wake100,
+    /// The same while 1,000 others wait.
+    #[value(name = "wake-1000")]
+    Wake1000,
+    /// Memory of connections that wait for nothing.
+    IdleSync,
+    /// The devices of 1,000 users in one question.
+    KeyQuery,
+    /// One-time keys of one device, claimed by fifty at once.
+    KeyClaim,
+    /// A message to each of 1,000 devices in one request.
+    ToDevice,
+    /// Words in many messages.
+    Search,
+    /// Notifications to a push gateway, 1,000 a second.
+    Push,
 }
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 20] = [
+        Self::Idle,
+        Self::Send,
+        Self::SendRate,
+        Self::Seen,
+        Self::Fanout,
+        Self::SyncMany,
+        Self::SyncFew,
+        Self::Page,
+        Self::Create,
+        Self::Join,
+        Self::FirstScreen,
+        Self::Wake1,
+        Self::Wake100,
+        Self::Wake1000,
+        Self::IdleSync,
+        Self::KeyQuery,
+        Self::KeyClaim,
+        Self::ToDevice,
+        Self::Search,
+        Self::Push,
+    ];
+
+    /// What clients of today ask for beside messages and rooms; prepared at some length.
+    pub const CLIENTS: [Self; 11] = [
+        Self::FirstScreen,
+        Self::Wake1,
+        Self::Wake100,
+        Self::Wake1000,
+        Self::IdleSync,
+        Self::SyncMany,
+        Self::KeyQuery,
+        Self::KeyClaim,
+        Self::ToDevice,
+        Self::Search,
+        Self::Push,
+    ];
+
+    /// What is measured when nothing is said.
+    pub const USUAL: [Self; 10] = [
         Self::Idle,
         Self::Send,
         Self::SendRate,
@@ -66,6 +132,16 @@ impl Scenario {
             Self::Page => "page",
             Self::Create => "create",
             Self::Join => "join",
+            Self::FirstScreen => "first-screen",
+            Self::Wake1 => "wake-1",
+            Self::Wake100 => "wake-100",
+            Self::Wake1000 => "wake-1000",
+            Self::IdleSync => "idle-sync",
+            Self::KeyQuery => "key-query",
+            Self::KeyClaim => "key-claim",
+            Self::ToDevice => "to-device",
+            Self::Search => "search",
+            Self::Push => "push",
         }
     }
 
@@ -82,6 +158,16 @@ impl Scenario {
             Self::Page => history::page(world).await,
             Self::Create => membership::create(world).await,
             Self::Join => membership::join(world).await,
+            Self::FirstScreen => sliding::first_screen(world).await,
+            Self::Wake1 => sliding::wake(world, "wake-1", 1).await,
+            Self::Wake100 => sliding::wake(world, "wake-100", 100).await,
+            Self::Wake1000 => sliding::wake(world, "wake-1000", 1_000).await,
+            Self::IdleSync => sliding::idle(world).await,
+            Self::KeyQuery => keys::query(world).await,
+            Self::KeyClaim => keys::claim(world).await,
+            Self::ToDevice => keys::to_device(world).await,
+            Self::Search => search::search(world).await,
+            Self::Push => push::push(world).await,
         }
     }
 }

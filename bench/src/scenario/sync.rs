@@ -17,7 +17,7 @@ const OWNERS: usize = 16;
 /// An account in many rooms.
 #[derive(Debug, Clone)]
 pub struct Account {
-    person: Person,
+    pub(super) person: Person,
     rooms: usize,
 }
 
@@ -25,7 +25,7 @@ pub struct Account {
 pub async fn initial_many(world: &mut World) -> Result<Line, CallError> {
     let account = match &world.many {
         Some(account) => account.clone(),
-        None => settle(world, world.sizes.scaled(world.sizes.many)).await?,
+        None => settle(world, world.sizes.scaled(world.sizes.many), world.sizes.chatter).await?,
     };
     world.many = Some(account.clone());
     measure(world, "sync-many", &account).await
@@ -35,17 +35,18 @@ pub async fn initial_many(world: &mut World) -> Result<Line, CallError> {
 pub async fn initial_few(world: &mut World) -> Result<Line, CallError> {
     let account = match &world.few {
         Some(account) => account.clone(),
-        None => settle(world, world.sizes.scaled(world.sizes.few)).await?,
+        None => settle(world, world.sizes.scaled(world.sizes.few), world.sizes.chatter).await?,
     };
     world.few = Some(account.clone());
     measure(world, "sync-few", &account).await
 }
 
-async fn settle(world: &mut World, rooms: usize) -> Result<Account, CallError> {
+/// An account in so many rooms, with so many messages in each.
+pub(super) async fn settle(world: &mut World, rooms: usize, chatter: usize) -> Result<Account, CallError> {
     let owners = world.people("owner", OWNERS).await?;
     let person = world.stranger().await?;
     let batch = world.fresh();
-    let (server, chatter, guest) = (world.server.clone(), world.sizes.chatter, person.clone());
+    let (server, guest) = (world.server.clone(), person.clone());
     let jobs = (0..rooms).map(|room| (room, owners[room % owners.len()].clone())).collect();
     in_parallel(jobs, move |(room, owner): (usize, Person)| {
         let (server, guest) = (server.clone(), guest.clone());

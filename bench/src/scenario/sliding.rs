@@ -1,0 +1,234 @@
+//! `first-screen`, `wake-1`, `wake-100`, `wake-1000`, `idle-sync`: sliding sync, as Element X does it.
+//!
+//! `first-screen` is the first answer to an account in 5,000 rooms: a list of the first twenty, one event of timeline each,
+//! the state that a room list shows. `wake-N` has two people in a room of two, one of whom sends and the other waits; N
+//! other devices wait in rooms of their own. An operation is a message, sent and read; `send_alone_cpu_ms` is what
+//! the sending costs by itself, so that the difference is the waking. `idle-sync` opens many connections that wait for
+//! nothing, and tells by how much the server's memory grows for each.
+
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+use crate::http::find;
+use crate::matrix::{CallError, Client, Person};
+use crate::meter::{Line, Tally};
+use crate::procfs;
+use crate::scenario::sync::{Account, settle};
+use crate::world::{World, in_parallel};
+
+const PATH: &str = "/_matrix/client/unstable/org.matrix.simplified_msc3575/sync";
+/// How long a waiting device waits.
+const POLL_MS: u64 = 120_000;
+/// Messages that are sent alone, to know what sending costs.
+const ALONE: usize = 200;
+/// Longest wait until memory stands still.
+const SETTLE: Duration = Duration::from_secs(2);
+
+/// What Element X asks for its list.
+fn room_list(last: u64) -> Value {
+    let required = json!([
+        ["m.room.name", ""],
+        ["m.room.encryption", ""],
+        ["m.room.member", "$LAZY"],
+        ["m.room.member", "$ME"],
+        ["m.room.topic", ""],
+        ["m.room.avatar", ""],
+        ["m.room.canonical_alias", ""],
+        ["m.room.power_levels", ""],
+        ["m.space.parent", "*"],
+        ["m.space.child", "*"],
+        ["m.room.create", ""],
+        ["m.room.tombstone", ""],
+        ["m.room.join_rules", ""],
+        ["m.room.history_visibility", ""],
+    ]);
+    let on = json!({ "enabled": true });
+    json!({
+        "conn_id": "room-list",
+        "lists": { "all_rooms": { "ranges": [[0, last]], "timeline_limit": 1, "required_state": required,
+            "filters": { "not_room_types": ["m.space"] } } },
+        "extensions": { "account_data": on, "receipts": on, "typing": on },
+    })
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    pos: String,
+    #[serde(default)]
+    rooms: std::collections::HashMap<String, serde::de::IgnoredAny>,
+}
+
+fn read(body: &[u8]) -> Result<Answer, CallError> {
+    serde_json::from_slice(body).map_err(|error| CallError::Unreadable("sliding sync", error))
+}
+
+fn path(pos: Option<&str>, timeout_ms: u64) -> String {
+    let pos = pos.map(|pos| format!("&pos={}", crate::http::escaped(pos))).unwrap_or_default();
+    format!("{PATH}?timeout={timeout_ms}{pos}")
+}
+
+/// `first-screen`.
+pub async fn first_screen(world: &mut World) -> Result<Line, CallError> {
+    let rooms = world.sizes.scaled(world.sizes.screen);
+    let account: Account = match &world.screen {
+        Some(account) => account.clone(),
+        None => settle(world, rooms, 1).await?,
+    };
+    world.screen = Some(account.clone());
+    let mut client = world.client(&account.person);
+    let body = room_list(19).to_string();
+    let (mut tally, mut answer_bytes) = (Tally::default(), 0);
+    // The very first brings the rooms into memory, as the first request after a start does: told apart.
+    let cold = Instant::now();
+    client.call("POST", &path(None, 0), &body).await?;
+    let cold = cold.elapsed();
+    let meter = world.meter("first-screen");
+    let until = Instant::now() + world.sizes.duration();
+    for _ in 0..world.sizes.ops {
+        let asked = Instant::now();
+        match client.call("POST", &path(None, 0), &body).await {
+            Ok(answer) => {
+                tally.latencies.push(asked.elapsed());
+                answer_bytes = answer.len();
+                let shown = read(answer)?.rooms.len();
+                if shown != rooms.min(20) {
+                    return Err(CallError::Incomplete(shown, rooms.min(20), "rooms of the first screen"));
+                }
+            }
+            Err(error) => tally.fail(&error),
+        }
+        if Instant::now() >= until {
+            break;
+        }
+    }
+    let line = meter.finish(tally).with("rooms", rooms as f64).with("cold_ms", cold.as_secs_f64() * 1e3);
+    Ok(line.with("answer_kb", answer_bytes as f64 / 1e3))
+}
+
+/// People who wait, each in a room of their own.
+#[derive(Debug, Default)]
+pub struct Waiting {
+    people: Vec<Person>,
+}
+
+/// Sees to it that `count` devices can wait.
+async fn waiting(world: &mut World, count: usize) -> Result<Vec<Person>, CallError> {
+    let known = world.waiting.people.len();
+    if known < count {
+        let people = world.people("waiting", count).await?;
+        let server = world.server.clone();
+        in_parallel(people[known..].to_vec(), move |person: Person| {
+            let server = server.clone();
+            async move { Client::new(&server, &person).create_room_patiently("A waiting room").await.map(drop) }
+        })
+        .await?;
+        world.waiting.people = people;
+    }
+    Ok(world.waiting.people[..count].to_vec())
+}
+
+/// Opens the connections; each then waits, and goes on waiting when told of something.
+async fn open(world: &World, people: &[Person]) -> Result<JoinSet<()>, CallError> {
+    let mut connections = JoinSet::new();
+    for person in people {
+        let mut client = world.client(person);
+        let body = room_list(19).to_string();
+        let mut pos = read(client.call("POST", &path(None, 0), &body).await?)?.pos;
+        connections.spawn(async move {
+            while let Ok(answer) = client.call("POST", &path(Some(&pos), POLL_MS), &body).await {
+                match read(answer) {
+                    Ok(answer) => pos = answer.pos,
+                    Err(_) => return,
+                }
+            }
+        });
+    }
+    // Until the last request has reached the server.
+    tokio::time::sleep(SETTLE).await;
+    Ok(connections)
+}
+
+/// `wake-1`, `wake-100`, `wake-1000`.
+pub async fn wake(world: &mut World, name: &'static str, devices: usize) -> Result<Line, CallError> {
+    let devices = if devices > 1 { world.sizes.scaled(devices) } else { devices };
+    let people = world.people("awake", 2).await?;
+    let room = match &world.awake {
+        Some(room) => room.clone(),
+        None => {
+            let room = world.client(&people[0]).create_room_patiently("Awake").await?;
+            world.client(&people[1]).join_patiently(&room).await?;
+            room
+        }
+    };
+    world.awake = Some(room.clone());
+    let others = waiting(world, devices).await?;
+    let _connections = open(world, &others).await?;
+    let (mut sender, mut reader) = (world.client(&people[0]), world.client(&people[1]));
+
+    // What sending costs while nobody waits for it.
+    let batch = world.fresh();
+    let alone = world.meter(name);
+    let mut sent_alone = Tally::default();
+    for number in 0..ALONE {
+        let began = Instant::now();
+        let outcome = sender.send(&room, &format!("a{batch}-{number}"), "alone").await;
+        sent_alone.take(began, &outcome);
+    }
+    let alone = alone.finish(sent_alone).server_cpu_ms_per_op.unwrap_or_default();
+
+    let body = room_list(19).to_string();
+    let mut pos = read(reader.call("POST", &path(None, 0), &body).await?)?.pos;
+    let (mut tally, mut answer_bytes) = (Tally::default(), 0);
+    let batch = world.fresh();
+    let meter = world.meter(name);
+    let until = Instant::now() + world.sizes.duration();
+    for number in 0..world.sizes.ops {
+        let text = format!("wake-{batch}-{number};");
+        let ask = path(Some(&pos), POLL_MS);
+        let waits = reader.call("POST", &ask, &body);
+        let sent = async {
+            // The reader's request is to be there first.
+            tokio::task::yield_now().await;
+            let began = Instant::now();
+            sender.send(&room, &format!("k{batch}-{number}"), &text).await.map(|()| began)
+        };
+        let (answer, began) = tokio::join!(waits, sent);
+        let (answer, began) = (answer?, began?);
+        let elapsed = began.elapsed();
+        answer_bytes = answer.len();
+        let has_it = find(answer, text.as_bytes()).is_some();
+        pos = read(answer)?.pos;
+        match has_it {
+            true => tally.latencies.push(elapsed),
+            false => tally.fail(&"an answer without the message"),
+        }
+        if Instant::now() >= until {
+            break;
+        }
+    }
+    let line = meter.finish(tally).with("devices", devices as f64).with("send_alone_cpu_ms", alone);
+    let waking = line.server_cpu_ms_per_op.map_or(0.0, |cpu| (cpu - alone).max(0.0));
+    Ok(line.with("wake_cpu_ms", waking).with("answer_kb", answer_bytes as f64 / 1e3))
+}
+
+/// `idle-sync`.
+pub async fn idle(world: &mut World) -> Result<Line, CallError> {
+    let count = world.sizes.scaled(world.sizes.idle);
+    let people = waiting(world, count).await?;
+    // Once without measuring: what is cached of each account stays.
+    drop(open(world, &people).await?);
+    tokio::time::sleep(SETTLE).await;
+    let resident = |world: &World| world.pid.and_then(procfs::resident_mb).unwrap_or_default();
+    let before = resident(world);
+    let connections = open(world, &people).await?;
+    let after = resident(world);
+    let meter = world.meter("idle-sync");
+    tokio::time::sleep(world.sizes.duration().min(Duration::from_secs(5))).await;
+    let line = meter.finish_with_ops(Tally::default(), count as u64);
+    drop(connections);
+    let per_connection = (after - before) * 1e3 / count as f64;
+    Ok(line.with("connections", count as f64).with("kb_per_connection", per_connection))
+}
