@@ -183,7 +183,6 @@ impl Local {
         config.federation.network.extra_authorities = self.federation_ca;
         config.federation.network.static_destinations.extend(self.server_at);
         config.federation.partial_joins = self.partial_joins;
-        config.appservices.registrations = self.appservice;
         config
     }
 }
