@@ -77,7 +77,7 @@ class Person(Xmpp):
                 if error.condition != "conflict":
                     raise
 
-        self.slix["xep_0077"].force_registration = True
+        self.slix.plugin["xep_0077"].force_registration = True
         self.slix.add_event_handler("register", make)
 
     async def error_for(self, wanted):
