@@ -411,13 +411,16 @@ impl Candidate {
     }
 }
 
+/// Events, and the kinds and keys of those that are there no more.
+type Changes = (Vec<Arc<Placed>>, Vec<(String, String)>);
+
 /// What is wanted of what changed, and what of it is there no more.
 fn changed_state(
     room: &Room,
     (from, to): (Root, Root),
     turned: &Turned,
     wanted: impl Fn(&str, &str) -> bool,
-) -> Result<(Vec<Arc<Placed>>, Vec<(String, String)>)> {
+) -> Result<Changes> {
     if from == to {
         return Ok((Vec::new(), Vec::new()));
     }

@@ -117,7 +117,8 @@ impl Wanted {
                 .field("types")
                 .is_none_or(|types| types.values.is_empty() || types.values.iter().any(|kind| kind == MUC_TYPE)),
         };
-        if !wanted.words.is_empty() && !(wanted.in_name || wanted.in_description || wanted.in_address) {
+        let looks_somewhere = wanted.in_name || wanted.in_description || wanted.in_address;
+        if !wanted.words.is_empty() && !looks_somewhere {
             return Err(bad(
                 Condition::BadRequest,
                 "no-search-scope",
@@ -187,18 +188,20 @@ async fn search(core: Arc<Core>, request: Request) -> Answer {
     let wanted = Wanted::read(&form)?;
     let mut all = Vec::new();
     let mut since = None;
-    while wanted.rooms {
-        let query = DirectoryQuery { limit: koine_room::DIRECTORY_PAGE_MAX, since, ..DirectoryQuery::default() };
-        let page = core.rooms().directory(&query).map_err(|error| unreadable(&error))?;
-        for summary in page.rooms.into_iter().filter(|summary| summary.room_type.is_none()) {
-            let room = found(&core, summary).map_err(|error| unreadable(&error))?;
-            if wanted.is_met(&room) {
-                all.push(room);
+    if wanted.rooms {
+        loop {
+            let query = DirectoryQuery { limit: koine_room::DIRECTORY_PAGE_MAX, since, ..DirectoryQuery::default() };
+            let page = core.rooms().directory(&query).map_err(|error| unreadable(&error))?;
+            for summary in page.rooms.into_iter().filter(|summary| summary.room_type.is_none()) {
+                let room = found(&core, summary).map_err(|error| unreadable(&error))?;
+                if wanted.is_met(&room) {
+                    all.push(room);
+                }
             }
-        }
-        since = page.next;
-        if since.is_none() || all.len() >= koine_room::DIRECTORY_LOOK_MAX {
-            break;
+            since = page.next;
+            if since.is_none() || all.len() >= koine_room::DIRECTORY_LOOK_MAX {
+                break;
+            }
         }
     }
     match wanted.by_address {

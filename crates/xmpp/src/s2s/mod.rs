@@ -214,7 +214,7 @@ fn not_certain(core: &Arc<Core>, mut flow: Flow) {
     let rest = flow.give_up();
     core.links.forget_closed();
     let text = "the connection to that server broke: whether this has arrived is not known";
-    bounce_all(core, uncertain, StanzaError::new(Condition::RemoteServerTimeout, text));
+    bounce_all(core, &uncertain, &StanzaError::new(Condition::RemoteServerTimeout, text));
     send_again(core, rest);
 }
 
@@ -222,13 +222,13 @@ fn not_certain(core: &Arc<Core>, mut flow: Flow) {
 fn send_again(core: &Arc<Core>, stanzas: Vec<Element>) {
     for stanza in stanzas {
         if let Err(error) = core.queue_elsewhere(&stanza) {
-            bounce_all(core, vec![stanza], error);
+            bounce_all(core, &[stanza], &error);
         }
     }
 }
 
 /// Stanzas come back to their senders with an error.
-fn bounce_all(core: &Arc<Core>, stanzas: Vec<Element>, error: StanzaError) {
+fn bounce_all(core: &Arc<Core>, stanzas: &[Element], error: &StanzaError) {
     let answers: Vec<_> = stanzas.iter().filter_map(|stanza| error.answer(stanza)).collect();
     if answers.is_empty() {
         return;

@@ -325,7 +325,7 @@ pub(super) async fn run(core: Weak<Core>, ours: String, theirs: String, mut flow
                 }
                 strong.link_failed(&ours, &theirs, reason.condition());
                 let error = StanzaError::new(reason.condition(), format!("{theirs} was not reached: {reason}"));
-                super::bounce_all(&strong, flow.give_up(), error);
+                super::bounce_all(&strong, &flow.give_up(), &error);
                 return;
             }
         };

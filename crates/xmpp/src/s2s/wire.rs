@@ -318,7 +318,7 @@ impl Wire {
         self.used = Instant::now();
         if !self.tcp.send_within(&stanza, self.bytes_max) {
             let text = format!("that server takes stanzas of {} bytes at most", self.bytes_max);
-            super::bounce_all(core, vec![stanza], StanzaError::new(Condition::PolicyViolation, text));
+            super::bounce_all(core, &[stanza], &StanzaError::new(Condition::PolicyViolation, text));
             return;
         }
         self.flow.sent(stanza);
