@@ -45,6 +45,7 @@ pub async fn thumbnail(State(federation): State<Federation>, signed: Signed) -> 
     };
     let spec = Spec::new(side("width")?, side("height")?, method);
     let spec = spec.ok_or_else(|| Error::invalid_param("Width and height are positive whole numbers of pixels"))?;
+    let spec = spec.animated(signed.query.get("animated") == Some("true"));
     let made = media.thumbnail(&item, spec).await;
     let Thumbnail { content_type, body, .. } =
         made.map_err(|error| Error::new(StatusCode::BAD_REQUEST, "M_UNKNOWN", error.to_string()))?;
