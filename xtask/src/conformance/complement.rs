@@ -46,6 +46,8 @@ const JOBS: usize = 4;
 const TIMEOUT: &str = "15m";
 /// Of a failed test's output, its last lines are shown; all of it is kept in a file.
 const SHOWN_LINES: usize = 12;
+/// So begins the reason of a known failure that is a matter of luck: it may pass.
+const SOMETIMES: &str = "sometimes: ";
 /// With this the deployer begins what a server said, which is only in the file.
 const SERVER_LOG: &str = "---- last lines of ";
 
@@ -350,10 +352,11 @@ fn judge(seen: &Outcomes, known: &Known, everything_ran: bool, log: &Path) -> Su
     for name in &seen.started {
         summary.failures.push(format!("complement {name} never came to an end"));
     }
-    for test in known.0.keys() {
-        if seen.passed.contains(test) {
+    for (test, reason) in &known.0 {
+        let has_passed = seen.passed.contains(test);
+        if has_passed && !reason.starts_with(SOMETIMES) {
             summary.failures.push(format!("complement {test} passes now: take it off known-failures.tsv"));
-        } else if everything_ran && !seen.failed.contains(test) {
+        } else if everything_ran && !has_passed && !seen.failed.contains(test) {
             summary.failures.push(format!("complement {test} is on known-failures.tsv and did not run"));
         }
     }
@@ -404,6 +407,15 @@ mod tests {
         assert_eq!(summary.failures.len(), 2);
         let filtered = judge(&seen, &known(&["csapi/TestA", "csapi/TestB"]), false, Path::new("log"));
         assert_eq!(filtered.failures.len(), 1);
+    }
+
+    #[test]
+    fn a_known_failure_that_is_a_matter_of_luck_may_pass() {
+        let known = Known(BTreeMap::from([("csapi/TestA".to_owned(), format!("{SOMETIMES}a race"))]));
+        for outcome in ["pass", "fail"] {
+            let summary = judge(&outcomes(&[(outcome, "TestA")]), &known, true, Path::new("log"));
+            assert!(summary.failures.is_empty(), "{outcome}");
+        }
     }
 
     #[test]
