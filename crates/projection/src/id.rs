@@ -1,9 +1,11 @@
-//! Names of people and rooms: Matrix ids, JIDs.
+//! Names of people and rooms: Matrix ids, JIDs, addresses of mail.
 //!
 //! | from | to | rule |
 //! |---|---|---|
 //! | local name | node of a JID | the characters that XEP-0106 escapes, and `A` to `Z`, become `\hh` |
 //! | JID of elsewhere | local name here | `_xmpp_`, then the JID with every byte but `a-z0-9.-` as `=hh` |
+//! | address of mail of elsewhere | local name here | `_mail_`, then the address coded the same |
+//! | the same | node at our gateway to mail | the address, with what XEP-0106 escapes escaped |
 //! | MXID of elsewhere `@u:s` | node at our gateway to Matrix | `u` and `s` escaped as above, joined by `%` |
 //!
 //! Decoding and encoding again must give the same bytes, or the name is refused: each id has one other name.
@@ -69,8 +71,34 @@ const USER_ID_BYTES_MAX: usize = 255;
 
 /// The local name by which Matrix knows somebody of another XMPP server, `None` where it would be too long for one.
 pub fn ghost_from_jid(jid: &BareJid, server: &ServerName) -> Option<String> {
-    let mut name = GHOST.to_owned();
-    for byte in jid.to_string().bytes() {
+    coded(GHOST, &jid.to_string(), server)
+}
+
+/// The address that the local name of a ghost stands for; `None` for other names, and for ghosts that are none.
+pub fn jid_from_ghost(localpart: &str, server: &ServerName) -> Option<BareJid> {
+    let jid = BareJid::new(&decoded(GHOST, localpart)?).ok()?;
+    (ghost_from_jid(&jid, server).as_deref() == Some(localpart)).then_some(jid)
+}
+
+/// How local names of people begin who have an address of mail and nothing else. No account can have such a name.
+pub const MAIL_GHOST: &str = "_mail_";
+
+/// The local name by which rooms know whoever has an address of mail; `None` where it would be too long for one. The
+/// address is in its one form, see [`Address`](crate::mail::Address).
+pub fn ghost_from_address(address: &crate::mail::Address, server: &ServerName) -> Option<String> {
+    coded(MAIL_GHOST, &address.to_string(), server)
+}
+
+/// The address that the local name of a correspondent stands for; `None` for other names, and for such that are none.
+pub fn address_from_ghost(localpart: &str, server: &ServerName) -> Option<crate::mail::Address> {
+    let address = crate::mail::Address::parse(&decoded(MAIL_GHOST, localpart)?)?;
+    (ghost_from_address(&address, server).as_deref() == Some(localpart)).then_some(address)
+}
+
+/// A local name that holds a text of another network.
+fn coded(prefix: &str, text: &str, server: &ServerName) -> Option<String> {
+    let mut name = prefix.to_owned();
+    for byte in text.bytes() {
         match byte {
             b'a'..=b'z' | b'0'..=b'9' | b'.' | b'-' => name.push(char::from(byte)),
             _ => name.push_str(&format!("={byte:02x}")),
@@ -79,9 +107,9 @@ pub fn ghost_from_jid(jid: &BareJid, server: &ServerName) -> Option<String> {
     (name.len() + server.as_str().len() + 2 <= USER_ID_BYTES_MAX).then_some(name)
 }
 
-/// The address that the local name of a ghost stands for; `None` for other names, and for ghosts that are none.
-pub fn jid_from_ghost(localpart: &str, server: &ServerName) -> Option<BareJid> {
-    let mut coded = localpart.strip_prefix(GHOST)?.bytes();
+/// The text that such a local name holds.
+fn decoded(prefix: &str, localpart: &str) -> Option<String> {
+    let mut coded = localpart.strip_prefix(prefix)?.bytes();
     let mut bytes = Vec::with_capacity(localpart.len());
     while let Some(byte) = coded.next() {
         match byte {
@@ -92,8 +120,7 @@ pub fn jid_from_ghost(localpart: &str, server: &ServerName) -> Option<BareJid> {
             _ => bytes.push(byte),
         }
     }
-    let jid = BareJid::new(&String::from_utf8(bytes).ok()?).ok()?;
-    (ghost_from_jid(&jid, server).as_deref() == Some(localpart)).then_some(jid)
+    String::from_utf8(bytes).ok()
 }
 
 /// The node at our gateway to Matrix of somebody of a Matrix server.

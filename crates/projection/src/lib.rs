@@ -3,6 +3,7 @@
 //! One file a mapping, both directions together. What one side cannot say is in the table of losses at the head of the file.
 
 pub mod id;
+pub mod mail;
 pub mod markup;
 pub mod mention;
 pub mod message;

@@ -93,6 +93,10 @@ pub struct Config {
     #[serde(default)]
     pub xmpp: crate::xmpp::XmppConfig,
 
+    /// Mail: people here write to addresses of mail, and are written to. Its addresses are among the listeners.
+    #[serde(default)]
+    pub mail: koine_mail::MailConfig,
+
     /// What is written to standard error, and how.
     #[serde(default)]
     pub log: LogConfig,
@@ -183,8 +187,9 @@ pub struct ListenerConfig {
     pub tls: bool,
 
     /// What is spoken here: "http" (Matrix, and XMPP over WebSocket and BOSH), "xmpp-client" or "xmpp-server" (without `tls`
-    /// it begins in the clear and goes on with STARTTLS), or "xmpp-component" (programs of your own, see `xmpp.components`;
-    /// without `tls` in the clear, so only on loopback). Default: "http". Needs a restart.
+    /// it begins in the clear and goes on with STARTTLS), "xmpp-component" (programs of your own, see `xmpp.components`;
+    /// without `tls` in the clear, so only on loopback), "smtp" (other mail servers, with STARTTLS; see `[mail]`) or "lmtp" (a
+    /// mail server in front of this one). Default: "http". Needs a restart.
     #[serde(default)]
     pub serves: Serves,
 
@@ -235,6 +240,18 @@ impl ListenerConfig {
     }
 }
 
+impl ListenerConfig {
+    /// A listener for other mail servers with the usual limits.
+    pub fn smtp(address: SocketAddr) -> Self {
+        Self { serves: Serves::Smtp, ..Self::new(address, false) }
+    }
+
+    /// A listener for a mail server in front of this one.
+    pub fn lmtp(address: SocketAddr) -> Self {
+        Self { serves: Serves::Lmtp, ..Self::new(address, false) }
+    }
+}
+
 /// What is spoken at an address.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -248,6 +265,10 @@ pub enum Serves {
     XmppServer,
     /// Components of XMPP.
     XmppComponent,
+    /// Other mail servers.
+    Smtp,
+    /// A mail server in front of this one.
+    Lmtp,
 }
 
 impl Config {
@@ -268,6 +289,7 @@ impl Config {
             turn: koine_matrix_api::TurnConfig::default(),
             tls: TlsConfig::default(),
             xmpp: crate::xmpp::XmppConfig::default(),
+            mail: koine_mail::MailConfig::default(),
             log: LogConfig::default(),
             metrics: MetricsConfig::default(),
             listeners: listeners(),

@@ -48,6 +48,8 @@ pub struct Services {
     pub router: axum::Router,
     /// Streams of XMPP.
     pub xmpp: Option<koine_xmpp::Xmpp>,
+    /// Mail.
+    pub mail: Option<koine_mail::Mail>,
 }
 
 /// What every connection of one listener shares.

@@ -29,6 +29,8 @@ const PORTS: Ports = Ports {
     xmpp_server: 5269,
     xmpp_server_tls: 5270,
     component: 5347,
+    smtp: 2525,
+    lmtp: 2424,
 };
 
 /// Runs a server for this machine alone: no configuration, open registration, two accounts and a room to begin with
@@ -43,9 +45,9 @@ pub struct Local {
     /// The name in ids. [default: localhost, with --port-base localhost:<TLS port>]
     #[arg(long, value_name = "NAME")]
     server_name: Option<OwnedServerName>,
-    /// Listen on N (plain), N+1 (TLS), N+2 (metrics), N+3 and N+4 (XMPP), N+5 and N+6 (its servers) and N+7 (its components)
-    /// instead of 8008, 8448, 9008, 5222, 5223, 5269, 5270 and 5347
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=65528))]
+    /// Listen on N (plain), N+1 (TLS), N+2 (metrics), N+3 and N+4 (XMPP), N+5 and N+6 (its servers), N+7 (its components), N+8
+    /// (SMTP) and N+9 (LMTP) instead of 8008, 8448, 9008, 5222, 5223, 5269, 5270, 5347, 2525 and 2424
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=65526))]
     port_base: Option<u16>,
     /// Make no accounts and no room
     #[arg(long)]
@@ -86,6 +88,8 @@ struct Ports {
     xmpp_server: u16,
     xmpp_server_tls: u16,
     component: u16,
+    smtp: u16,
+    lmtp: u16,
 }
 
 impl Ports {
@@ -99,10 +103,12 @@ impl Ports {
             xmpp_server: base + 5,
             xmpp_server_tls: base + 6,
             component: base + 7,
+            smtp: base + 8,
+            lmtp: base + 9,
         }
     }
 
-    fn listeners(self, host: IpAddr) -> [ListenerConfig; 6] {
+    fn listeners(self, host: IpAddr) -> [ListenerConfig; 8] {
         let listener = |port, tls| ListenerConfig::new(SocketAddr::from((host, port)), tls);
         let xmpp = |port, tls| ListenerConfig::xmpp_client(SocketAddr::from((host, port)), tls);
         [
@@ -112,6 +118,8 @@ impl Ports {
             xmpp(self.xmpp_tls, true),
             ListenerConfig::xmpp_server(SocketAddr::from((host, self.xmpp_server)), false),
             ListenerConfig::xmpp_server(SocketAddr::from((host, self.xmpp_server_tls)), true),
+            ListenerConfig::smtp(SocketAddr::from((host, self.smtp))),
+            ListenerConfig::lmtp(SocketAddr::from((host, self.lmtp))),
         ]
     }
 }
@@ -173,6 +181,9 @@ impl Local {
             let components = self.component.into_iter().map(|(host, secret)| ComponentConfig { host, secret });
             config.xmpp.components = components.collect();
         }
+        config.mail.enabled = true;
+        // Whoever is on this machine may try things out in whatever name; no domain is asked about it.
+        config.mail.incoming.trusted_networks = koine_net::guard::LOOPBACK.to_vec();
         config.accounts.registration = Registration::Open;
         config.accounts.limits = LimitConfig::unlimited();
         config.registration_shared_secret = self.registration_shared_secret;
@@ -250,6 +261,11 @@ impl fmt::Display for Greeting<'_> {
         writeln!(f, "  In a client    http://localhost:{}     as the address of the homeserver", ports.plain)?;
         writeln!(f, "  TLS            https://localhost:{}    with a certificate of its own making", ports.tls)?;
         writeln!(f, "  XMPP           localhost:{} with STARTTLS, localhost:{} with TLS", ports.xmpp, ports.xmpp_tls)?;
+        writeln!(
+            f,
+            "  Mail           localhost:{} takes mail for people here (SMTP), localhost:{} too (LMTP)",
+            ports.smtp, ports.lmtp
+        )?;
         writeln!(f, "  Numbers        http://127.0.0.1:{}/metrics", ports.metrics)?;
         writeln!(f, "  Data           {kept}\n")?;
         if let Some(demo) = demo {

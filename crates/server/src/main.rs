@@ -12,6 +12,7 @@ mod housekeeping;
 mod listener;
 mod local;
 mod logging;
+mod mail;
 mod metrics;
 mod process;
 mod program;

@@ -23,6 +23,7 @@ use crate::{
         ListenError, Listener, Services,
         tls::{Certificates, TlsError},
     },
+    mail,
     metrics::Metrics,
     process, shared_secret,
     shutdown::{self, GRACE, Shutdown},
@@ -92,6 +93,9 @@ pub enum StartError {
     /// XMPP.
     #[error("cannot open what XMPP keeps: {0}")]
     Xmpp(String),
+    /// Mail.
+    #[error("cannot open mail: {0}")]
+    Mail(String),
     /// The certificate.
     #[error("{0}")]
     Tls(#[from] TlsError),
@@ -149,6 +153,7 @@ impl Program {
         let router = router(&server, media.clone(), previews.clone(), client, &metrics, &shutdown)?;
         let watch = |name, endpoint| koine_matrix_api::watched(name, metrics.clone(), endpoint);
         let router = router.merge(koine_matrix_federation::watched_router(others, watch));
+        let mail = mail::open(&server, media.clone())?;
         let wanted = listeners_wanted(config);
         let tls_wanted = wanted.iter().any(|listener| listener.tls || listener.serves != Serves::Http);
         let certificates = match tls_wanted {
@@ -162,12 +167,13 @@ impl Program {
             let (certificates, metrics) = (certificates.clone(), metrics.clone());
             Listener::open(listener.clone(), services, certificates, metrics, shutdown.clone(), alive.clone())
         };
+        let services = || Services { router: router.clone(), xmpp: Some(xmpp.clone()), mail: mail.clone() };
         let mut listeners = Vec::new();
         for listener in &wanted {
-            listeners.push(open(listener, Services { router: router.clone(), xmpp: Some(xmpp.clone()) })?);
+            listeners.push(open(listener, services())?);
         }
         if config.metrics.enabled {
-            let services = Services { router: metrics.clone().router(), xmpp: None };
+            let services = Services { router: metrics.clone().router(), xmpp: None, mail: None };
             listeners.push(open(&ListenerConfig::new(config.metrics.address, false), services)?);
         }
         let admin = Socket::open(&data_dir)?;

@@ -111,6 +111,7 @@ pub fn open(
                 terms: config.xmpp.terms.clone(),
             },
             web_url: config.public_base_url.clone(),
+            mail: config.mail.enabled,
             registration: config.accounts.registration == Registration::Open,
             plain_on_loopback: config.xmpp.plain_on_loopback,
             servers: Some(servers),

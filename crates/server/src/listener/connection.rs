@@ -21,6 +21,7 @@ use tokio::{
 };
 use tracing::debug;
 
+use koine_mail::Dialect;
 use koine_xmpp::{Beginning, Held, Peer};
 
 use super::{
@@ -80,6 +81,8 @@ pub async fn serve(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr, he
             }
         }
         (Serves::XmppClient | Serves::XmppServer | Serves::XmppComponent, None) => {}
+        (Serves::Smtp, certificates) => mail(shared, certificates.as_ref(), stream, peer, Dialect::Smtp).await,
+        (Serves::Lmtp, certificates) => mail(shared, certificates.as_ref(), stream, peer, Dialect::Lmtp).await,
     }
     gauge.dec();
 }
@@ -94,6 +97,18 @@ async fn xmpp(shared: &Arc<Shared>, certificates: &Certificates, stream: TcpStre
 
 fn beginning(shared: &Shared) -> Beginning {
     if shared.config.tls { Beginning::Tls } else { Beginning::StartTls }
+}
+
+async fn mail(
+    shared: &Arc<Shared>,
+    certificates: Option<&Certificates>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    dialect: Dialect,
+) {
+    let Some(mail) = &shared.services.mail else { return };
+    let peer = koine_mail::Peer { address: peer.ip(), closing: shared.shutdown.receiver() };
+    Box::pin(mail.serve(stream, certificates.map(Certificates::mail_acceptor), dialect, peer)).await;
 }
 
 async fn tls(shared: &Arc<Shared>, certificates: &Certificates, stream: TcpStream, peer: SocketAddr, held: Held) {

@@ -63,6 +63,7 @@ struct Loaded {
     server_start_tls: koine_xmpp::Tls,
     /// What other servers are shown.
     identity: Arc<CertifiedKey>,
+    mail: TlsAcceptor,
 }
 
 /// What XMPP clients say by ALPN. [XEP-0368 §5]
@@ -106,6 +107,11 @@ impl Certificates {
     /// For one that began in the clear.
     pub fn xmpp_start_tls(&self) -> koine_xmpp::Tls {
         self.0.loaded.read().xmpp_start_tls.clone()
+    }
+
+    /// For a connection of mail that goes on encrypted.
+    pub fn mail_acceptor(&self) -> TlsAcceptor {
+        self.0.loaded.read().mail.clone()
     }
 
     /// For a new connection of another XMPP server; `begins_with_tls` or turns to it.
@@ -177,6 +183,7 @@ fn load(certificate: &Path, key: &Path) -> Result<Loaded, TlsError> {
         server: koine_xmpp::Tls::new(with(&for_servers, &[koine_xmpp::SERVER_PROTOCOL]), &own),
         server_start_tls: koine_xmpp::Tls::new(with(&for_servers, &[]), &own),
         identity,
+        mail: TlsAcceptor::from(with(&config, &[])),
     })
 }
 
