@@ -1,5 +1,6 @@
 //! Whose business an address is.
 
+use koine_projection::mail::Address;
 use koine_stanza::{BareJid, Jid};
 use ruma_common::{OwnedUserId, ServerName, UserId};
 
@@ -16,6 +17,8 @@ pub(crate) struct Hosts {
     pub(crate) matrix: String,
     /// What is published by nobody's account. [XEP-0060]
     pub(crate) pubsub: String,
+    /// People who have an address of mail.
+    pub(crate) mail: String,
 }
 
 /// Whose business an address is.
@@ -37,6 +40,10 @@ pub(crate) enum Place {
     PubsubService,
     /// Somebody or something of a Matrix server.
     Matrix,
+    /// The service that has people who are reached by mail.
+    MailService,
+    /// Somebody who is reached by mail.
+    Mail,
     /// Another server, or a component.
     Elsewhere,
     /// A host of ours at which there is nobody of that name.
@@ -47,12 +54,21 @@ impl Hosts {
     pub(crate) fn new(server: &ServerName) -> Self {
         let domain = server.host().to_ascii_lowercase();
         let of = |service: &str| format!("{service}.{domain}");
-        Self { rooms: of("rooms"), upload: of("upload"), matrix: of("matrix"), pubsub: of("pubsub"), domain }
+        Self {
+            rooms: of("rooms"),
+            upload: of("upload"),
+            matrix: of("matrix"),
+            pubsub: of("pubsub"),
+            mail: of("mail"),
+            domain,
+        }
     }
 
     /// Whether the host is one of ours.
     pub(crate) fn is_ours(&self, host: &str) -> bool {
-        [&self.domain, &self.rooms, &self.upload, &self.matrix, &self.pubsub].into_iter().any(|ours| ours == host)
+        [&self.domain, &self.rooms, &self.upload, &self.matrix, &self.pubsub, &self.mail]
+            .into_iter()
+            .any(|ours| ours == host)
     }
 }
 
@@ -72,6 +88,8 @@ impl crate::core::Core {
             None if host == self.hosts.upload => Place::UploadService,
             None if host == self.hosts.matrix => Place::MatrixService,
             None if host == self.hosts.pubsub => Place::PubsubService,
+            None if host == self.hosts.mail && self.config().mail => Place::MailService,
+            Some(_) if host == self.hosts.mail && self.config().mail => Place::Mail,
             Some(_) if host == self.hosts.domain => match self.user_of(&jid.to_bare()) {
                 Some(user) => Place::Account(user),
                 None => Place::Nobody,
@@ -112,6 +130,7 @@ impl crate::core::Core {
             Some(node) if host == self.hosts.matrix => {
                 koine_projection::id::user_from_node(node).filter(|user| user.server_name() != server)
             }
+            Some(node) if host == self.hosts.mail => self.correspondent_of(node),
             _ if self.hosts.is_ours(host) => None,
             _ => UserId::parse(format!("@{}:{server}", koine_projection::id::ghost_from_jid(jid, server)?)).ok(),
         }
@@ -124,11 +143,34 @@ impl crate::core::Core {
             let node = koine_projection::id::node_from_user(user)?;
             return BareJid::new(&format!("{node}@{}", self.hosts.matrix)).ok();
         }
+        if let Some(address) = self.mail_address_of(user) {
+            let node = koine_projection::id::node_from_local(&address.to_string())?;
+            return BareJid::new(&format!("{node}@{}", self.hosts.mail)).ok();
+        }
         match user.localpart().starts_with(koine_projection::id::GHOST) {
             true => koine_projection::id::jid_from_ghost(user.localpart(), server)
                 .filter(|jid| !self.hosts.is_ours(jid.domain().as_str())),
             false => self.jid_of(user),
         }
+    }
+
+    /// Whom a node at our gateway to mail stands for. [XEP-0106]
+    fn correspondent_of(&self, node: &str) -> Option<OwnedUserId> {
+        let server = self.rooms().server_name();
+        let address = Address::parse(&koine_projection::id::local_from_node(node)?)?;
+        let is_theirs = !self.hosts.is_ours(address.domain()) && self.config().mail;
+        let name = koine_projection::id::ghost_from_address(Some(&address).filter(|_| is_theirs)?, server)?;
+        let user = UserId::parse(format!("@{name}:{server}")).ok()?;
+        // Each id has one other name.
+        (self.address_of(&user)?.node()?.as_str() == node).then_some(user)
+    }
+
+    /// The address of mail of somebody who has nothing else.
+    pub(crate) fn mail_address_of(&self, user: &UserId) -> Option<Address> {
+        let server = self.rooms().server_name();
+        let local = Some(user).filter(|user| user.server_name() == server)?.localpart();
+        let address = koine_projection::id::address_from_ghost(local, server)?;
+        Some(address).filter(|address| !self.hosts.is_ours(address.domain()))
     }
 
     /// Whether a user id of our server is that of somebody of another XMPP server.

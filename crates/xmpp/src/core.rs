@@ -28,6 +28,8 @@ pub struct XmppConfig {
     pub web_url: Option<String>,
     /// Whether somebody without an account may make one in the stream. [XEP-0077]
     pub registration: bool,
+    /// Whether people who have an address of mail are reached through here.
+    pub mail: bool,
     /// Reaches other XMPP servers; without it there are none.
     pub servers: Option<koine_net::Client>,
     /// The certificate that other servers are shown, so that they need not ask back who we are. [XEP-0178]
@@ -49,6 +51,7 @@ impl Default for XmppConfig {
             resume_for: Duration::from_secs(600),
             registration: false,
             web_url: None,
+            mail: false,
             turn: None,
             support: crate::Support::default(),
             plain_on_loopback: false,

@@ -29,6 +29,8 @@ pub(crate) enum At {
     MatrixService,
     /// The service with what nobody's account publishes.
     PubsubService,
+    /// The service with people who are reached by mail.
+    MailService,
 }
 
 /// Whether a request asks or changes.
@@ -142,7 +144,8 @@ pub(crate) fn at(place: &Place) -> Option<At> {
         Place::UploadService => Some(At::UploadService),
         Place::MatrixService => Some(At::MatrixService),
         Place::PubsubService => Some(At::PubsubService),
-        Place::Matrix | Place::Elsewhere | Place::Nobody => None,
+        Place::MailService => Some(At::MailService),
+        Place::Matrix | Place::Mail | Place::Elsewhere | Place::Nobody => None,
     }
 }
 

@@ -165,6 +165,9 @@ impl Core {
 
     /// How somebody is called in rooms.
     pub(crate) fn profile_of(&self, user: &UserId) -> Profile {
+        if let Some(address) = self.mail_address_of(user) {
+            return Profile { displayname: Some(address.to_string()), avatar_url: None };
+        }
         if self.is_ghost(user) {
             let displayname = self.address_of(user).map(|address| address.to_string());
             return Profile { displayname, avatar_url: None };
@@ -175,7 +178,7 @@ impl Core {
 
     /// Whether somebody is in a conversation as soon as another begins it, as XMPP has it.
     pub(crate) fn comes_at_once(&self, user: &UserId) -> bool {
-        self.is_ghost(user) || self.accounts().uses_xmpp(user).unwrap_or(false)
+        self.is_ghost(user) || self.mail_address_of(user).is_some() || self.accounts().uses_xmpp(user).unwrap_or(false)
     }
 
     /// Whether a user id is that of an account of ours that is in use.

@@ -135,6 +135,11 @@ async fn member(core: &Arc<Core>, room: &Arc<Room>, placed: &Placed) -> Result<b
                 if let Err(error) = core.rooms().pair(room.id(), &sender, &target, false).await {
                     tracing::error!(room_id = %room.id(), reason = %error, "a room of two is not known as one");
                 }
+                // Who is reached by mail asks, as a stranger does in XMPP: whoever lives there has no list of invitations.
+                if core.mail_address_of(&sender).is_some() {
+                    crate::xep::gateway::asks(core, &sender, &target);
+                    return Ok(true);
+                }
                 // Whoever lives in XMPP is there at once, as everybody is who is written to there.
                 if core.comes_at_once(&target) && !core.has_blocked(&target, &sender) {
                     enter(core, room, &target);
@@ -163,7 +168,8 @@ async fn member(core: &Arc<Core>, room: &Arc<Room>, placed: &Placed) -> Result<b
 
 /// The address of `peer`, if they wait for somebody who lives in Matrix to say whether they may see their presence.
 fn asks_to_subscribe(core: &Core, me: &UserId, peer: &UserId) -> Option<BareJid> {
-    if !core.is_account(me) || core.accounts().uses_xmpp(me).unwrap_or(true) {
+    let by_mail = core.mail_address_of(peer).is_some();
+    if !core.is_account(me) || (!by_mail && core.accounts().uses_xmpp(me).unwrap_or(true)) {
         return None;
     }
     let address = core.address_of(peer)?;

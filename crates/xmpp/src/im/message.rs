@@ -47,7 +47,7 @@ pub(crate) async fn message(
     let kind = stanza.kind().unwrap_or("normal");
     match place {
         Place::Room => return crate::muc::message(core, stanza, from, to).await,
-        Place::Account(_) | Place::Matrix | Place::Elsewhere => {}
+        Place::Account(_) | Place::Matrix | Place::Mail | Place::Elsewhere => {}
         _ if kind == "error" => return Ok(()),
         Place::Host => {
             let spread = crate::xep::multicast::spread(core, stanza, session).await;

@@ -61,12 +61,13 @@ impl Core {
                     tracing::debug!(user_id = %peer, reason = %error, "somebody could not be asked into a conversation");
                 }
             }
+            Place::Mail => Box::pin(crate::xep::gateway::word(self, from, to, word)).await,
             _ => {}
         }
     }
 
     /// Somebody says a word about subscriptions to an account of ours.
-    pub(super) async fn heard(self: &Arc<Self>, from: &BareJid, to: &BareJid, word: Word, stanza: &Element) {
+    pub(crate) async fn heard(self: &Arc<Self>, from: &BareJid, to: &BareJid, word: Word, stanza: &Element) {
         let Some(user) = self.user_of(to).filter(|user| self.is_account(user)) else { return };
         let sender = self.person_of(from);
         if sender.as_ref().is_some_and(|sender| self.has_blocked(&user, sender)) {

@@ -28,10 +28,19 @@ pub(crate) const EXTENSION: Extension = Extension {
         (At::PubsubService, ns::DISCO_ITEMS),
         (At::MatrixService, ns::DISCO_INFO),
         (At::MatrixService, "jid\\20escaping"),
+        (At::MailService, ns::DISCO_INFO),
     ],
     handlers: &[
         Handler {
-            at: &[At::Host, At::Account, At::RoomService, At::UploadService, At::MatrixService, At::PubsubService],
+            at: &[
+                At::Host,
+                At::Account,
+                At::RoomService,
+                At::UploadService,
+                At::MatrixService,
+                At::PubsubService,
+                At::MailService,
+            ],
             verbs: &[Verb::Get],
             name: "query",
             ns: ns::DISCO_INFO,
@@ -77,6 +86,7 @@ pub(crate) fn about(core: &Core, at: At) -> Element {
         At::UploadService => &[("store", "file", "Files")],
         At::MatrixService => &[("gateway", "matrix", "Matrix")],
         At::PubsubService => &[("pubsub", "service", "What is published")],
+        At::MailService => &[("gateway", "smtp", "Mail")],
         At::Account => &[("account", "registered", ""), ("pubsub", "pep", "")],
         At::Host | At::Room => &[("server", "im", "Koine")],
     };
@@ -142,13 +152,14 @@ fn items(core: &Arc<Core>, request: &Request) -> Answer {
         return Err(StanzaError::new(Condition::ItemNotFound, "there is no such node"));
     }
     let hosts = &core.hosts;
+    let mail = Some((&hosts.mail, "Mail")).filter(|_| core.config().mail);
     let items = [
         (&hosts.rooms, "Rooms"),
         (&hosts.upload, "Files"),
         (&hosts.matrix, "Matrix"),
         (&hosts.pubsub, "What is published"),
     ];
-    let items = items.into_iter().filter(|_| core.place(&request.to) == Place::Host).map(|(host, name)| {
+    let items = items.into_iter().chain(mail).filter(|_| core.place(&request.to) == Place::Host).map(|(host, name)| {
         Element::new("item", ns::DISCO_ITEMS).with_attr("jid", host.as_str()).with_attr("name", name)
     });
     let components = core.components.connected().into_iter().filter(|_| core.place(&request.to) == Place::Host);

@@ -15,6 +15,7 @@ mod commands;
 pub(crate) mod contact;
 pub(crate) mod disco;
 pub(crate) mod external;
+pub(crate) mod gateway;
 pub(crate) mod invite;
 pub(crate) mod multicast;
 pub(crate) mod notices;
@@ -47,6 +48,7 @@ pub(crate) const ALL: &[&Extension] = &[
     &carbons::EXTENSION,
     &commands::EXTENSION,
     &external::EXTENSION,
+    &gateway::EXTENSION,
     &multicast::EXTENSION,
     &order::EXTENSION,
     &pep::EXTENSION,

@@ -15,7 +15,15 @@ pub(crate) const EXTENSION: Extension = Extension {
         (At::MatrixService, ns::PING),
     ],
     handlers: &[Handler {
-        at: &[At::Host, At::Account, At::RoomService, At::UploadService, At::MatrixService, At::PubsubService],
+        at: &[
+            At::Host,
+            At::Account,
+            At::RoomService,
+            At::UploadService,
+            At::MatrixService,
+            At::PubsubService,
+            At::MailService,
+        ],
         verbs: &[Verb::Get],
         name: "ping",
         ns: ns::PING,
