@@ -1,7 +1,8 @@
 //! Conformance: suites and clients written by others, run against a koine that is started for them.
 //!
 //! `complement` runs Complement's tests, `walks` takes real clients for a walk, `federation` lets koine and Synapse share
-//! rooms, `xmpp-servers` lets it talk with Prosody and ejabberd, `compare` asks both the same, `hostile` tries bad input,
+//! rooms, `xmpp-servers` lets it talk with Prosody and ejabberd, `compare` asks both the same, `hostile` tries bad
+//! input, `mail` exchanges mail with real mail programs,
 //! `faults` kills it and takes its disk and network away. What each of them contains lies in `conformance/`; here
 //! is only what starts them, waits for them and judges the outcome.
 
@@ -10,6 +11,7 @@ mod complement;
 mod faults;
 mod federation;
 mod hostile;
+mod mail;
 mod server;
 mod walks;
 mod xmpp_servers;
@@ -63,8 +65,8 @@ impl Summary {
 }
 
 const USAGE: &str =
-    "usage: cargo xtask conformance [complement [-run REGEX] [-jobs N] | walks [nio|js|encryption|rust]... | federation [STEP]... | xmpp-servers [STEP]... | compare [--verbose] | hostile [NAME]... | faults [--kills N] [CASE]...]
-without a name: all seven";
+    "usage: cargo xtask conformance [complement [-run REGEX] [-jobs N] | walks [nio|js|encryption|rust]... | federation [STEP]... | xmpp-servers [STEP]... | compare [--verbose] | hostile [NAME]... | mail [STEP]... | faults [--kills N] [CASE]...]
+without a name: all eight";
 
 /// `cargo xtask conformance ...`: `args` are what follows that word. Prints as it goes; the caller prints the report.
 ///
@@ -80,9 +82,11 @@ pub fn run(args: &[String]) -> Result<Summary> {
         "compare" => compare::run(&yard, rest),
         "hostile" => hostile::run(&yard, rest),
         "faults" => faults::run(&yard, rest),
+        "mail" => mail::run(&yard, rest),
         "all" => {
             let mut summary = hostile::run(&yard, &[])?;
             summary.add(faults::run(&yard, &[])?);
+            summary.add(mail::run(&yard, &[])?);
             summary.add(walks::run(&yard, &[])?);
             summary.add(federation::run(&yard, &[])?);
             summary.add(xmpp_servers::run(&yard, &[])?);
