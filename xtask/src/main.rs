@@ -19,7 +19,7 @@ cargo xtask TASK
   tidy         what the compiler does not check: rows of crates, module comments, links, sizes, table tags
   ledger       compares the tags in the code with spec/matrix-operations.tsv (`ledger --missing` lists what is not done)
   licences     whether every dependency may be used under Apache-2.0
-  conformance  complement | walks | federation | hostile | faults: suites, clients and servers written by others; see conformance/
+  conformance  complement | walks | federation | hostile | faults | mail: suites, clients and servers written by others; see conformance/
   faults       what it survives: `faults --kills 300 crash`; the same as `conformance faults`
   simulate     servers on a pretend network, and whether they agree: `simulate --seeds 1000`; `simulate -- --help` says more
   bench        load and latency of a release build; `cargo xtask bench -- --help` says more";

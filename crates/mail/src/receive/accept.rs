@@ -47,6 +47,7 @@ pub(super) struct Came {
 /// Takes a mail; an answer for each recipient, in their order.
 pub(super) async fn accept(core: Arc<Core>, envelope: Envelope<Recipient>, text: Vec<u8>, came: Came) -> Vec<Reply> {
     let count = envelope.recipients.len();
+    tracing::debug!(peer = %came.address, tls = envelope.tls, recipients = count, bytes = text.len(), "a mail came");
     let outcomes = match take(&core, &envelope, &text, &came).await {
         Ok(outcomes) => outcomes,
         Err(refusal) => vec![Err(refusal); count],
