@@ -221,7 +221,10 @@ fn bracketed(id: &str) -> Option<String> {
 fn people(addresses: Option<&ParsedAddress<'_>>) -> Vec<Named> {
     let Some(addresses) = addresses else { return Vec::new() };
     let named = addresses.iter().filter_map(|one| {
-        let address = Address::parse(one.address.as_deref()?.trim())?;
+        let text = one.address.as_deref()?.trim();
+        // Quotes may have gone with the reading.
+        let bare = || text.rsplit_once('@').and_then(|(local, domain)| Address::new(local.trim_matches('"'), domain));
+        let address = Address::parse(text).or_else(bare)?;
         let name = one.name.as_deref().map(|name| clean(name, NAME_CHARS_MAX)).filter(|name| !name.is_empty());
         Some(Named { address, name })
     });
