@@ -17,7 +17,7 @@ from people import Matrix, Wrong, quote  # noqa: E402
 READY_WITHIN_S = 60
 ENDS_WITHIN_S = 20
 # `koine local` takes its ports one after another from the base.
-PORTS = 8
+PORTS = 10
 TLS, STARTTLS = 1, 3
 V3 = "/_matrix/client/v3"
 
@@ -106,7 +106,7 @@ class Koine:
 
 
 def free_ports():
-    """The first of eight neighbours that nobody listens on."""
+    """The first of ten neighbours that nobody listens on."""
 
     def is_free(port):
         with socket.socket() as probe:

@@ -86,14 +86,14 @@ fn commit() -> String {
     output(Command::new("git").args(["-C", root, "describe", "--always", "--dirty"])).unwrap_or_default()
 }
 
-/// A `--port-base` N with N, N + 1 (TLS), N + 2 (metrics) and three more (XMPP) free. The client API listens on N.
+/// A `--port-base` N with N, N + 1 (TLS), N + 2 (metrics) and seven more (XMPP, mail) free. The client API listens on N.
 fn free_ports() -> Result<u16, Failure> {
     for _ in 0..PORT_TRIES_MAX {
         let base = free_port()?;
         let free = |port| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok();
-        if base <= u16::MAX - 5 && (base + 1..base + 6).all(free) {
+        if base <= u16::MAX - 9 && (base + 1..base + 10).all(free) {
             return Ok(base);
         }
     }
-    Err(Failure::Words("no six free ports in a row".to_owned()))
+    Err(Failure::Words("no ten free ports in a row".to_owned()))
 }
