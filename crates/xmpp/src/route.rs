@@ -63,6 +63,9 @@ impl Core {
                 if session.is_some_and(|session| crate::xep::pep::answered(self, stanza, session)) {
                     return Ok(());
                 }
+                if session.is_none() && crate::xep::pep::answered_remote(self, stanza, &from).await {
+                    return Ok(());
+                }
                 if crate::xep::push::answered(self, stanza, &from).await {
                     return Ok(());
                 }

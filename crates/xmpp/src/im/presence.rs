@@ -67,6 +67,9 @@ pub(crate) async fn presence(
             }
             if !core.has_blocked_address(&user, from) {
                 hand_over(core, stanza, to, kind == Some("error"));
+                if session.is_none() {
+                    crate::xep::pep::greet_remote(core, stanza, from, &user).await;
+                }
             }
             Ok(())
         }

@@ -169,3 +169,76 @@ async fn public_rooms_are_found_by_words() {
         .await;
     assert!(form.child("search", "urn:xmpp:channel-search:0:search").and_then(Form::within).is_some());
 }
+
+#[tokio::test]
+async fn whoever_keeps_the_list_of_affiliations_is_told_what_changed() {
+    let world = World::new();
+    let (mut alice, mut bob) = (world.connect("alice", "a").await, world.connect("bob", "b").await);
+    make(&mut alice, "alice").await;
+    let mav = "urn:xmpp:muc:affiliations:1";
+    let attr = |stanza: &Element, name: &str| {
+        let x = stanza.child("x", ns::MUC_USER)?;
+        x.child("mav", mav)?.attr(name).map(ToOwned::to_owned)
+    };
+    let has = |stanza: &Element| stanza.child("x", ns::MUC_USER).is_some_and(|x| x.has_child("mav", mav));
+    bob.send(&format!("<presence to='{ROOM}/bob'><x xmlns='{}'><mav xmlns='{mav}'/></x></presence>", ns::MUC)).await;
+    let list = bob.next().await;
+    assert_eq!(list.name(), "message", "it comes before any presence");
+    let item = list.child("x", ns::MUC_USER).and_then(|x| x.child("item", ns::MUC_USER)).expect("the owner");
+    assert_eq!((item.attr("jid"), item.attr("affiliation")), (Some("alice@example.org"), Some("owner")));
+    let own = bob.until(|stanza| stanza.name() == "presence" && codes(stanza).contains(&"110".into())).await;
+    let version = attr(&own, "until").expect("a version");
+    assert_eq!(attr(&list, "until").as_ref(), Some(&version));
+    let grant = format!(
+        "<iq type='set' id='g' to='{ROOM}'><query xmlns='{}'><item affiliation='member' jid='carol@example.org'/></query></iq>",
+        ns::MUC_ADMIN
+    );
+    assert_eq!(alice.ask(&grant).await.kind(), Some("result"));
+    let changed = bob.until(has).await;
+    assert_eq!(attr(&changed, "since").as_ref(), Some(&version));
+    let newer = attr(&changed, "until").expect("another version");
+    bob.send(&format!("<presence to='{ROOM}/bob' type='unavailable'/>")).await;
+    bob.send(&format!(
+        "<presence to='{ROOM}/bob'><x xmlns='{}'><mav xmlns='{mav}' since='{newer}'/></x></presence>",
+        ns::MUC
+    ))
+    .await;
+    let told = bob.until(has).await;
+    assert_eq!((told.name(), attr(&told, "until")), ("presence", Some(newer)), "nothing is new");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bookmark_says_what_push_rules_say() {
+    let world = World::new();
+    let mut alice = world.connect("alice", "a").await;
+    make(&mut alice, "alice").await;
+    let (room, user) = (room_of(&world), alice.session.user().clone());
+    let publish = format!(
+        "<iq type='set' id='p'><pubsub xmlns='{}'><publish node='urn:xmpp:bookmarks:1'><item id='{ROOM}'><conference xmlns='urn:xmpp:bookmarks:1' autojoin='true'><extensions><notify xmlns='urn:xmpp:notification-settings:1'><always identity-category='client'/><never/></notify></extensions></conference></item></publish></pubsub></iq>",
+        ns::PUBSUB
+    );
+    assert_eq!(alice.ask(&publish).await.kind(), Some("result"));
+    let push = &world.core().cores.push;
+    let rules = push.ruleset(&user).expect("read");
+    assert!(rules.get(koine_push::Kind::Override, room.id().as_str()).is_some_and(|rule| rule.actions.is_empty()));
+    let id = room.id();
+    let change = |rules: &mut koine_push::Ruleset| {
+        rules.remove(koine_push::Kind::Override, id.as_str())?;
+        let new = koine_push::NewRule {
+            kind: koine_push::Kind::Room,
+            rule_id: id.to_string(),
+            actions: Vec::new(),
+            conditions: None,
+            pattern: None,
+        };
+        rules.put(new, koine_push::Position::default())
+    };
+    push.change(&user, change).await.expect("as a Matrix client does it");
+    let ask = format!(
+        "<iq type='get' id='g'><pubsub xmlns='{}'><items node='urn:xmpp:bookmarks:1'/></pubsub></iq>",
+        ns::PUBSUB
+    );
+    let items = alice.ask(&ask).await.to_xml();
+    assert!(items.contains("<on-mention/>") && items.contains("<always identity-category="), "{items}");
+    assert!(!items.contains("<never/>"), "{items}");
+}

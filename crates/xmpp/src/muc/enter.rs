@@ -13,7 +13,7 @@ use super::{
     hall::{Hall, Inside, Notice, OCCUPANTS_MAX, Occupant, SHOWN_MEMBERS_MAX, Seat, tell},
     history, name, refused,
     settings::{Own, Settings},
-    standing, unreadable, user_x,
+    standing, unreadable, user_x, versions,
 };
 use crate::{core::Core, session::Session};
 
@@ -159,10 +159,11 @@ impl Visit<'_> {
                 }
             }
         }
+        let version = self.tell_affiliations(inside, standing.0).await?;
         self.show_others(inside).await;
         let first = inside.occupant(self.nick).is_none();
         inside.seat(self.nick, self.user, standing, self.seat());
-        self.present(inside, first).await;
+        self.present(inside, first, version.as_ref()).await;
         self.say_what_was(inside).await
     }
 
@@ -173,8 +174,11 @@ impl Visit<'_> {
             self.rename(inside, &nick).await?;
         }
         self.set_presence(inside, self.nick);
+        let standing =
+            standing::of(self.room, self.user, inside.settings.members_only).map_err(|error| unreadable(&error))?;
+        let version = self.tell_affiliations(inside, standing.0).await?;
         self.show_others(inside).await;
-        self.present(inside, true).await;
+        self.present(inside, true, version.as_ref()).await;
         self.say_what_was(inside).await
     }
 
@@ -250,6 +254,12 @@ impl Visit<'_> {
         Err(StanzaError::new(Condition::RegistrationRequired, refusal.to_string()))
     }
 
+    /// Before any presence, for who keeps the list of affiliations; what stands in their own. [XEP-0463 §self]
+    async fn tell_affiliations(&self, inside: &mut Inside, own: Affiliation) -> Result<Option<Element>, StanzaError> {
+        let told = versions::entered(self.core, self.room, inside, (self.stanza, own), &self.seat()).await;
+        told.map_err(|error| unreadable(&error))
+    }
+
     /// Presence of everybody else, first. [XEP-0045 §order]
     async fn show_others(&self, inside: &Inside) {
         let seat = self.seat();
@@ -273,7 +283,7 @@ impl Visit<'_> {
     }
 
     /// One's own presence: to everybody, and to oneself with what one should know. [XEP-0045 §enter-pres]
-    async fn present(&self, inside: &Inside, to_everybody: bool) {
+    async fn present(&self, inside: &Inside, to_everybody: bool, version: Option<&Element>) {
         let Some(occupant) = inside.occupant(self.nick) else { return };
         let Some(own) = occupant.seats.iter().find(|seat| seat.jid == *self.from) else { return };
         if to_everybody {
@@ -295,7 +305,7 @@ impl Visit<'_> {
         if self.made {
             codes.push(201);
         }
-        let notice = Notice { own_codes: &codes, id: self.stanza.id(), ..Notice::default() };
+        let notice = Notice { own_codes: &codes, id: self.stanza.id(), extra: version, ..Notice::default() };
         let presence = self.hall.presence(self.core, inside, (self.nick, occupant, Some(own)), (occupant, own), notice);
         tell(self.core, own, presence).await;
     }

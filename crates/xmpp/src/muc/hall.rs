@@ -45,6 +45,8 @@ pub(super) struct Inside {
     pub(super) reserved: HashMap<String, OwnedUserId>,
     /// Settings were read, and members shown.
     pub(super) ready: bool,
+    /// Everybody's affiliation, where somebody keeps the list.
+    pub(super) affiliations: Option<super::versions::Affiliations>,
     /// Who wears which hat.
     pub(super) hats: super::hats::Hats,
     /// When people spoke, where the room is slow.

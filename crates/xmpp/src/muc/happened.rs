@@ -15,7 +15,7 @@ use super::{
     hall::{Hall, Inside, Notice, Seat, tell, tell_shared},
     hats, history, mentioned,
     settings::Settings,
-    standing, user_x, words,
+    standing, user_x, versions, words,
 };
 use crate::{core::Core, outbox::Rendered};
 
@@ -25,16 +25,18 @@ pub(crate) async fn happened(core: &Arc<Core>, room: &Arc<Room>, placed: &Placed
         mentioned::tell(core, room, placed).await?;
         activity::said(core, room, placed).await?;
     }
-    let Some(hall) = core.muc.hall(room.no()) else { return Ok(()) };
-    if placed.event.state_key().is_none() {
+    // What a reaction was to must be known when it is taken back, whoever was there when it was given.
+    let hall = core.muc.hall(room.no());
+    if placed.event.state_key().is_none() && (hall.is_some() || placed.event.kind() == "m.reaction") {
         core.remember(room, placed);
     }
+    let Some(hall) = hall else { return Ok(()) };
     let mut inside = hall.inside.lock().await;
     if !inside.ready {
         return Ok(());
     }
     let told = Told { core, hall: &hall, room, placed };
-    match (placed.event.kind(), placed.event.state_key()) {
+    let done = match (placed.event.kind(), placed.event.state_key()) {
         ("m.room.member", Some(member)) => match OwnedUserId::try_from(member) {
             Ok(member) => told.member(&mut inside, &member).await,
             Err(_) => Ok(()),
@@ -58,7 +60,16 @@ pub(crate) async fn happened(core: &Arc<Core>, room: &Arc<Room>, placed: &Placed
         ) => told.settings(&mut inside).await,
         (_, Some(_)) => Ok(()),
         (_, None) => told.words(&mut inside).await,
+    };
+    if placed.event.state_key().is_some() && may_change_affiliations(placed.event.kind()) {
+        versions::changed(core, room, &mut inside).await?;
     }
+    done
+}
+
+/// Whether state of a type may make somebody's affiliation another.
+fn may_change_affiliations(kind: &str) -> bool {
+    matches!(kind, "m.room.member" | "m.room.power_levels" | "m.room.join_rules" | standing::NICK | MEMBER | SETTINGS)
 }
 
 struct Told<'a> {

@@ -15,7 +15,7 @@
 //! | `standing.rs` | affiliations and roles, and changing them |
 //! | `admin.rs`, `owner.rs`, `register.rs`, `info.rs`, `moderate.rs` | requests |
 //! | `settings.rs` | the form |
-//! | `hats.rs`, `picture.rs`, `slow.rs`, `activity.rs`, `mentioned.rs`, `search.rs` | what is beyond XEP-0045, each of its own |
+//! | `hats.rs`, `picture.rs`, `slow.rs`, `activity.rs`, `mentioned.rs`, `search.rs`, `versions.rs` | what is beyond XEP-0045, each of its own |
 
 mod activity;
 mod admin;
@@ -39,6 +39,7 @@ mod settings;
 mod slow;
 mod speak;
 mod standing;
+mod versions;
 mod words;
 
 use std::{
@@ -69,6 +70,7 @@ pub(crate) use self::{
     register::EXTENSION as REGISTER,
     search::EXTENSION as SEARCH,
     speak::message,
+    versions::EXTENSION as VERSIONS,
 };
 use crate::{
     core::Core,

@@ -9,7 +9,10 @@ use koine_stanza::{BareJid, Element};
 use ruma_common::OwnedUserId;
 use serde_json::Value;
 
-use super::pep::{self, parse};
+use super::{
+    notification,
+    pep::{self, parse},
+};
 use crate::{
     core::Core,
     iq::{At, Extension},
@@ -42,15 +45,28 @@ fn kept(core: &Core, owner: &OwnedUserId) -> HashMap<String, NodeItem> {
 /// Adds the rooms that the account has come into by other ways.
 pub(crate) async fn mirror(core: &Arc<Core>, owner: &OwnedUserId) {
     let known = kept(core, owner);
+    let rules = core.cores.push.ruleset(owner).ok();
     let Ok(memberships) = core.rooms().memberships(owner) else { return };
     let joined = memberships.into_iter().filter(|(_, record)| record.membership == Membership::Join);
     for (no, _) in joined.take(ROOMS_MAX) {
         let Ok(room) = core.rooms().room_by_no(no) else { continue };
         let Ok(Some(address)) = bookmarkable(core, &room) else { continue };
-        if !known.contains_key(&address.to_string()) {
+        let Some(item) = known.get(&address.to_string()) else {
             add(core, owner, &room, &address).await;
+            continue;
+        };
+        let refreshed = parse(&item.payload).zip(rules.as_ref());
+        let refreshed =
+            refreshed.and_then(|(conference, rules)| notification::refreshed(&conference, rules, room.id()));
+        if let Some(conference) = refreshed {
+            pep::publish_own(core, owner, NODE, &address.to_string(), &conference).await;
         }
     }
+}
+
+/// A bookmark was published by its owner.
+pub(crate) async fn published(core: &Core, owner: &OwnedUserId, id: &str, conference: &Element) {
+    notification::adopt(core, owner, id, conference).await;
 }
 
 /// The address of a room, if it is one that is bookmarked: neither a conversation nor a space.

@@ -19,6 +19,7 @@ pub(crate) mod gateway;
 pub(crate) mod invite;
 pub(crate) mod multicast;
 pub(crate) mod notices;
+mod notification;
 pub(crate) mod order;
 pub(crate) mod pep;
 mod ping;
@@ -75,4 +76,5 @@ pub(crate) const ALL: &[&Extension] = &[
     &crate::muc::MENTIONED,
     &crate::muc::PICTURE,
     &crate::muc::SEARCH,
+    &crate::muc::VERSIONS,
 ];

@@ -79,6 +79,7 @@ pub(super) async fn after(core: &Arc<Core>, owner: &OwnedUserId, node: &str, id:
         }
         (avatar::METADATA, Some(payload)) => avatar::adopt(core, owner, payload).await,
         (OLD_BOOKMARKS, Some(payload)) => Box::pin(bookmarks::take_old_form(core, owner, payload)).await,
+        (BOOKMARKS, Some(payload)) => bookmarks::published(core, owner, id, payload).await,
         (DISPLAYED, Some(payload)) => displayed(core, owner, id, payload).await,
         _ => {}
     }

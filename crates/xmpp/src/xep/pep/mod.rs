@@ -25,7 +25,7 @@ use koine_stanza::{BareJid, Condition, Element, ErrorType, StanzaError, ns};
 use ruma_common::UserId;
 
 pub(crate) use self::{
-    caps::{Wants, answered, forget, greet, verification},
+    caps::{Wants, answered, answered_remote, forget, greet, greet_remote, verification},
     effect::{SERVER_ASSIST, assist, publish as publish_own, retract as retract_own, set_profile},
     own::EXTENSION as OWNER,
     serve::{EXTENSION, parse},

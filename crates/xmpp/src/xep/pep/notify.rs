@@ -53,6 +53,10 @@ pub(super) async fn tell(core: &Arc<Core>, owner: &UserId, (node, config): (&str
         if may_read(core, owner, (node, config), &other).is_err() {
             continue;
         }
+        for client in super::caps::remote_wanting(core, &other, node) {
+            let stanza = event(&account, &Jid::from(client), what.clone());
+            Box::pin(core.send_elsewhere(stanza)).await;
+        }
         for session in core.sessions.of(&other) {
             if session.priority().is_some() && super::caps::wants(core, &session, node) {
                 told.insert(session.jid().clone());
@@ -109,6 +113,23 @@ pub(super) fn last_for(core: &Core, owner: &UserId, (node, config): (&str, &Node
     }
     if let Some((what, delay)) = newest(core, owner, node, config) {
         session.send(event(&account, &Jid::from(session.jid().clone()), what).with_child(delay));
+    }
+}
+
+/// The same for a client elsewhere.
+pub(super) async fn last_elsewhere(
+    core: &Arc<Core>,
+    owner: &UserId,
+    (node, config): (&str, &NodeConfig),
+    client: &FullJid,
+) {
+    let Some(account) = core.jid_of(owner) else { return };
+    if config.send_last != SendLast::OnPresence {
+        return;
+    }
+    if let Some((what, delay)) = newest(core, owner, node, config) {
+        let stanza = event(&account, &Jid::from(client.clone()), what).with_child(delay);
+        Box::pin(core.send_elsewhere(stanza)).await;
     }
 }
 

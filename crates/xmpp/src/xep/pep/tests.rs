@@ -114,3 +114,44 @@ async fn clients_that_want_a_node_are_told() {
     let (name, _) = world.core().accounts().display_profile(&user).expect("read");
     assert_eq!(name.as_deref(), Some("Al"), "there is one name");
 }
+
+/// A word of somebody elsewhere, as their server brings it.
+async fn from_elsewhere(world: &World, xml: &str) {
+    let limits = koine_stanza::reader::Limits::bytes(65_536);
+    let stanza = koine_stanza::reader::document(xml.as_bytes(), limits).expect("the test wrote XML");
+    world.core().route(stanza, None).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_clients_of_contacts_elsewhere_want_is_asked_once_and_remembered() {
+    let world = World::new();
+    let alice = come(&world, "alice").await;
+    let (user, romeo) = (alice.session.user().clone(), "romeo@montague.example");
+    let edit = |contact: &mut koine_account::Contact| contact.from = true;
+    world.core().accounts().edit_contact(&user, romeo, edit).await.expect("kept");
+    let nick = "http://jabber.org/protocol/nick";
+    let caps = "<c xmlns='http://jabber.org/protocol/caps' hash='sha-1' node='n' ver='v'/>";
+    let presence =
+        |to: &str| format!("<presence xmlns='jabber:client' from='{romeo}/orchard' to='{to}'>{caps}</presence>");
+    from_elsewhere(&world, &presence("alice@example.org")).await;
+    let bare = koine_stanza::BareJid::new(romeo).expect("an address");
+    assert!(super::caps::remote_wanting(world.core(), &bare, nick).is_empty(), "it has not answered yet");
+    let id = super::caps::asked_of(world.core(), &bare).expect("it was asked");
+    let answer = format!(
+        "<iq xmlns='jabber:client' type='result' id='{id}' from='{romeo}/orchard' to='alice@example.org'><query xmlns='{}'><feature var='{nick}+notify'/></query></iq>",
+        ns::DISCO_INFO
+    );
+    let forged = answer.replace("montague.example", "capulet.example");
+    from_elsewhere(&world, &forged).await;
+    assert!(super::caps::remote_wanting(world.core(), &bare, nick).is_empty(), "others do not answer for it");
+    from_elsewhere(&world, &answer).await;
+    let wanting = super::caps::remote_wanting(world.core(), &bare, nick);
+    assert_eq!(wanting.iter().map(ToString::to_string).collect::<Vec<_>>(), ["romeo@montague.example/orchard"]);
+    assert!(super::caps::remote_wanting(world.core(), &bare, "other").is_empty());
+    from_elsewhere(
+        &world,
+        &format!("<presence xmlns='jabber:client' type='unavailable' from='{romeo}/orchard' to='alice@example.org'/>"),
+    )
+    .await;
+    assert!(super::caps::remote_wanting(world.core(), &bare, nick).is_empty(), "it is gone");
+}
