@@ -137,13 +137,6 @@ pub(super) fn remote_wanting(core: &Core, contact: &BareJid, node: &str) -> Vec<
     wanting.map(|(client, _)| client.clone()).collect()
 }
 
-/// The id of a question to a client of a contact elsewhere that was not answered yet.
-#[cfg(test)]
-pub(super) fn asked_of(core: &Core, contact: &BareJid) -> Option<String> {
-    let mut asked = core.wants.asked_remote.iter();
-    asked.find(|(_, (client, ..))| client.to_bare() == *contact).map(|(id, _)| id)
-}
-
 /// A client of somebody elsewhere came, says something new of itself, or goes, as an account of ours is told.
 pub(crate) async fn greet_remote(core: &Arc<Core>, presence: &Element, from: &Jid, user: &OwnedUserId) {
     let Ok(client) = from.clone().try_into_full() else { return };

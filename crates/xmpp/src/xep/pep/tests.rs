@@ -123,35 +123,34 @@ async fn from_elsewhere(world: &World, xml: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_clients_of_contacts_elsewhere_want_is_asked_once_and_remembered() {
+async fn what_clients_of_contacts_elsewhere_want_is_known_by_what_they_are() {
     let world = World::new();
-    let alice = come(&world, "alice").await;
+    let mut alice = world.connect("alice", "a").await;
     let (user, romeo) = (alice.session.user().clone(), "romeo@montague.example");
+    let nick = "http://jabber.org/protocol/nick";
+    let feature = Element::new("feature", ns::DISCO_INFO).with_attr("var", format!("{nick}+notify"));
+    let info = Element::new("query", ns::DISCO_INFO).with_child(feature);
+    let ver = super::verification(&info);
+    let caps = format!("<c xmlns='http://jabber.org/protocol/caps' hash='sha-1' node='n' ver='{ver}'/>");
+    // A client of ours is of the same kind, and says what that is.
+    alice.send(&format!("<presence>{caps}</presence>")).await;
+    let question = alice.until(|stanza| stanza.name() == "iq").await;
+    let id = question.id().expect("an id");
+    alice.send(&format!("<iq type='result' id='{id}' to='alice@example.org'>{}</iq>", info.to_xml())).await;
+    let presence =
+        format!("<presence xmlns='jabber:client' from='{romeo}/orchard' to='alice@example.org'>{caps}</presence>");
+    let wanting = || {
+        let bare = koine_stanza::BareJid::new(romeo).expect("an address");
+        super::caps::remote_wanting(world.core(), &bare, nick).iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    from_elsewhere(&world, &presence).await;
+    assert!(wanting().is_empty(), "he is told nothing, so he is not asked");
     let edit = |contact: &mut koine_account::Contact| contact.from = true;
     world.core().accounts().edit_contact(&user, romeo, edit).await.expect("kept");
-    let nick = "http://jabber.org/protocol/nick";
-    let caps = "<c xmlns='http://jabber.org/protocol/caps' hash='sha-1' node='n' ver='v'/>";
-    let presence =
-        |to: &str| format!("<presence xmlns='jabber:client' from='{romeo}/orchard' to='{to}'>{caps}</presence>");
-    from_elsewhere(&world, &presence("alice@example.org")).await;
-    let bare = koine_stanza::BareJid::new(romeo).expect("an address");
-    assert!(super::caps::remote_wanting(world.core(), &bare, nick).is_empty(), "it has not answered yet");
-    let id = super::caps::asked_of(world.core(), &bare).expect("it was asked");
-    let answer = format!(
-        "<iq xmlns='jabber:client' type='result' id='{id}' from='{romeo}/orchard' to='alice@example.org'><query xmlns='{}'><feature var='{nick}+notify'/></query></iq>",
-        ns::DISCO_INFO
-    );
-    let forged = answer.replace("montague.example", "capulet.example");
-    from_elsewhere(&world, &forged).await;
-    assert!(super::caps::remote_wanting(world.core(), &bare, nick).is_empty(), "others do not answer for it");
-    from_elsewhere(&world, &answer).await;
-    let wanting = super::caps::remote_wanting(world.core(), &bare, nick);
-    assert_eq!(wanting.iter().map(ToString::to_string).collect::<Vec<_>>(), ["romeo@montague.example/orchard"]);
-    assert!(super::caps::remote_wanting(world.core(), &bare, "other").is_empty());
-    from_elsewhere(
-        &world,
-        &format!("<presence xmlns='jabber:client' type='unavailable' from='{romeo}/orchard' to='alice@example.org'/>"),
-    )
-    .await;
-    assert!(super::caps::remote_wanting(world.core(), &bare, nick).is_empty(), "it is gone");
+    from_elsewhere(&world, &presence).await;
+    assert_eq!(wanting(), ["romeo@montague.example/orchard"]);
+    let gone =
+        format!("<presence xmlns='jabber:client' type='unavailable' from='{romeo}/orchard' to='alice@example.org'/>");
+    from_elsewhere(&world, &gone).await;
+    assert!(wanting().is_empty(), "it is gone");
 }
