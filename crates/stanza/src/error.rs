@@ -164,6 +164,8 @@ impl StanzaError {
 
     /// The answer to `stanza`: its addresses the other way round, its id, this error. [RFC6120 §8.3.1]
     ///
+    /// What a message said comes back with it, so that its sender sees which of theirs it was.
+    ///
     /// `None` where an error would answer an error or a result, which it must not.
     pub fn answer(&self, stanza: &Element) -> Option<Element> {
         if matches!(stanza.kind(), Some("error")) || (stanza.name() == "iq" && stanza.kind() == Some("result")) {
@@ -174,7 +176,8 @@ impl StanzaError {
             .with_attr_opt("to", stanza.attr("from"))
             .with_attr_opt("id", stanza.id())
             .with_attr("type", "error");
-        Some(answer.with_child(self.element()))
+        let said = stanza.children().filter(|child| stanza.name() == "message" && child.name() != "error").cloned();
+        Some(answer.with_children(said).with_child(self.element()))
     }
 }
 

@@ -60,8 +60,21 @@ impl Core {
         }));
     }
 
-    /// The event that a stanza names: by its own id, or by the one that somebody of `authors` gave it.
+    /// The event that a stanza names: by its own id, or by the one that somebody of `authors` gave it. Whoever names a
+    /// correction means what it corrects.
     pub(crate) fn named(&self, room: &Room, authors: &[&UserId], id: &str) -> Result<Option<OwnedEventId>, ReadError> {
+        let Some(event) = self.found(room, authors, id)? else { return Ok(None) };
+        let Some(placed) = room.event(&event)? else { return Ok(Some(event)) };
+        let relation: Option<Value> = placed.event.content_field("m.relates_to");
+        let replaces =
+            relation.filter(|relation| relation.get("rel_type").and_then(Value::as_str) == Some("m.replace"));
+        let replaced = replaces.as_ref().and_then(|relation| relation.get("event_id")).and_then(Value::as_str);
+        let Some(replaced) = replaced.and_then(|id| <&EventId>::try_from(id).ok()) else { return Ok(Some(event)) };
+        let is_theirs = room.event(replaced)?.is_some_and(|original| original.event.sender() == placed.event.sender());
+        Ok(Some(if is_theirs { replaced.to_owned() } else { event }))
+    }
+
+    fn found(&self, room: &Room, authors: &[&UserId], id: &str) -> Result<Option<OwnedEventId>, ReadError> {
         if let Ok(event) = <&EventId>::try_from(id)
             && room.event(event)?.is_some()
         {

@@ -11,6 +11,8 @@ mod address;
 mod core;
 mod error;
 mod follow;
+#[cfg(test)]
+mod hostile;
 mod im;
 mod iq;
 mod known;

@@ -40,14 +40,14 @@ impl World {
 
     /// A server of that name.
     pub(crate) fn named(name: &str, config: XmppConfig) -> Self {
+        Self::limited(name, config, LimitConfig::unlimited())
+    }
+
+    /// A server of that name where people cannot do things as fast as they like.
+    pub(crate) fn limited(name: &str, config: XmppConfig, limits: LimitConfig) -> Self {
         let wanted = config;
         let passwords = PasswordConfig { argon2_memory_kib: 8, argon2_passes: 1, scram_iterations: 4096 };
-        let config = AccountConfig {
-            passwords,
-            registration: Registration::Open,
-            limits: LimitConfig::unlimited(),
-            ..AccountConfig::default()
-        };
+        let config = AccountConfig { passwords, registration: Registration::Open, limits, ..AccountConfig::default() };
         let domain = DomainId(1);
         let server_name: OwnedServerName = name.try_into().expect("a server name");
         let folder = tempfile::tempdir().expect("a temporary folder");

@@ -46,7 +46,7 @@ pub(crate) async fn message(
     let place = core.place(to);
     let kind = stanza.kind().unwrap_or("normal");
     match place {
-        Place::Room => return crate::muc::message(core, stanza, from, to).await,
+        Place::Room => return crate::muc::message(core, stanza, from, to, session).await,
         Place::Account(_) | Place::Matrix | Place::Mail | Place::Elsewhere => {}
         _ if kind == "error" => return Ok(()),
         Place::Host => {
@@ -83,6 +83,11 @@ pub(crate) async fn message(
             false => Err(unavailable()),
         };
     }
+    // Whoever does not use XMPP sees the invitation itself, and needs no words about it.
+    let invited = crate::muc::asked_directly(core, &stanza, (&me, &peer)).await;
+    if invited && here && !core.accounts().uses_xmpp(&peer).unwrap_or(true) {
+        return Ok(());
+    }
     // Somebody in a room of another server is no person of their own. [XEP-0045 §privatemessage]
     let of_muc = stanza.has_child("x", ns::MUC_USER);
     if of_muc || !message::lasts(&stanza) {
@@ -100,7 +105,7 @@ pub(crate) async fn message(
 }
 
 /// Whoever sends too fast waits, and their stream with them; others, whose stream is not theirs alone, are told.
-async fn slow_down(core: &Core, me: &UserId, own_stream: bool) -> Result<(), StanzaError> {
+pub(crate) async fn slow_down(core: &Core, me: &UserId, own_stream: bool) -> Result<(), StanzaError> {
     while let Err(exceeded) = core.accounts().permit(Class::Message, LimitKey::User(me)) {
         if !own_stream {
             return Err(StanzaError::new(Condition::ResourceConstraint, exceeded.to_string()));
@@ -114,7 +119,8 @@ fn has_session(core: &Core, to: &Jid) -> bool {
     to.clone().try_into_full().is_ok_and(|full| core.sessions.get(&full).is_some())
 }
 
-/// A stanza without ids that only we may give. [XEP-0359 §security]
+/// A stanza without ids that only we may give, and without what only we say: that it is a copy. [XEP-0359 §security]
+/// [XEP-0280 §security]
 fn clean(core: &Core, stanza: &Element) -> Element {
     let mut stanza = stanza.clone();
     let ours = |child: &Element| {
@@ -124,7 +130,7 @@ fn clean(core: &Core, stanza: &Element) -> Element {
                 .and_then(|by| Jid::new(by).ok())
                 .is_none_or(|by| core.hosts.is_ours(by.domain().as_str()))
     };
-    stanza.retain_children(|child| !ours(child));
+    stanza.retain_children(|child| !ours(child) && !(child.ns() == ns::CARBONS && child.name() != "private"));
     stanza
 }
 

@@ -34,7 +34,7 @@ use quick_cache::sync::Cache;
 pub(crate) use self::{
     happened::{happened, read_up_to},
     matrix::start,
-    message::message,
+    message::{message, slow_down},
     presence::{presence, show_to},
     roster::EXTENSION as ROSTER,
     talk::Talk,

@@ -133,6 +133,7 @@ async fn available(core: &Arc<Core>, session: &Arc<Session>, stanza: &Element) -
     };
     let user = session.user();
     crate::xep::push::seen(core, user);
+    super::slow_down(core, user, true).await?;
     let account = session.jid().to_bare();
     let stanza = crate::xep::avatar::announced(core, user, stanza);
     let had_taker = !core.sessions.takers(&account).is_empty();

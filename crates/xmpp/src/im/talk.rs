@@ -1,6 +1,6 @@
 //! What the projection asks of a room of two, and events of it as messages.
 
-use koine_projection::message::{self, File, Names};
+use koine_projection::message::{self, File, KEEPSAKE, Names};
 use koine_room::{Placed, ReadError, Room};
 use koine_stanza::{BareJid, Element, ns};
 use ruma_common::{EventId, OwnedEventId, OwnedUserId, UserId};
@@ -40,10 +40,14 @@ impl<'a> Talk<'a> {
         };
         let Some(children) = children else { return Ok(None) };
         let id = self.core.name_of(self.room, placed)?;
+        // Whoever writes by Matrix wants to know what was read. [XEP-0333 §format]
+        let wanted = matches!(event.kind(), "m.room.message" | "m.sticker") && content.get(KEEPSAKE).is_none();
+        let markable = Some(Element::new("markable", ns::CHAT_MARKERS));
         let element = Element::new("message", ns::CLIENT)
             .with_attr("type", message::kept_type(&content))
             .with_attr("id", id)
-            .with_children(children);
+            .with_children(children)
+            .with_child_opt(markable.filter(|_| wanted && placed.redacted_by.is_none()));
         Ok(Some(element))
     }
 

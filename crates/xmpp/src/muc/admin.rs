@@ -220,6 +220,10 @@ impl Asked<'_> {
         };
         let from = standing::of(&self.room, &user, self.members_only).map_err(|error| unreadable(&error))?.0;
         let own = self.standing.0;
+        // [XEP-0045 §ban]
+        if user == self.actor && to == Affiliation::Outcast && own >= Affiliation::Admin {
+            return Err(StanzaError::new(Condition::Conflict, "nobody bans themselves"));
+        }
         // [XEP-0045 §affil-priv] Admins move people between outcast, none and member; owners do the rest.
         let needed = if to.max(from) >= Affiliation::Admin { Affiliation::Owner } else { Affiliation::Admin };
         let steps_down = user == self.actor && to < from && to > Affiliation::Outcast;
@@ -229,9 +233,6 @@ impl Asked<'_> {
                 true => StanzaError::new(Condition::NotAllowed, "this person stands too high for this"),
                 false => StanzaError::new(Condition::Forbidden, "your affiliation does not suffice for this"),
             });
-        }
-        if user == self.actor && to == Affiliation::Outcast {
-            return Err(StanzaError::new(Condition::Conflict, "nobody bans themselves"));
         }
         if from == Affiliation::Owner && to < Affiliation::Owner {
             let owners = standing::list(&self.room, Affiliation::Owner, self.members_only)
@@ -256,8 +257,12 @@ impl Asked<'_> {
             Change::Role { user, to, reason } => match to {
                 Role::None => self.kick(&user, reason.as_deref()).await,
                 Role::Moderator => {
-                    let kick = standing::levels(&self.room).map_err(|error| unreadable(&error))?.kick();
-                    standing::set_level(self.core, &self.actor, &self.room, &user, Some(kick)).await
+                    let levels = standing::levels(&self.room).map_err(|error| unreadable(&error))?;
+                    // Admins and owners are moderators already, and stay what they are.
+                    if levels.user_level(&user).reaches(levels.kick()) {
+                        return Ok(());
+                    }
+                    standing::set_level(self.core, &self.actor, &self.room, &user, Some(levels.kick())).await
                 }
                 Role::Participant => set_voice(self.core, &self.room, &self.actor, &user, true).await,
                 Role::Visitor => set_voice(self.core, &self.room, &self.actor, &user, false).await,

@@ -72,6 +72,7 @@ async fn available(
     let Some(user) = core.person_of(&from.to_bare()) else {
         return Err(StanzaError::new(Condition::JidMalformed, "this address cannot be in a room"));
     };
+    crate::im::slow_down(core, &user, session.is_some()).await?;
     let address = to.to_bare();
     let (room, made) = match name::room(core, &address)? {
         Some(room) => (room, false),
@@ -137,6 +138,7 @@ impl Visit<'_> {
         if before.0 == Affiliation::Outcast {
             return Err(StanzaError::new(Condition::Forbidden, "you are banned from this room"));
         }
+        self.check_password(inside)?;
         self.check_nick(inside)?;
         // [XEP-0045 §enter-maxusers] Admins and owners come in anyway.
         let most = inside.settings.own.occupants_max.unwrap_or(OCCUPANTS_MAX).min(OCCUPANTS_MAX);
@@ -145,7 +147,8 @@ impl Visit<'_> {
             return Err(StanzaError::new(Condition::ServiceUnavailable, "the room is full")
                 .with_type(koine_stanza::ErrorType::Wait));
         }
-        self.become_member(before.0).await?;
+        let may_ask_in = before.0 >= Affiliation::Member || inside.settings.own.password.is_some();
+        self.become_member(may_ask_in).await?;
         self.core.muc.note(self.from, self.hall.no)?;
         let standing = standing::of(self.room, self.user, members_only).map_err(|error| unreadable(&error))?;
         // Shown by Matrix alone until now: the session takes that place.
@@ -218,14 +221,37 @@ impl Visit<'_> {
         if inside.occupant(self.nick).is_some_and(|occupant| occupant.user != *self.user) {
             return Err(conflict());
         }
+        // [XEP-0045 §security-anon] Whoever looks like another is taken for them.
+        if inside.looks_like_another(self.nick, self.user) {
+            let text = "somebody has a nickname that looks like this one";
+            return Err(StanzaError::new(Condition::Conflict, text).with_type(koine_stanza::ErrorType::Cancel));
+        }
         match inside.reserved.get(self.nick) {
             Some(other) if other != self.user => Err(conflict()),
             _ => Ok(()),
         }
     }
 
-    /// The account joins the room if it is not in it: whoever speaks in a room is a member of it.
-    async fn become_member(&self, affiliation: Affiliation) -> Result<(), StanzaError> {
+    /// [XEP-0045 §enter-pw] Whoever is a member by Matrix was let in there; whoever made the room has just chosen.
+    fn check_password(&self, inside: &Inside) -> Result<(), StanzaError> {
+        let Some(password) = inside.settings.own.password.as_deref() else { return Ok(()) };
+        let said = self.stanza.child("x", ns::MUC).and_then(|x| x.child_text("password", ns::MUC));
+        let membership = standing::membership(self.room, self.user).map_err(|error| unreadable(&error))?;
+        let by_matrix = membership == Some(Membership::Join) && !joined_by_xmpp(self.room, self.user);
+        let is_in = !inside.nicks_of(self.user).is_empty();
+        if said.as_deref() == Some(password) || is_in || (by_matrix && !self.is_maker(inside)) {
+            return Ok(());
+        }
+        Err(StanzaError::new(Condition::NotAuthorized, "this room has a password"))
+    }
+
+    fn is_maker(&self, inside: &Inside) -> bool {
+        inside.settings.own.made_by.as_deref() == Some(self.user.as_str())
+    }
+
+    /// The account joins the room if it is not in it: whoever speaks in a room is a member of it. `may_ask_in`: whoever is on
+    /// the list of members, or knows the password, is asked in by the room.
+    async fn become_member(&self, may_ask_in: bool) -> Result<(), StanzaError> {
         let read = |error| unreadable(&error);
         let membership = standing::membership(self.room, self.user).map_err(read)?;
         if membership == Some(Membership::Join) {
@@ -240,10 +266,8 @@ impl Visit<'_> {
             Err(error @ (CommandError::Refused(_) | CommandError::Forbidden(_))) => error,
             Err(error) => return Err(refused(&error)),
         };
-        // On the list of members, but not asked in at the moment: somebody who may asks them again.
-        if affiliation >= Affiliation::Member
-            && let Some(inviter) = standing::inviter(self.room).map_err(read)?
-        {
+        // Not asked in at the moment: somebody who may does.
+        if may_ask_in && let Some(inviter) = standing::inviter(self.room).map_err(read)? {
             rooms
                 .invite(&inviter, self.room.id(), (self.user, &Profile::default()), None, Map::new())
                 .await
@@ -429,7 +453,7 @@ pub(super) fn add_member(
     let fits = |nick: &str| koine_stanza::ResourcePart::new(nick).ok().map(|nick| nick.to_string());
     let wanted = fits(name).or_else(|| fits(user.localpart())).unwrap_or_else(|| "member".to_owned());
     let mut nick = wanted.clone();
-    if inside.occupant(&nick).is_some() {
+    if inside.occupant(&nick).is_some() || inside.looks_like_another(&nick, user) {
         nick = format!("{wanted} ({user})");
     }
     let known = standing::known(room, user, members_only)?;

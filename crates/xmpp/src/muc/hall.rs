@@ -1,7 +1,7 @@
 //! Who is in a room by XMPP, under which nickname, and what they are told. [XEP-0045 §user]
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, hash_map::Entry},
     sync::{Arc, OnceLock, Weak},
 };
 
@@ -40,6 +40,8 @@ pub(super) struct Inside {
     pub(super) occupants: BTreeMap<String, Occupant>,
     nick_of: HashMap<Jid, String>,
     nicks_of: HashMap<OwnedUserId, Vec<String>>,
+    /// Nicknames by what they look like.
+    looks: HashMap<String, Vec<String>>,
     pub(super) settings: Settings,
     /// Nicknames that somebody has reserved.
     pub(super) reserved: HashMap<String, OwnedUserId>,
@@ -91,6 +93,11 @@ impl Hall {
     }
 }
 
+/// What a nickname looks like: the same for those that people cannot tell apart. (Unicode Technical Standard 39, section 4)
+pub(super) fn look(nick: &str) -> String {
+    unicode_security::confusable_detection::skeleton(nick).collect()
+}
+
 impl Inside {
     /// Somebody by nickname.
     pub(super) fn occupant(&self, nick: &str) -> Option<&Occupant> {
@@ -112,6 +119,12 @@ impl Inside {
         let nicks = self.nicks_of(user);
         let said = nicks.iter().find(|nick| Some(nick.as_str()) == said);
         said.or_else(|| nicks.first()).map(String::as_str)
+    }
+
+    /// Whether a nickname looks like that of somebody else in the room, though it is another.
+    pub(super) fn looks_like_another(&self, nick: &str, user: &UserId) -> bool {
+        let alike = self.looks.get(&look(nick)).into_iter().flatten();
+        alike.filter(|there| *there != nick).any(|there| self.occupant(there).is_some_and(|other| other.user != *user))
     }
 
     /// How many people are there.
@@ -136,12 +149,21 @@ impl Inside {
         if !nicks.iter().any(|there| there == nick) {
             nicks.push(nick.to_owned());
         }
+        if !self.occupants.contains_key(nick) {
+            self.looks.entry(look(nick)).or_default().push(nick.to_owned());
+        }
         self.occupants.entry(nick.to_owned()).or_insert_with(|| Occupant::new(user, standing))
     }
 
     /// Takes somebody out with all their sessions.
     pub(super) fn remove(&mut self, nick: &str) -> Option<Occupant> {
         let gone = self.occupants.remove(nick)?;
+        if let Entry::Occupied(mut alike) = self.looks.entry(look(nick)) {
+            alike.get_mut().retain(|there| there != nick);
+            if alike.get().is_empty() {
+                alike.remove();
+            }
+        }
         for seat in &gone.seats {
             self.nick_of.remove(&seat.jid);
         }

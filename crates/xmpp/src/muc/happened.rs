@@ -283,22 +283,29 @@ impl Told<'_> {
             _ => None,
         };
         let reason = self.placed.event.content_field::<String>("body");
-        destroyed(self.core, self.hall, inside, to.as_deref(), reason.as_deref()).await;
+        let end = Ending { to: to.as_deref(), reason: reason.as_deref(), password: None };
+        destroyed(self.core, self.hall, inside, end).await;
         Ok(())
     }
 }
 
+/// What those who are sent out of a room that ends are told.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Ending<'a> {
+    /// Where it goes on.
+    pub(super) to: Option<&'a str>,
+    /// The password there.
+    pub(super) password: Option<&'a str>,
+    pub(super) reason: Option<&'a str>,
+}
+
 /// Everybody is sent out of a room that is no more.
-pub(super) async fn destroyed(
-    core: &Arc<Core>,
-    hall: &Arc<Hall>,
-    inside: &mut Inside,
-    to: Option<&str>,
-    reason: Option<&str>,
-) {
-    let mut destroy = Element::new("destroy", ns::MUC_USER).with_attr_opt("jid", to);
-    if let Some(reason) = reason {
-        destroy.push(Element::text_of("reason", ns::MUC_USER, reason));
+pub(super) async fn destroyed(core: &Arc<Core>, hall: &Arc<Hall>, inside: &mut Inside, end: Ending<'_>) {
+    let mut destroy = Element::new("destroy", ns::MUC_USER).with_attr_opt("jid", end.to);
+    for (name, text) in [("password", end.password), ("reason", end.reason)] {
+        if let Some(text) = text {
+            destroy.push(Element::text_of(name, ns::MUC_USER, text));
+        }
     }
     let nicks: Vec<String> = inside.occupants.keys().cloned().collect();
     for nick in nicks {

@@ -125,7 +125,7 @@ async fn info(core: Arc<Core>, request: Request) -> Answer {
         if settings.members_only { "muc_membersonly" } else { "muc_open" },
         if settings.moderated { "muc_moderated" } else { "muc_unmoderated" },
         if settings.own.semi_anonymous { "muc_semianonymous" } else { "muc_nonanonymous" },
-        "muc_unsecured",
+        if settings.own.password.is_some() { "muc_passwordprotected" } else { "muc_unsecured" },
     ];
     for feature in iq::features(At::Room).chain(flags) {
         query.push(Element::new("feature", ns::DISCO_INFO).with_attr("var", feature));

@@ -10,8 +10,8 @@ use koine_stanza::{BareJid, Condition, Element, Jid, StanzaError, ns};
 use ruma_common::{OwnedUserId, UserId};
 use serde_json::{Map, Value, json};
 
-use super::{name, refused, speak::Said, standing, unreadable};
-use crate::{core::Core, session::Session};
+use super::{name, refused, settings::Settings, speak::Said, standing, unreadable};
+use crate::{address::Place, core::Core, session::Session};
 
 /// Most people invited with one stanza.
 pub(super) const INVITES_MAX: usize = 50;
@@ -25,6 +25,7 @@ struct Invitation<'a> {
     room: &'a BareJid,
     by: Option<&'a BareJid>,
     reason: Option<&'a str>,
+    password: Option<&'a str>,
 }
 
 impl Invitation<'_> {
@@ -38,8 +39,12 @@ impl Invitation<'_> {
         Element::new("message", ns::CLIENT)
             .with_attr("from", self.room.to_string())
             .with_attr("to", to.to_string())
-            .with_child(Element::new("x", ns::MUC_USER).with_child(invite.with_child_opt(more.cloned())))
-            .with_child(direct.with_attr_opt("reason", self.reason))
+            .with_child(
+                Element::new("x", ns::MUC_USER)
+                    .with_child(invite.with_child_opt(more.cloned()))
+                    .with_child_opt(self.password.map(|word| Element::text_of("password", ns::MUC_USER, word))),
+            )
+            .with_child(direct.with_attr_opt("reason", self.reason).with_attr_opt("password", self.password))
     }
 }
 
@@ -74,7 +79,9 @@ fn message(
     }
     let (address, by) = (name::address(core, room)?, core.address_of(sender));
     let reason = placed.event.content_field::<String>("reason");
-    let invitation = Invitation { room: &address, by: by.as_ref(), reason: reason.as_deref() };
+    let password = Settings::of(core.rooms(), room)?.own.password;
+    let invitation =
+        Invitation { room: &address, by: by.as_ref(), reason: reason.as_deref(), password: password.as_deref() };
     Ok(Some(invitation.message(account, None)))
 }
 
@@ -98,14 +105,36 @@ pub(crate) fn pending(core: &Core, session: &Session) -> Result<(), ReadError> {
     Ok(())
 }
 
+/// Somebody asks somebody into a room, past the room. [XEP-0249] Where it is one of ours, and whoever asks may, that is an
+/// invitation in the room too, so that it is seen in Matrix. Whether it became one.
+pub(crate) async fn asked_directly(core: &Arc<Core>, stanza: &Element, (me, peer): (&UserId, &UserId)) -> bool {
+    let Some(direct) = stanza.child("x", "jabber:x:conference").filter(|_| stanza.kind() != Some("error")) else {
+        return false;
+    };
+    let address = direct.attr("jid").and_then(|jid| BareJid::new(jid).ok());
+    let Some(address) = address.filter(|address| core.place(&Jid::from(address.clone())) == Place::Room) else {
+        return false;
+    };
+    let Ok(Some(room)) = name::room(core, &address) else { return false };
+    let extra = Map::from_iter([(BY_XMPP.to_owned(), json!({}))]);
+    let asked = (peer, &Profile::default());
+    match core.rooms().invite(me, room.id(), asked, direct.attr("reason"), extra).await {
+        Ok(()) => true,
+        Err(reason) => {
+            tracing::debug!(room_id = %room.id(), user_id = %me, %reason, "a direct invitation is none in the room");
+            false
+        }
+    }
+}
+
 impl Said<'_> {
     /// [XEP-0045 §invite-mediated]
     pub(super) async fn invite(&self, invite: &Element) -> Result<(), StanzaError> {
         let hall = self.hall()?;
-        let members_only = {
+        let (members_only, password) = {
             let inside = hall.inside.lock().await;
             self.occupant(&inside)?;
-            inside.settings.members_only
+            (inside.settings.members_only, inside.settings.own.password.clone())
         };
         let malformed = || StanzaError::new(Condition::JidMalformed, "whom to invite is in the attribute `to`");
         let invited: BareJid = invite.attr("to").and_then(|to| Jid::new(to).ok()).ok_or_else(malformed)?.to_bare();
@@ -133,7 +162,8 @@ impl Said<'_> {
             }
         }
         let (room, by) = (self.to.to_bare(), self.from.to_bare());
-        let invitation = Invitation { room: &room, by: Some(&by), reason: reason.as_deref() };
+        let (reason, password) = (reason.as_deref(), password.as_deref());
+        let invitation = Invitation { room: &room, by: Some(&by), reason, password };
         let message = invitation.message(&invited, invite.child("continue", ns::MUC_USER));
         self.core.tell_account(&invited, message.with_attr_opt("id", self.stanza.id())).await;
         Ok(())

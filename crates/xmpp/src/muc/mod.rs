@@ -61,7 +61,7 @@ pub(crate) use self::{
     happened::happened,
     hats::EXTENSION as HATS,
     info::{EXTENSION as INFO, request_to_occupant},
-    invite::{invited, pending as pending_invitations},
+    invite::{asked_directly, invited, pending as pending_invitations},
     mentioned::EXTENSION as MENTIONED,
     moderate::EXTENSION as MODERATE,
     name::{address as room_address, room as room_at},

@@ -9,7 +9,7 @@ use ruma_common::{OwnedUserId, UserId};
 use serde_json::json;
 
 use super::{
-    happened::destroyed,
+    happened::{Ending, destroyed},
     name, refused,
     settings::{ROOM_CONFIG, Settings},
     standing, unreadable,
@@ -57,7 +57,7 @@ async fn answer(core: Arc<Core>, request: Request) -> Answer {
             if let Some(hall) = core.muc.hall(room.no())
                 && hall.inside.lock().await.locked.is_some()
             {
-                end(&core, &room, &owner, None, None).await?;
+                end(&core, &room, &owner, None, Ending::default()).await?;
             }
             Ok(None)
         }
@@ -117,14 +117,16 @@ async fn configure(
 
 /// [XEP-0045 §destroyroom]
 async fn destroy_room(core: &Arc<Core>, room: &Arc<Room>, owner: &UserId, destroy: &Element) -> Answer {
-    let reason = destroy.child_text("reason", ns::MUC_OWNER);
+    let (reason, password) =
+        (destroy.child_text("reason", ns::MUC_OWNER), destroy.child_text("password", ns::MUC_OWNER));
     let to = match destroy.attr("jid") {
         Some(jid) => Some(
             Jid::new(jid).map_err(|_| StanzaError::new(Condition::JidMalformed, "the other venue is no address"))?,
         ),
         None => None,
     };
-    end(core, room, owner, to.as_ref(), reason.as_deref()).await?;
+    let words = Ending { to: None, reason: reason.as_deref(), password: password.as_deref() };
+    end(core, room, owner, to.as_ref(), words).await?;
     Ok(None)
 }
 
@@ -134,12 +136,12 @@ async fn end(
     room: &Arc<Room>,
     owner: &UserId,
     to: Option<&Jid>,
-    reason: Option<&str>,
+    words: Ending<'_>,
 ) -> Result<(), StanzaError> {
     if let Some(hall) = core.muc.hall(room.no()) {
         let mut inside = hall.inside.lock().await;
         let to = to.map(ToString::to_string);
-        destroyed(core, &hall, &mut inside, to.as_deref(), reason).await;
+        destroyed(core, &hall, &mut inside, Ending { to: to.as_deref(), ..words }).await;
     }
     dissolve(core, room, owner, to.map(Jid::to_bare)).await.map_err(|error| refused(&error))
 }

@@ -1,6 +1,10 @@
 //! What the configuration form of a room says, and where the room keeps it. [XEP-0045 §roomconfig]
 //!
 //! What Matrix has a state event for is there; the rest is in one of ours, [`SETTINGS`].
+//!
+//! A password is the room's own way of asking in: to Matrix the room is for those who are invited, and whoever comes by XMPP
+//! with the password is invited by the room. Like everything that the form says it is state of the room, which its members
+//! can read.
 
 use koine_projection::muc::SETTINGS;
 use koine_room::{ReadError, Room};
@@ -39,6 +43,10 @@ pub(super) struct Own {
     pub(super) slow_mode_s: u64,
     /// Members who are mentioned and not there are told. [XEP-0452]
     pub(super) forward_mentions: bool,
+    /// Whoever comes by XMPP has to say it. [XEP-0045 §enter-pw]
+    pub(super) password: Option<String>,
+    /// One is asked in because there is a password, not because the room is for members alone.
+    pub(super) open_with_password: bool,
     /// Who made the room from XMPP. They are present when they enter, not because they are a member.
     pub(super) made_by: Option<String>,
 }
@@ -53,6 +61,8 @@ impl Default for Own {
             occupants_max: None,
             slow_mode_s: 0,
             forward_mentions: true,
+            password: None,
+            open_with_password: false,
             made_by: None,
         }
     }
@@ -80,12 +90,14 @@ impl Settings {
             Ok(found.filter(|text| !text.is_empty()))
         };
         let own = room.current(SETTINGS, "")?;
-        let own = own.and_then(|placed| serde_json::from_str(placed.event.content().get()).ok()).unwrap_or_default();
+        let own: Own =
+            own.and_then(|placed| serde_json::from_str(placed.event.content().get()).ok()).unwrap_or_default();
         let levels = super::standing::levels(room)?;
         Ok(Self {
             name: text("m.room.name", "name")?,
             own,
-            members_only: text("m.room.join_rules", "join_rule")?.as_deref() != Some("public"),
+            members_only: text("m.room.join_rules", "join_rule")?.as_deref() != Some("public")
+                && !(own.password.is_some() && own.open_with_password),
             moderated: levels.level_for_event("m.room.message", false) > levels.users_default(),
             listed: rooms.is_listed(room.id())?,
             open_subject: levels.level_for_event("m.room.topic", true)
@@ -116,11 +128,11 @@ impl Settings {
             .with(Field::boolean(&f("publicroom"), "List the room in the directory", self.listed))
             .with(Field::boolean(&f("membersonly"), "Only members may enter", self.members_only))
             .with(Field::boolean(&f("moderatedroom"), "Only those with voice may speak", self.moderated))
-            .with(Field::boolean(
-                &f("passwordprotectedroom"),
-                "A password is needed (not offered: make it members-only)",
-                false,
-            ))
+            .with(Field::boolean(&f("passwordprotectedroom"), "A password is needed to enter", own.password.is_some()))
+            .with(Field {
+                kind: "text-private".into(),
+                ..Field::text(&f("roomsecret"), "The password", &text(&own.password))
+            })
             .with(Field::boolean(&f("changesubject"), "Occupants may change the subject", self.open_subject))
             .with(Field::boolean(&f("allowinvites"), "Occupants may invite others", self.open_invites))
             .with(Field::boolean(&f("enablelogging"), "The room has an archive (it always does)", true))
@@ -158,6 +170,7 @@ impl Settings {
     /// A sentence for a value that cannot be.
     pub(super) fn with(&self, form: &Form) -> Result<Self, &'static str> {
         let mut new = self.clone();
+        let (mut secret, mut protected) = (None, None);
         for field in &form.fields {
             let Some(name) = field.var.strip_prefix("muc#roomconfig_") else { continue };
             let value = field.value().unwrap_or_default();
@@ -175,9 +188,8 @@ impl Settings {
                 "moderatedroom" => new.moderated = truth()?,
                 "changesubject" => new.open_subject = truth()?,
                 "allowinvites" => new.open_invites = truth()?,
-                "passwordprotectedroom" if truth()? => {
-                    return Err("rooms have no passwords here: make the room members-only instead");
-                }
+                "roomsecret" => secret = Some(text),
+                "passwordprotectedroom" => protected = Some(truth()?),
                 "maxusers" => {
                     new.own.occupants_max = match value {
                         "" | "none" | "0" => None,
@@ -209,6 +221,15 @@ impl Settings {
                 _ => {}
             }
         }
+        // A secret alone changes nothing; a form without one keeps the one that is.
+        new.own.password = match protected.unwrap_or(self.own.password.is_some()) {
+            true => secret.unwrap_or_else(|| self.own.password.clone()),
+            false => None,
+        };
+        if protected == Some(true) && new.own.password.is_none() {
+            return Err("a room with a password needs one that is not empty");
+        }
+        new.own.open_with_password = new.own.password.is_some() && !new.members_only;
         Ok(new)
     }
 
@@ -245,11 +266,9 @@ impl Settings {
         if wanted != *levels {
             changes.push(("m.room.power_levels", Value::Object(wanted)));
         }
-        if self.members_only != new.members_only {
-            changes.push((
-                "m.room.join_rules",
-                json!({ "join_rule": if new.members_only { "invite" } else { "public" } }),
-            ));
+        let invites = |settings: &Self| settings.members_only || settings.own.open_with_password;
+        if invites(self) != invites(new) {
+            changes.push(("m.room.join_rules", json!({ "join_rule": if invites(new) { "invite" } else { "public" } })));
         }
         changes
     }
@@ -264,6 +283,26 @@ mod tests {
         let settings = Settings { name: Some("A Dark Cave".into()), open_subject: true, ..Settings::default() };
         assert_eq!(settings.with(&settings.form("submit")).as_ref(), Ok(&settings));
         assert!(settings.changes(&settings, &Map::new()).is_empty());
+    }
+
+    #[test]
+    fn a_password_closes_the_room_to_matrix_without_making_it_members_only() {
+        let settings = Settings::default();
+        let form = |protected, secret: &str| {
+            let field = |name: &str| format!("muc#roomconfig_{name}");
+            Form::new("submit", ROOM_CONFIG)
+                .with(Field::boolean(&field("passwordprotectedroom"), "", protected))
+                .with(Field::text(&field("roomsecret"), "", secret))
+        };
+        let new = settings.with(&form(true, "cauldronburn")).expect("it can be so");
+        assert_eq!(new.own.password.as_deref(), Some("cauldronburn"));
+        let changes = settings.changes(&new, &Map::new());
+        assert!(changes.contains(&("m.room.join_rules", json!({ "join_rule": "invite" }))), "{changes:?}");
+        assert!(settings.with(&form(true, "")).is_err());
+        let open = new.with(&form(false, "cauldronburn")).expect("it can be so");
+        assert_eq!(open, settings);
+        let changes = new.changes(&open, &Map::new());
+        assert!(changes.contains(&("m.room.join_rules", json!({ "join_rule": "public" }))), "{changes:?}");
     }
 
     #[test]

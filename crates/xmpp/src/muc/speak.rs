@@ -18,13 +18,19 @@ use super::{
     settings::PrivateMessages,
     slow, standing, words,
 };
-use crate::core::Core;
+use crate::{core::Core, session::Session};
 
 /// `FORM_TYPE` of asking for voice.
 const REQUEST: &str = "http://jabber.org/protocol/muc#request";
 
 /// Takes a message for a room or for somebody in it.
-pub(crate) async fn message(core: &Arc<Core>, stanza: &Element, from: &Jid, to: &Jid) -> Result<(), StanzaError> {
+pub(crate) async fn message(
+    core: &Arc<Core>,
+    stanza: &Element,
+    from: &Jid,
+    to: &Jid,
+    session: Option<&Arc<Session>>,
+) -> Result<(), StanzaError> {
     let address = to.to_bare();
     let room = match name::room(core, &address)? {
         Some(room) => room,
@@ -38,6 +44,7 @@ pub(crate) async fn message(core: &Arc<Core>, stanza: &Element, from: &Jid, to: 
     let Some(user) = core.person_of(&from.to_bare()) else {
         return Err(StanzaError::new(Condition::JidMalformed, "this address cannot be in a room"));
     };
+    crate::im::slow_down(core, &user, session.is_some()).await?;
     let said = Said { core, room: &room, stanza, from, to, user: &user };
     let done = match (to.resource(), stanza.kind()) {
         (None, Some("groupchat")) => said.to_all().await,
@@ -272,6 +279,9 @@ impl Said<'_> {
             let Some(asker) = inside.occupant(nick) else {
                 return Err(StanzaError::new(Condition::ItemNotFound, "whoever asked is gone"));
             };
+            if asker.role >= Role::Participant {
+                return Ok(());
+            }
             asker.user.clone()
         };
         match form.field("muc#request_allow").and_then(Field::bool) {

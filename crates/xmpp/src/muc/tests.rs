@@ -330,3 +330,124 @@ async fn the_archive_of_a_room_is_its_timeline_in_pages_for_those_inside() {
     let fin = alice.until(|stanza| stanza.name() == "iq").await;
     assert_eq!(fin.child("fin", ns::MAM).and_then(|fin| fin.attr("complete")), Some("true"));
 }
+
+fn configure(id: &str, fields: &str) -> String {
+    format!(
+        "<iq type='set' id='{id}' to='{ROOM}'><query xmlns='{}'><x xmlns='jabber:x:data' type='submit'>{fields}</x></query></iq>",
+        ns::MUC_OWNER
+    )
+}
+
+fn field(name: &str, value: &str) -> String {
+    format!("<field var='muc#roomconfig_{name}'><value>{value}</value></field>")
+}
+
+async fn enter_with(client: &mut Client, nick: &str, password: Option<&str>) -> Element {
+    let password = password.map(|password| format!("<password>{password}</password>")).unwrap_or_default();
+    client.send(&format!("<presence to='{ROOM}/{nick}'><x xmlns='{}'>{password}</x></presence>", ns::MUC)).await;
+    client
+        .until(|stanza| {
+            is_presence(stanza) && (stanza.kind() == Some("error") || codes(stanza).contains(&"110".into()))
+        })
+        .await
+}
+
+#[tokio::test]
+async fn a_room_with_a_password_lets_in_who_says_it() {
+    let world = World::new();
+    let (mut alice, mut bob) = (world.connect("alice", "a").await, world.connect("bob", "b").await);
+    make(&mut alice, "alice").await;
+    let without = configure("c0", &field("passwordprotectedroom", "1"));
+    assert_eq!(condition(&alice.ask(&without).await).as_deref(), Some("not-acceptable"));
+    let fields = field("passwordprotectedroom", "1") + &field("roomsecret", "cauldronburn");
+    assert_eq!(alice.ask(&configure("c1", &fields)).await.kind(), Some("result"));
+
+    let info = format!("<iq type='get' id='d' to='{ROOM}'><query xmlns='{}'/></iq>", ns::DISCO_INFO);
+    let info = bob.ask(&info).await.to_xml();
+    assert!(
+        info.contains("muc_passwordprotected") && info.contains("muc_open") && !info.contains("cauldronburn"),
+        "{info}"
+    );
+
+    for wrong in [None, Some("cauldron")] {
+        assert_eq!(condition(&enter_with(&mut bob, "bob", wrong).await).as_deref(), Some("not-authorized"));
+    }
+    let own = enter_with(&mut bob, "bob", Some("cauldronburn")).await;
+    assert_eq!((own.kind(), item(&own, "affiliation")), (None, Some("none")));
+
+    // Whoever is asked in is told the password, and it can be taken away again.
+    let invite =
+        format!("<message to='{ROOM}'><x xmlns='{}'><invite to='carol@example.org'/></x></message>", ns::MUC_USER);
+    let mut carol = world.connect("carol", "c").await;
+    carol.send("<presence/>").await;
+    bob.send(&invite).await;
+    let asked = carol.until(|stanza| stanza.has_child("x", ns::MUC_USER)).await;
+    let told = asked.child("x", ns::MUC_USER).and_then(|x| x.child_text("password", ns::MUC_USER));
+    assert_eq!(told.as_deref(), Some("cauldronburn"));
+    assert_eq!(alice.ask(&configure("c2", &field("passwordprotectedroom", "0"))).await.kind(), Some("result"));
+    assert_eq!(enter_with(&mut carol, "carol", None).await.kind(), None);
+}
+
+#[tokio::test]
+async fn whoever_asks_an_admin_to_be_a_moderator_takes_nothing_from_them() {
+    let world = World::new();
+    let (mut alice, mut bob) = (world.connect("alice", "a").await, world.connect("bob", "b").await);
+    make(&mut alice, "alice").await;
+    let admin = |id: &str, item: &str| {
+        format!("<iq type='set' id='{id}' to='{ROOM}'><query xmlns='{}'>{item}</query></iq>", ns::MUC_ADMIN)
+    };
+    let promote = admin("p1", "<item jid='bob@example.org' affiliation='admin'/>");
+    assert_eq!(alice.ask(&promote).await.kind(), Some("result"));
+    assert_eq!(item(&enter(&mut bob, "bob").await, "affiliation"), Some("admin"));
+    let moderator = admin("p2", "<item nick='bob' role='moderator'/>");
+    assert_eq!(alice.ask(&moderator).await.kind(), Some("result"));
+    // Still an admin, who bans neither themselves nor takes the role of one who stands as high.
+    let oneself = admin("p3", "<item jid='bob@example.org' affiliation='outcast'/>");
+    assert_eq!(condition(&bob.ask(&oneself).await).as_deref(), Some("conflict"));
+    let owner = admin("p4", "<item nick='alice' role='participant'/>");
+    assert_eq!(condition(&bob.ask(&owner).await).as_deref(), Some("not-allowed"));
+}
+
+#[tokio::test]
+async fn a_direct_invitation_to_a_room_of_ours_is_one_in_matrix_too() {
+    let world = World::new();
+    let mut alice = world.connect("alice", "a").await;
+    let dora = world.person("dora").await;
+    make(&mut alice, "alice").await;
+    let direct = format!(
+        "<message to='dora@example.org'><x xmlns='jabber:x:conference' jid='{ROOM}' reason='Come in'/></message>"
+    );
+    alice.send(&direct).await;
+    let memberships = world.core().rooms().memberships(&dora).expect("the store can be read");
+    let invited = memberships.iter().filter(|(_, record)| record.membership == koine_room::Membership::Invite).count();
+    assert_eq!((memberships.len(), invited), (1, 1));
+    // A stranger asks nobody in.
+    let mut eve = world.connect("eve", "e").await;
+    let erin = world.person("erin").await;
+    eve.send(&direct.replace("dora", "erin")).await;
+    let memberships = world.core().rooms().memberships(&erin).expect("the store can be read");
+    let coven = world.core().rooms().memberships(&dora).expect("the store can be read")[0].0;
+    assert!(memberships.iter().all(|(no, _)| *no != coven));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_reacts_to_a_correction_reacts_to_what_it_corrects() {
+    let world = World::new();
+    let (mut alice, mut bob) = (world.connect("alice", "a").await, world.connect("bob", "b").await);
+    make(&mut alice, "alice").await;
+    enter(&mut bob, "bob").await;
+    let stanza_id = |message: &Element| {
+        message.child("stanza-id", ns::STANZA_ID).and_then(Element::id).expect("it has an id that stays").to_owned()
+    };
+    alice.send(&format!("<message type='groupchat' id='m1' to='{ROOM}'><body>noom</body></message>")).await;
+    let original = stanza_id(&bob.until(|stanza| stanza.child_text("body", ns::CLIENT).is_some()).await);
+    let replace = "<replace xmlns='urn:xmpp:message-correct:0' id='m1'/>";
+    alice.send(&format!("<message type='groupchat' id='m2' to='{ROOM}'><body>noon</body>{replace}</message>")).await;
+    let correction = stanza_id(&bob.until(|stanza| stanza.child_text("body", ns::CLIENT).is_some()).await);
+    assert_ne!(original, correction);
+    let reactions =
+        format!("<reactions xmlns='urn:xmpp:reactions:0' id='{correction}'><reaction>+</reaction></reactions>");
+    bob.send(&format!("<message type='groupchat' id='m3' to='{ROOM}'>{reactions}</message>")).await;
+    let told = alice.until(|stanza| stanza.to_xml().contains("urn:xmpp:reactions:0")).await;
+    assert!(told.to_xml().contains(&original), "{}", told.to_xml());
+}
