@@ -4,6 +4,8 @@
 //! `planned`, `no` (the note says why). Code cites the specification with tags such as `[CS-API` `§rate-limiting]`; an
 //! operation counts as cited when the crate that serves it names its anchor. `spec/anchors.tsv` lists the other anchors.
 
+mod compliance;
+
 use std::{
     collections::{HashMap, HashSet},
     fs,
@@ -94,7 +96,13 @@ pub fn check() -> Result<Vec<String>, String> {
             found.push(format!("{method} {path}: the note does not say what is missing, or why"));
         }
     }
+    found.extend(compliance::check()?);
     Ok(found)
+}
+
+/// Prints what the compliance suites of XMPP ask for, and how far it is.
+pub fn print_compliance() -> Result<(), String> {
+    compliance::print()
 }
 
 /// Prints what is not done yet, and how much is.

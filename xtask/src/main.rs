@@ -17,7 +17,8 @@ cargo xtask TASK
   test         all checks: formats, lints, tidiness, ledger, licences, tests, real clients, conformance suites
                (`test --quick` leaves out real clients and conformance suites)
   tidy         what the compiler does not check: rows of crates, module comments, links, sizes, table tags
-  ledger       compares the tags in the code with spec/matrix-operations.tsv (`ledger --missing` lists what is not done)
+  ledger       compares the tags in the code with spec/matrix-operations.tsv (`ledger --missing` lists what is not done, `ledger
+               --compliance` what the compliance suites of XMPP ask for)
   licences     whether every dependency may be used under Apache-2.0
   conformance  complement | walks | federation | hostile | faults | mail: suites, clients and servers written by others; see conformance/
   faults       what it survives: `faults --kills 300 crash`; the same as `conformance faults`
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         "test" => test::run(rest),
         "tidy" => findings("tidy", tidy::check()),
         "ledger" if rest == ["--missing"] => findings("ledger", ledger::print_missing().map(|()| Vec::new())),
+        "ledger" if rest == ["--compliance"] => findings("ledger", ledger::print_compliance().map(|()| Vec::new())),
         "ledger" => findings("ledger", ledger::check()),
         "licences" => findings("licences", licences::check()),
         "conformance" => conformance_alone(rest),
