@@ -1,18 +1,22 @@
 //! Conformance: suites and clients written by others, run against a koine that is started for them.
 //!
-//! `complement` runs Complement's tests, `walks` takes real clients for a walk, `federation` lets koine and Synapse share
-//! rooms, `xmpp-servers` lets it talk with Prosody and ejabberd, `compare` asks both the same, `hostile` tries bad
-//! input, `mail` exchanges mail with real mail programs,
+//! `complement` runs Complement's tests, `smack` the XMPP interoperability suite, `walks` takes real clients for a walk,
+//! `federation` lets koine and Synapse share rooms, `xmpp-servers` lets it talk with Prosody and ejabberd, `compare` asks both
+//! the same, `hostile` tries bad input, `mail` exchanges mail with real mail programs,
 //! `faults` kills it and takes its disk and network away. What each of them contains lies in `conformance/`; here
 //! is only what starts them, waits for them and judges the outcome.
 
 mod compare;
 mod complement;
+mod debian;
 mod faults;
 mod federation;
 mod hostile;
+mod known;
 mod mail;
+mod relay;
 mod server;
+mod smack;
 mod walks;
 mod xmpp_servers;
 
@@ -65,8 +69,8 @@ impl Summary {
 }
 
 const USAGE: &str =
-    "usage: cargo xtask conformance [complement [-run REGEX] [-jobs N] | walks [nio|js|encryption|rust]... | federation [STEP]... | xmpp-servers [STEP]... | compare [--verbose] | hostile [NAME]... | mail [STEP]... | faults [--kills N] [CASE]...]
-without a name: all eight";
+    "usage: cargo xtask conformance [complement [-run REGEX] [-jobs N] | smack [TEST]... | walks [NAME]... | federation [STEP]... | xmpp-servers [STEP]... | compare [--verbose] | hostile [NAME]... | mail [STEP]... | faults [--kills N] [CASE]...]
+without a name: all nine";
 
 /// `cargo xtask conformance ...`: `args` are what follows that word. Prints as it goes; the caller prints the report.
 ///
@@ -76,6 +80,7 @@ pub fn run(args: &[String]) -> Result<Summary> {
     let yard = Yard::find()?;
     match what {
         "complement" => complement::run(&yard, rest),
+        "smack" => smack::run(&yard, rest),
         "walks" => walks::run(&yard, rest),
         "federation" => federation::run(&yard, rest),
         "xmpp-servers" => xmpp_servers::run(&yard, rest),
@@ -91,6 +96,7 @@ pub fn run(args: &[String]) -> Result<Summary> {
             summary.add(federation::run(&yard, &[])?);
             summary.add(xmpp_servers::run(&yard, &[])?);
             summary.add(compare::run(&yard, &[])?);
+            summary.add(smack::run(&yard, &[])?);
             summary.add(complement::run(&yard, &[])?);
             Ok(summary)
         }

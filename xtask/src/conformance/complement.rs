@@ -13,6 +13,7 @@ use std::thread;
 
 use serde_json::Value;
 
+use super::known::Known;
 use super::{Result, Summary, Yard, must, output_of};
 
 const MODULE: &str = "github.com/matrix-org/complement";
@@ -46,8 +47,6 @@ const JOBS: usize = 4;
 const TIMEOUT: &str = "15m";
 /// Of a failed test's output, its last lines are shown; all of it is kept in a file.
 const SHOWN_LINES: usize = 12;
-/// So begins the reason of a known failure that is a matter of luck: it may pass.
-const SOMETIMES: &str = "sometimes: ";
 /// With this the deployer begins what a server said, which is only in the file.
 const SERVER_LOG: &str = "---- last lines of ";
 
@@ -307,32 +306,6 @@ impl Outcomes {
     }
 }
 
-/// What is known to fail, and why. A line covers the test it names and all parts of it.
-struct Known(BTreeMap<String, String>);
-
-impl Known {
-    fn read(path: &Path) -> Result<Self> {
-        let mut known = BTreeMap::new();
-        for (number, line) in fs::read_to_string(path)?.lines().enumerate() {
-            if line.is_empty() || line.starts_with('#') {
-                continue;
-            }
-            let complaint = || format!("{}:{}: wants a test, a tab and a reason", path.display(), number + 1);
-            let (test, reason) = line.split_once('\t').ok_or_else(complaint)?;
-            if reason.trim().is_empty() {
-                return Err(complaint().into());
-            }
-            known.insert(test.to_owned(), reason.to_owned());
-        }
-        Ok(Self(known))
-    }
-
-    fn covers(&self, name: &str) -> bool {
-        let ends = name.match_indices('/').map(|(i, _)| i).chain([name.len()]);
-        ends.into_iter().any(|end| self.0.contains_key(&name[..end]))
-    }
-}
-
 fn judge(seen: &Outcomes, known: &Known, everything_ran: bool, log: &Path) -> Summary {
     let mut summary = Summary { passed: seen.passed_leaves(), ..Summary::default() };
     let mut expected = 0;
@@ -352,9 +325,9 @@ fn judge(seen: &Outcomes, known: &Known, everything_ran: bool, log: &Path) -> Su
     for name in &seen.started {
         summary.failures.push(format!("complement {name} never came to an end"));
     }
-    for (test, reason) in &known.0 {
+    for (test, may_pass) in known.tests() {
         let has_passed = seen.passed.contains(test);
-        if has_passed && !reason.starts_with(SOMETIMES) {
+        if has_passed && !may_pass {
             summary.failures.push(format!("complement {test} passes now: take it off known-failures.tsv"));
         } else if everything_ran && !has_passed && !seen.failed.contains(test) {
             summary.failures.push(format!("complement {test} is on known-failures.tsv and did not run"));
@@ -381,14 +354,10 @@ mod tests {
         seen
     }
 
-    fn known(tests: &[&str]) -> Known {
-        Known(tests.iter().map(|t| ((*t).to_owned(), "reason".to_owned())).collect())
-    }
-
     #[test]
     fn only_the_part_that_failed_is_reported() {
         let seen = outcomes(&[("pass", "TestA/one"), ("fail", "TestA/two"), ("fail", "TestA")]);
-        let summary = judge(&seen, &known(&[]), true, Path::new("log"));
+        let summary = judge(&seen, &Known::of(&[]), true, Path::new("log"));
         assert_eq!(summary.failures, ["complement csapi/TestA/two"]);
         assert_eq!(summary.passed, 1);
     }
@@ -396,22 +365,22 @@ mod tests {
     #[test]
     fn a_known_failure_covers_its_parts_and_no_test_that_merely_begins_alike() {
         let seen = outcomes(&[("fail", "TestA/two"), ("fail", "TestA"), ("fail", "TestAB")]);
-        let summary = judge(&seen, &known(&["csapi/TestA"]), true, Path::new("log"));
+        let summary = judge(&seen, &Known::of(&["csapi/TestA"]), true, Path::new("log"));
         assert_eq!(summary.failures, ["complement csapi/TestAB"]);
     }
 
     #[test]
     fn a_known_failure_that_passes_or_is_gone_is_reported() {
         let seen = outcomes(&[("pass", "TestA")]);
-        let summary = judge(&seen, &known(&["csapi/TestA", "csapi/TestB"]), true, Path::new("log"));
+        let summary = judge(&seen, &Known::of(&["csapi/TestA", "csapi/TestB"]), true, Path::new("log"));
         assert_eq!(summary.failures.len(), 2);
-        let filtered = judge(&seen, &known(&["csapi/TestA", "csapi/TestB"]), false, Path::new("log"));
+        let filtered = judge(&seen, &Known::of(&["csapi/TestA", "csapi/TestB"]), false, Path::new("log"));
         assert_eq!(filtered.failures.len(), 1);
     }
 
     #[test]
     fn a_known_failure_that_is_a_matter_of_luck_may_pass() {
-        let known = Known(BTreeMap::from([("csapi/TestA".to_owned(), format!("{SOMETIMES}a race"))]));
+        let known = Known::of_luck("csapi/TestA");
         for outcome in ["pass", "fail"] {
             let summary = judge(&outcomes(&[(outcome, "TestA")]), &known, true, Path::new("log"));
             assert!(summary.failures.is_empty(), "{outcome}");
@@ -421,6 +390,6 @@ mod tests {
     #[test]
     fn a_test_that_never_ends_is_reported() {
         let seen = outcomes(&[("run", "TestA")]);
-        assert_eq!(judge(&seen, &known(&[]), true, Path::new("log")).failures.len(), 1);
+        assert_eq!(judge(&seen, &Known::of(&[]), true, Path::new("log")).failures.len(), 1);
     }
 }

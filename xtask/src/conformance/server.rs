@@ -19,6 +19,8 @@ pub struct Server {
     child: Child,
     log: PathBuf,
     pub url: String,
+    /// Where clients of XMPP come, with STARTTLS or without.
+    pub xmpp: u16,
 }
 
 impl Server {
@@ -39,7 +41,7 @@ impl Server {
             .stderr(out)
             .spawn()
             .map_err(|e| format!("{}: {e}", yard.koine.display()))?;
-        let mut server = Self { child, log, url: format!("http://127.0.0.1:{port}") };
+        let mut server = Self { child, log, url: format!("http://127.0.0.1:{port}"), xmpp: port + 3 };
         server.await_ready(port)?;
         Ok(server)
     }

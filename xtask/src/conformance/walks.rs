@@ -9,13 +9,13 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use super::server::Server;
-use super::{Result, Summary, Yard, install_once, must};
+use super::{Result, Summary, Yard, debian, install_once, must};
 use crate::tree;
 
 /// Installs what a walk needs and gives the command that takes it.
 type Prepare = fn(&Yard) -> Result<Command>;
 
-const WALKS: [(&str, Prepare); 7] = [
+const WALKS: [(&str, Prepare); 9] = [
     ("nio", nio),
     ("js", js),
     ("encryption", encryption),
@@ -23,7 +23,13 @@ const WALKS: [(&str, Prepare); 7] = [
     ("mautrix", mautrix),
     ("slixmpp", slixmpp),
     ("xmppjs", xmppjs),
+    ("profanity", profanity),
+    ("converse", converse),
 ];
+
+/// Programs that are no packages of the walk's language: the program, and the Debian package that brings it.
+const PROGRAMS: [(&str, &[(&str, &str)]); 2] =
+    [("profanity", &[("profanity", "profanity"), ("tmux", "tmux")]), ("converse", &[("chromium", "chromium")])];
 
 pub fn run(yard: &Yard, names: &[String]) -> Result<Summary> {
     if let Some(unknown) = names.iter().find(|n| WALKS.iter().all(|(w, _)| w != n)) {
@@ -35,6 +41,11 @@ pub fn run(yard: &Yard, names: &[String]) -> Result<Summary> {
             continue;
         }
         println!("walk {name}");
+        let programs = PROGRAMS.iter().filter(|(walk, _)| *walk == name).flat_map(|(_, programs)| *programs);
+        if let Err(why) = debian::ensure(&programs.copied().collect::<Vec<_>>()) {
+            summary.not_run.push(format!("walk {name}: {why}"));
+            continue;
+        }
         let mut walk = prepare(yard)?;
         let mut arguments = Vec::new();
         if name == "mautrix" {
@@ -99,6 +110,11 @@ fn slixmpp(yard: &Yard) -> Result<Command> {
     python(yard, "slixmpp")
 }
 
+/// Profanity in a terminal, with somebody who uses Matrix.
+fn profanity(yard: &Yard) -> Result<Command> {
+    python(yard, "profanity")
+}
+
 /// In a virtual environment.
 fn python(yard: &Yard, name: &str) -> Result<Command> {
     let mut walk = Command::new(python_of(yard, name)?);
@@ -119,31 +135,36 @@ pub fn python_of(yard: &Yard, name: &str) -> Result<PathBuf> {
 
 /// matrix-js-sdk.
 fn js(yard: &Yard) -> Result<Command> {
-    node(yard, "js", "walk.mjs")
+    node(yard, "js", &["walk.mjs"])
 }
 
 /// matrix-js-sdk with its Rust crypto.
 fn encryption(yard: &Yard) -> Result<Command> {
-    node(yard, "js", "encryption.mjs")
+    node(yard, "js", &["encryption.mjs"])
 }
 
 /// @xmpp/client, over TLS and WebSocket.
 fn xmppjs(yard: &Yard) -> Result<Command> {
-    node(yard, "xmppjs", "walk.mjs")
+    node(yard, "xmppjs", &["walk.mjs"])
 }
 
-/// Node looks for packages beside the program, so the program is copied to where they are.
-fn node(yard: &Yard, name: &str, program: &str) -> Result<Command> {
+/// Converse.js in Chromium, over a WebSocket, with somebody who uses Matrix.
+fn converse(yard: &Yard) -> Result<Command> {
+    node(yard, "converse", &["walk.mjs", "page.mjs", "matrix.mjs"])
+}
+
+/// Node looks for packages beside the program, so the program (the first, and what it consists of) is copied to where they are.
+fn node(yard: &Yard, name: &str, programs: &[&str]) -> Result<Command> {
     let source = yard.conformance.join("walks").join(name);
     let home = yard.cached(&format!("walk-{name}"))?;
-    for file in ["package.json", "package-lock.json", program] {
+    for file in ["package.json", "package-lock.json"].iter().chain(programs) {
         fs::copy(source.join(file), home.join(file))?;
     }
     install_once(&home, &source.join("package-lock.json"), || {
         must(Command::new("npm").args(["ci", "--no-audit", "--no-fund", "--loglevel=error"]).current_dir(&home))
     })?;
     let mut walk = Command::new("node");
-    walk.arg(home.join(program));
+    walk.arg(home.join(programs.first().ok_or("a walk is a program")?));
     Ok(walk)
 }
 
