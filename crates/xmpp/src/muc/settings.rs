@@ -93,11 +93,11 @@ impl Settings {
         let own: Own =
             own.and_then(|placed| serde_json::from_str(placed.event.content().get()).ok()).unwrap_or_default();
         let levels = super::standing::levels(room)?;
+        let invites = text("m.room.join_rules", "join_rule")?.as_deref() != Some("public");
         Ok(Self {
             name: text("m.room.name", "name")?,
+            members_only: invites && !(own.password.is_some() && own.open_with_password),
             own,
-            members_only: text("m.room.join_rules", "join_rule")?.as_deref() != Some("public")
-                && !(own.password.is_some() && own.open_with_password),
             moderated: levels.level_for_event("m.room.message", false) > levels.users_default(),
             listed: rooms.is_listed(room.id())?,
             open_subject: levels.level_for_event("m.room.topic", true)
