@@ -9,6 +9,7 @@
 mod compare;
 mod complement;
 mod debian;
+mod e2ee;
 mod faults;
 mod federation;
 mod hostile;
@@ -68,40 +69,41 @@ impl Summary {
     }
 }
 
-const USAGE: &str =
-    "usage: cargo xtask conformance [complement [-run REGEX] [-jobs N] | smack [TEST]... | walks [NAME]... | federation [STEP]... | xmpp-servers [STEP]... | compare [--verbose] | hostile [NAME]... | mail [STEP]... | faults [--kills N] [CASE]...]
-without a name: all nine";
+/// One run: its name, what it takes, and what runs it.
+type Run = (&'static str, &'static str, fn(&Yard, &[String]) -> Result<Summary>);
 
-/// `cargo xtask conformance ...`: `args` are what follows that word. Prints as it goes; the caller prints the report.
+/// All of them, the quick ones first.
+const RUNS: [Run; 10] = [
+    ("hostile", "[NAME]...", hostile::run),
+    ("faults", "[--kills N] [CASE]...", faults::run),
+    ("mail", "[STEP]...", mail::run),
+    ("walks", "[NAME]...", walks::run),
+    ("e2ee", "", e2ee::run),
+    ("federation", "[STEP]...", federation::run),
+    ("xmpp-servers", "[STEP]...", xmpp_servers::run),
+    ("compare", "[--verbose]", compare::run),
+    ("smack", "[TEST]...", smack::run),
+    ("complement", "[-run REGEX] [-jobs N]", complement::run),
+];
+
+/// `cargo xtask conformance ...`: `args` are what follows that word; without a name, all are run. Prints as it goes; the caller
+/// prints the report.
 ///
 /// The program under test is `KOINE_BIN`, or else is built first (dev profile).
 pub fn run(args: &[String]) -> Result<Summary> {
-    let (what, rest) = args.split_first().map_or(("all", args), |(first, rest)| (first.as_str(), rest));
-    let yard = Yard::find()?;
-    match what {
-        "complement" => complement::run(&yard, rest),
-        "smack" => smack::run(&yard, rest),
-        "walks" => walks::run(&yard, rest),
-        "federation" => federation::run(&yard, rest),
-        "xmpp-servers" => xmpp_servers::run(&yard, rest),
-        "compare" => compare::run(&yard, rest),
-        "hostile" => hostile::run(&yard, rest),
-        "faults" => faults::run(&yard, rest),
-        "mail" => mail::run(&yard, rest),
-        "all" => {
-            let mut summary = hostile::run(&yard, &[])?;
-            summary.add(faults::run(&yard, &[])?);
-            summary.add(mail::run(&yard, &[])?);
-            summary.add(walks::run(&yard, &[])?);
-            summary.add(federation::run(&yard, &[])?);
-            summary.add(xmpp_servers::run(&yard, &[])?);
-            summary.add(compare::run(&yard, &[])?);
-            summary.add(smack::run(&yard, &[])?);
-            summary.add(complement::run(&yard, &[])?);
-            Ok(summary)
+    let Some((wanted, rest)) = args.split_first() else {
+        let yard = Yard::find()?;
+        let mut summary = Summary::default();
+        for (_, _, run) in RUNS {
+            summary.add(run(&yard, &[])?);
         }
-        other => Err(format!("no conformance run is called {other}\n{USAGE}").into()),
-    }
+        return Ok(summary);
+    };
+    let Some((_, _, run)) = RUNS.iter().find(|(name, ..)| name == wanted) else {
+        let usage: Vec<String> = RUNS.iter().map(|(name, takes, _)| format!("  {name} {takes}")).collect();
+        return Err(format!("no conformance run is called {wanted}; there are:\n{}", usage.join("\n")).into());
+    };
+    run(&Yard::find()?, rest)
 }
 
 /// Where things are.

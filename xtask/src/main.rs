@@ -20,8 +20,9 @@ cargo xtask TASK
   ledger       compares the tags in the code with spec/matrix-operations.tsv (`ledger --missing` lists what is not done, `ledger
                --compliance` what the compliance suites of XMPP ask for)
   licences     whether every dependency may be used under Apache-2.0
-  conformance  complement | walks | federation | hostile | faults | mail: suites, clients and servers written by others; see conformance/
+  conformance  suites, clients and servers written by others, and bad luck of all kinds; see conformance/
   faults       what it survives: `faults --kills 300 crash`; the same as `conformance faults`
+  demo         `demo e2ee` shows the life of encrypted rooms across two servers; the same as `conformance e2ee`
   simulate     servers on a pretend network, and whether they agree: `simulate --seeds 1000`; `simulate -- --help` says more
   bench        load and latency of a release build; `cargo xtask bench -- --help` says more";
 
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         "licences" => findings("licences", licences::check()),
         "conformance" => conformance_alone(rest),
         "faults" => conformance_alone(&args),
+        "demo" => conformance_alone(rest),
         "simulate" => release("koine-testkit", &["--bin", "simulate"], rest),
         "bench" => release("koine-bench", &[], rest),
         "help" | "--help" | "-h" => {

@@ -8,7 +8,8 @@ use crate::{
 };
 
 /// Conformance runs that are part of it.
-const CONFORMANCE: [&str; 7] = ["hostile", "faults", "mail", "walks", "federation", "xmpp-servers", "complement"];
+const CONFORMANCE: [&str; 8] =
+    ["hostile", "faults", "mail", "walks", "e2ee", "federation", "xmpp-servers", "complement"];
 
 /// Runs all checks; whether all passed. `--quick` leaves out what needs other ecosystems' packages.
 pub fn run(args: &[String]) -> bool {

@@ -153,19 +153,28 @@ fn converse(yard: &Yard) -> Result<Command> {
     node(yard, "converse", &["walk.mjs", "page.mjs", "matrix.mjs"])
 }
 
-/// Node looks for packages beside the program, so the program (the first, and what it consists of) is copied to where they are.
+/// Node looks for packages beside the program, so the programs are copied to where they are; the first is the walk.
 fn node(yard: &Yard, name: &str, programs: &[&str]) -> Result<Command> {
+    let home = packages_of(yard, name)?;
+    for program in programs {
+        fs::copy(yard.conformance.join("walks").join(name).join(program), home.join(program))?;
+    }
+    let mut walk = Command::new("node");
+    walk.args(programs.first().map(|program| home.join(program)));
+    Ok(walk)
+}
+
+/// The folder where the packages of a walk are, which are installed if need be.
+pub fn packages_of(yard: &Yard, name: &str) -> Result<PathBuf> {
     let source = yard.conformance.join("walks").join(name);
     let home = yard.cached(&format!("walk-{name}"))?;
-    for file in ["package.json", "package-lock.json"].iter().chain(programs) {
+    for file in ["package.json", "package-lock.json"] {
         fs::copy(source.join(file), home.join(file))?;
     }
     install_once(&home, &source.join("package-lock.json"), || {
         must(Command::new("npm").args(["ci", "--no-audit", "--no-fund", "--loglevel=error"]).current_dir(&home))
     })?;
-    let mut walk = Command::new("node");
-    walk.arg(home.join(programs.first().ok_or("a walk is a program")?));
-    Ok(walk)
+    Ok(home)
 }
 
 /// matrix-sdk: a workspace of its own, since it pins other versions of ruma than the server does.

@@ -351,7 +351,7 @@ fn files(message: &Message<'_>) -> (Vec<File>, usize) {
     let mut left_out = 0;
     for id in message.attachments.iter().copied() {
         let Some(part) = message.part(id) else { continue };
-        if matches!(part.body, PartType::Multipart(_)) || part.len() == 0 {
+        if matches!(part.body, PartType::Multipart(_)) || part.is_empty() {
             continue;
         }
         if files.len() >= FILES_MAX {
