@@ -250,10 +250,10 @@ const STEPS = {
         const body = secret("in the thread");
         written.push(body);
         const content = { msgtype: "m.text", body, "m.relates_to": { rel_type: "m.thread", event_id: root } };
-        const { event_id } = await w.alice.sendEvent(w.room, root, "m.room.message", content);
-        await see("the thread on bob's device", () => w.bob.getRoom(w.room).getThread(root)?.findEventById(event_id));
-        const thread = w.bob.getRoom(w.room).getThread(root);
-        await see("its text", () => thread.findEventById(event_id).getContent().body === body);
+        // The SDK trips over its own echo when that comes before the answer; whether it was sent is seen below.
+        await w.alice.sendEvent(w.room, root, "m.room.message", content).catch(() => undefined);
+        const thread = await see("the thread on bob's device", () => w.bob.getRoom(w.room).getThread(root));
+        await see("its text", () => thread.events.some((event) => event.getContent().body === body));
         const { chunk } = await w.bob.createThreadListMessagesRequest(w.room, null, 20);
         expect("threads", [root], chunk.map((event) => event.event_id));
     },

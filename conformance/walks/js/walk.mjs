@@ -276,6 +276,26 @@ const STEPS = {
         await w.alice.setRoomTag(w.room, "m.favourite", { order: 0.5 });
         await see("the tag on the second device", () => room(w.phone).tags["m.favourite"]?.order === 0.5);
     },
+    "the second device sees the same": async () => {
+        const ids = (client) => timeline(client).map((e) => e.getId());
+        await eventOn(w.phone, w.last, "the last message on the second device");
+        const newest = ids(w.phone).slice(-20);
+        // What a device sent itself it may show where it first drew it, so that one is asked without order.
+        expect("what the sending device lacks", [], newest.filter((id) => !ids(w.alice).includes(id)));
+        const fresh = await start(await logIn(names.alice, PASSWORD, "fresh"));
+        await see("twenty events on a fresh device", () => ids(fresh).length >= 20);
+        expect("the newest on a fresh device", newest, ids(fresh).slice(-20));
+        await fresh.logout(true);
+    },
+    "a change of profile is seen": async () => {
+        await w.bob.setDisplayName("Bob the Walker");
+        await w.bob.setAvatarUrl(w.mxc);
+        const profile = await w.alice.getProfileInfo(w.bob.getUserId());
+        expect("profile", { displayname: "Bob the Walker", avatar_url: w.mxc }, { ...profile });
+        const member = () => room(w.alice).getMember(w.bob.getUserId());
+        await see("the new name in the room", () => member()?.name === "Bob the Walker");
+        await see("the new avatar in the room", () => member()?.getMxcAvatarUrl() === w.mxc);
+    },
     "a thread, with counts and receipts of its own": async () => {
         const root = (await w.bob.sendEvent(w.room, "m.room.message", text("What shall we read?"))).event_id;
         await eventOn(w.alice, root, "the root");
@@ -300,26 +320,6 @@ const STEPS = {
         await w.bob.sendEvent(w.room, "m.room.message", text("a needle in the hay"));
         const { results } = await w.alice.searchRoomEvents({ term: "NEEDLE" });
         expect("what is found", ["a needle in the hay"], results.map((one) => one.context.getEvent().getContent().body));
-    },
-    "the second device sees the same": async () => {
-        const ids = (client) => timeline(client).map((e) => e.getId());
-        await eventOn(w.phone, w.last, "the last message on the second device");
-        const newest = ids(w.phone).slice(-20);
-        // What a device sent itself it may show where it first drew it, so that one is asked without order.
-        expect("what the sending device lacks", [], newest.filter((id) => !ids(w.alice).includes(id)));
-        const fresh = await start(await logIn(names.alice, PASSWORD, "fresh"));
-        await see("twenty events on a fresh device", () => ids(fresh).length >= 20);
-        expect("the newest on a fresh device", newest, ids(fresh).slice(-20));
-        await fresh.logout(true);
-    },
-    "a change of profile is seen": async () => {
-        await w.bob.setDisplayName("Bob the Walker");
-        await w.bob.setAvatarUrl(w.mxc);
-        const profile = await w.alice.getProfileInfo(w.bob.getUserId());
-        expect("profile", { displayname: "Bob the Walker", avatar_url: w.mxc }, { ...profile });
-        const member = () => room(w.alice).getMember(w.bob.getUserId());
-        await see("the new name in the room", () => member()?.name === "Bob the Walker");
-        await see("the new avatar in the room", () => member()?.getMxcAvatarUrl() === w.mxc);
     },
     leave: async () => {
         await w.bob.leave(w.room);

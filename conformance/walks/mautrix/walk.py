@@ -99,7 +99,9 @@ class Walk:
         mine = self.registration
         self.prefix = mine["sender_localpart"].removesuffix("bot")
         self.http = aiohttp.ClientSession()
-        self.person = await Person(self.http, self.base).register(f"person-{time.time_ns():x}")
+        # Several walks may visit the same server.
+        self.suffix = f"{time.time_ns():x}"
+        self.person = await Person(self.http, self.base).register(f"person-{self.suffix}")
         self.domain = self.person.user.split(":", 1)[1]
         self.service = AppService(
             server=self.base, domain=self.domain, as_token=mine["as_token"], hs_token=mine["hs_token"],
@@ -161,7 +163,7 @@ class Walk:
         """a room with a person and ghosts"""
         self.room_id = await self.service.intent.create_room(
             name="A bridged room", invitees=[self.person.user], preset=RoomCreatePreset.PRIVATE,
-            alias_localpart=f"{self.prefix}_room", power_level_override=None,
+            alias_localpart=f"{self.prefix}_room_{self.suffix}", power_level_override=None,
         )
         await self.person.ok("POST", f"/v3/join/{quote(self.room_id)}", {})
         joins = lambda: [e for e in self.events if e.type == EventType.ROOM_MEMBER and e.state_key == self.person.user
@@ -217,10 +219,13 @@ class Walk:
 
     async def queries(self) -> None:
         """the bridge is asked for ghosts and aliases that are not there yet"""
-        wanted = f"@{self.prefix}_wanted:{self.domain}"
+        wanted = f"@{self.prefix}_wanted_{self.suffix}:{self.domain}"
         await self.person.ok("POST", f"/v3/rooms/{quote(self.room_id)}/invite", {"user_id": wanted})
         await self.see("the question for the ghost", lambda: wanted in self.asked)
-        alias = f"#{self.prefix}_wanted:{self.domain}"
+        await self.person.ok("GET", f"/v3/profile/{quote(wanted)}")
+        status, answer = await self.person.call("GET", f"/v3/profile/{quote(f'@{self.prefix}_none:{self.domain}')}")
+        expect("a ghost that the bridge does not know", (404, "M_NOT_FOUND"), (status, answer["errcode"]))
+        alias = f"#{self.prefix}_wanted_{self.suffix}:{self.domain}"
         answer = await self.person.ok("GET", f"/v3/directory/room/{quote(alias)}")
         expect("the room of the alias", True, answer["room_id"].startswith("!"))
         status, answer = await self.person.call("GET", f"/v3/directory/room/{quote(f'#{self.prefix}_none:{self.domain}')}")

@@ -7,7 +7,7 @@ use ruma_common::{RoomAliasId, UserId};
 use serde_json::{Map, Value};
 
 use super::services::{LIMITS, Service};
-use crate::Api;
+use crate::{Api, Result};
 
 /// Entries that are taken of what one service answers.
 const ENTRIES_MAX: usize = 1_000;
@@ -23,7 +23,16 @@ pub(crate) async fn makes_user(api: &Api, user: &UserId) -> bool {
     false
 }
 
-/// The same for the alias of a room. [AS-API §get_matrixappv1roomsroomalias]
+/// Has a user made who is wanted in a room, belongs to a service and is not there yet. [AS-API §querying]
+pub(crate) async fn make_wanted(api: &Api, user: &UserId) -> Result<()> {
+    if api.accounts.is_local(user) && api.accounts.user(user)?.is_none() {
+        // Whether there is one then is seen by whoever goes on.
+        makes_user(api, user).await;
+    }
+    Ok(())
+}
+
+/// Asks the services that have `alias` in a namespace whether there is such a room. [AS-API §get_matrixappv1roomsroomalias]
 pub(crate) async fn makes_room(api: &Api, alias: &RoomAliasId) -> bool {
     for service in api.services.all().iter().filter(|service| service.has_alias(alias.as_str())) {
         if says_yes(api, service, &["rooms", alias.as_str()]).await {

@@ -19,7 +19,7 @@ pub(super) struct Fleeting<'a> {
     pub(super) ignored: &'a Ignored,
     /// Receipts are told from here to there.
     pub(super) receipts: (Order, Order),
-    /// Typing and presence after this mark; 0 stands for no mark at all.
+    /// Typing and presence after this mark.
     pub(super) mark: u64,
 }
 
@@ -33,9 +33,6 @@ impl Fleeting<'_> {
                 events.extend(self.receipts(&room)?);
             }
         }
-        if self.mark == 0 {
-            return Ok(events);
-        }
         for no in changes.fleeting.iter().take(EVENTS_MAX) {
             let room = self.api.rooms.room_by_no(*no)?;
             if wanted(&room) {
@@ -48,7 +45,7 @@ impl Fleeting<'_> {
     /// Of people who share a room with the reader.
     pub(super) fn presence(&self, changes: &Changes) -> Result<Vec<Value>> {
         let mut events = Vec::new();
-        if self.mark == 0 || changes.people.is_empty() {
+        if changes.people.is_empty() {
             return Ok(events);
         }
         let presences = self.api.accounts.presences();

@@ -49,7 +49,9 @@ pub async fn get_events(State(api): State<Api>, call: Loose<GetEvents, IgnoredAn
     // Who peeks is told nothing by an inbox, so whoever asks for one room looks at the log.
     let (mut bell, mut grown) = (inbox.bell(), api.rooms.shard().watch());
     let start = match query.from.as_deref().filter(|from| !from.is_empty()) {
-        Some(from) => api.tokens().parse_sync(from)?,
+        Some(from) if from.starts_with('s') => api.tokens().parse_sync(from)?,
+        // A place in a room says nothing of what is fleeting: that is told from now on.
+        Some(from) => SyncToken { fleeting: api.rooms.hub().fleeting(), ..api.tokens().parse_sync(from)? },
         None => api.tokens().now(api.rooms.shard().position(), api.rooms.hub().fleeting()),
     };
     loop {
@@ -85,10 +87,17 @@ impl News {
     /// What is in `(from, now]` that the reader may see, the oldest first.
     fn after(api: &Api, who: &User, one: Option<&Arc<Room>>, (from, now): (SyncToken, SyncToken)) -> Result<Self> {
         let inbox = api.rooms.hub().inbox(&who.user_id);
-        let changes = inbox.changes_after(from.position, from.fleeting);
+        let changes = match inbox.changes_after(from.position, from.fleeting) {
+            Some(changes) => changes,
+            // Nobody listened for a while: something may have happened in every room.
+            None => {
+                let rooms: Vec<_> = api.rooms.memberships(&who.user_id)?.into_iter().map(|(no, _)| no).collect();
+                Changes { fleeting: rooms.clone(), rooms, ..Changes::default() }
+            }
+        };
         let rooms = match one {
             Some(room) => vec![room.clone()],
-            None => joined_with_news(api, who, changes.as_ref())?,
+            None => joined_with_news(api, who, &changes)?,
         };
         let ignored = Ignored::of(api, who)?;
         let (start, up_to) = (from.order(), now.order());
@@ -113,7 +122,7 @@ impl News {
             events.truncate(EVENTS_MAX);
         }
         let mut fleeting = Vec::new();
-        if let Some(changes) = changes.filter(|_| end == now) {
+        if end == now {
             let look = Fleeting { api, who, ignored: &ignored, receipts: (start, end.order()), mark: from.fleeting };
             let is_in = |room: &Room| room.local_membership(&who.user_id) == Some(Membership::Join);
             fleeting = look.events(&changes, |room| is_in(room) && one.is_none_or(|one| one.no() == room.no()))?;
@@ -149,15 +158,11 @@ impl News {
     }
 }
 
-/// The rooms of the reader in which something happened; all of them if that is not known.
-fn joined_with_news(api: &Api, who: &User, changes: Option<&Changes>) -> Result<Vec<Arc<Room>>> {
-    let numbers = match changes {
-        Some(changes) => changes.rooms.clone(),
-        None => api.rooms.memberships(&who.user_id)?.into_iter().map(|(no, _)| no).collect(),
-    };
+/// The rooms of the reader in which something happened.
+fn joined_with_news(api: &Api, who: &User, changes: &Changes) -> Result<Vec<Arc<Room>>> {
     let mut rooms = Vec::new();
-    for no in numbers {
-        let room = api.rooms.room_by_no(no)?;
+    for no in &changes.rooms {
+        let room = api.rooms.room_by_no(*no)?;
         if room.local_membership(&who.user_id) == Some(Membership::Join) {
             rooms.push(room);
         }

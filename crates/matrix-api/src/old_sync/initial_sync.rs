@@ -42,6 +42,8 @@ struct Look<'a> {
 pub async fn initial_sync(State(api): State<Api>, call: Loose<InitialSync, IgnoredAny>) -> Result<Raw> {
     let query: Query = query(&call.query)?;
     let who = &call.who;
+    // From here on somebody listens.
+    let _inbox = api.rooms.hub().inbox(&who.user_id);
     let position = api.rooms.shard().position();
     api.rooms.hub().reached(position).await;
     let now = api.tokens().now(position, api.rooms.hub().fleeting());

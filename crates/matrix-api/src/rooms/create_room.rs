@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::{invite_user::check_invite_rules, permit, profile};
-use crate::{Api, Error, Json, Loose, Result};
+use crate::{Api, Error, Json, Loose, Result, appservice};
 
 /// Most people invited at once.
 const INVITES_MAX: usize = 100;
@@ -93,6 +93,7 @@ pub async fn create_room(State(api): State<Api>, call: Loose<v3::Request, Body>)
     let mut invite = Vec::with_capacity(body.invite.len());
     for user in body.invite {
         check_invite_rules(&api, &who.user_id, &user)?;
+        appservice::ask::make_wanted(&api, &user).await?;
         let profile = profile(&api, &user)?;
         if !invite.iter().any(|(other, _)| *other == user) {
             invite.push((user, profile));

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::{path, permit, profile};
-use crate::{Api, Empty, Error, Loose, Result};
+use crate::{Api, Empty, Error, Loose, Result, appservice};
 
 #[derive(Debug, Deserialize)]
 pub struct Body {
@@ -38,6 +38,7 @@ pub async fn invite_user(State(api): State<Api>, call: Loose<v3::Request, Body>)
     call.who.not_suspended()?;
     permit(&api, &call.who)?;
     check_invite_rules(&api, &call.who.user_id, &target)?;
+    appservice::ask::make_wanted(&api, &target).await?;
     let profile = profile(&api, &target)?;
     let reason = call.body.reason.as_deref();
     api.rooms.invite(&call.who.user_id, &room, (&target, &profile), reason, Map::new()).await?;

@@ -38,6 +38,11 @@ async fn transaction(
     Json(json!({}))
 }
 
+async fn user(State(told): State<Told>, Path(id): Path<String>) -> Json<Value> {
+    told.send(("asked".to_owned(), json!({ "asked": id }))).expect("the test listens");
+    Json(json!({}))
+}
+
 async fn ping(headers: HeaderMap, Json(body): Json<Value>) -> StatusCode {
     if is_us(&headers) && body["transaction_id"] == "t" { StatusCode::OK } else { StatusCode::BAD_REQUEST }
 }
@@ -53,6 +58,7 @@ impl Bridge {
         let (sender, told) = mpsc::unbounded_channel();
         let router = Router::new()
             .route("/_matrix/app/v1/transactions/{id}", put(transaction))
+            .route("/_matrix/app/v1/users/{id}", get(user))
             .route("/_matrix/app/v1/ping", post(ping))
             .route("/_matrix/app/v1/thirdparty/protocol/irc", get(protocol))
             .route(
@@ -167,6 +173,20 @@ async fn a_service_is_told_of_what_concerns_its_users() {
         "last",
         "a room of others is no business of its"
     );
+}
+
+#[tokio::test]
+async fn a_service_is_asked_for_a_user_who_is_wanted_and_not_there() {
+    let mut bridge = Bridge::new().await;
+    bridge.register("irc_bob").await.ok();
+    let alice = bridge.world.person("alice").await;
+    let wanted = json!({ "invite": ["@irc_bob:example.org", "@irc_new:example.org"] });
+    let created = alice.post(&bridge.world, "/v3/createRoom", wanted).await.ok();
+    let asked = |body: &Value| body["asked"].as_str().map(ToOwned::to_owned);
+    assert_eq!(bridge.until(asked).await, "@irc_new:example.org", "who is there is not asked for");
+    let invite = format!("/v3/rooms/{}/invite", created["room_id"].as_str().expect("an id"));
+    alice.post(&bridge.world, &invite, json!({ "user_id": "@irc_newer:example.org" })).await.ok();
+    assert_eq!(bridge.until(asked).await, "@irc_newer:example.org");
 }
 
 #[tokio::test]

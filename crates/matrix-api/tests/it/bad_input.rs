@@ -37,6 +37,8 @@ const OPEN: &[&str] = &[
     "getContentOverrideName",
     "getContentThumbnail",
     "getRoomSummary",
+    "requestTokenTo3PIDEmail",
+    "requestTokenTo3PIDMSISDN",
     "requestTokenToRegisterEmail",
     "requestTokenToRegisterMSISDN",
     "requestTokenToResetPasswordEmail",

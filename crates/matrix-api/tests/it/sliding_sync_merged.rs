@@ -188,7 +188,7 @@ async fn both_forms_may_be_open_at_once_and_nonsense_is_refused() {
     for (body, expected) in [
         (json!({ "lists": { "a b": { "timeline_limit": 1, "required_state": {} } } }), (400, "M_INVALID_PARAM")),
         (json!({ "lists": { "a": { "required_state": {} } } }), (400, "M_BAD_JSON")),
-        (json!({ "lists": { "a": { "timeline_limit": 1, "required_state": [] } } }), (400, "M_BAD_JSON")),
+        (json!({ "lists": { "a": { "timeline_limit": 1, "required_state": "all" } } }), (400, "M_BAD_JSON")),
         (json!({ "room_subscriptions": many }), (400, "M_INVALID_PARAM")),
         (json!({ "set_presence": "dancing" }), (400, "M_INVALID_PARAM")),
         (json!({ "pos": "nonsense" }), (400, "M_UNKNOWN_POS")),
