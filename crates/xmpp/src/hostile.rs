@@ -5,10 +5,12 @@ use std::time::Instant;
 
 use futures_util::future::join_all;
 use koine_account::{CONTACTS_MAX, Contact, LimitConfig, Rate};
-use koine_stanza::{Element, ns};
+use koine_stanza::{Element, Jid, ns};
 
 use crate::{
     XmppConfig,
+    iq::{self, At, Request, Verb},
+    outbox::WAITING_BYTES_MAX,
     testing::{Client, World, condition},
 };
 
@@ -114,8 +116,17 @@ async fn a_list_of_100_000_contacts_comes_whole_and_takes_no_more() {
         });
         assert!(join_all(edits).await.into_iter().all(|edited| edited.is_ok()));
     }
-    let answer = alice.ask("<iq type='get' id='r'><query xmlns='jabber:iq:roster'/></iq>").await;
-    let query = answer.child("query", ns::ROSTER).expect("the list");
+    let own = alice.session.jid();
+    let request = Request {
+        from: Jid::from(own.clone()),
+        to: Jid::from(own.to_bare()),
+        verb: Verb::Get,
+        payload: Element::new("query", ns::ROSTER),
+        session: Some(alice.session.clone()),
+        account: Some(user.clone()),
+    };
+    let query = iq::answer(world.core(), At::Account, request).await.expect("it is theirs").expect("the list");
+    assert!(query.to_xml().len() < WAITING_BYTES_MAX, "a session takes it");
     assert_eq!(u64::try_from(query.children().count()), Ok(CONTACTS_MAX));
     let add = "<iq type='set' id='s'><query xmlns='jabber:iq:roster'><item jid='one-more@example.org'/></query></iq>";
     assert_eq!(condition(&alice.ask(add).await).as_deref(), Some("resource-constraint"));

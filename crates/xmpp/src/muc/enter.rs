@@ -138,7 +138,8 @@ impl Visit<'_> {
         if before.0 == Affiliation::Outcast {
             return Err(StanzaError::new(Condition::Forbidden, "you are banned from this room"));
         }
-        self.check_password(inside)?;
+        let password = Settings::of(self.core.rooms(), self.room).map_err(|error| unreadable(&error))?.own.password;
+        self.check_password(inside, password.as_deref())?;
         self.check_nick(inside)?;
         // [XEP-0045 §enter-maxusers] Admins and owners come in anyway.
         let most = inside.settings.own.occupants_max.unwrap_or(OCCUPANTS_MAX).min(OCCUPANTS_MAX);
@@ -147,7 +148,7 @@ impl Visit<'_> {
             return Err(StanzaError::new(Condition::ServiceUnavailable, "the room is full")
                 .with_type(koine_stanza::ErrorType::Wait));
         }
-        let may_ask_in = before.0 >= Affiliation::Member || inside.settings.own.password.is_some();
+        let may_ask_in = before.0 >= Affiliation::Member || password.is_some();
         self.become_member(may_ask_in).await?;
         self.core.muc.note(self.from, self.hall.no)?;
         let standing = standing::of(self.room, self.user, members_only).map_err(|error| unreadable(&error))?;
@@ -232,9 +233,9 @@ impl Visit<'_> {
         }
     }
 
-    /// [XEP-0045 §enter-pw] Whoever is a member by Matrix was let in there; whoever made the room has just chosen.
-    fn check_password(&self, inside: &Inside) -> Result<(), StanzaError> {
-        let Some(password) = inside.settings.own.password.as_deref() else { return Ok(()) };
+    /// As the room has it now, which the hall may not have heard yet. [XEP-0045 §enter-pw] Whoever is a member by Matrix was let in there; whoever made the room has just chosen.
+    fn check_password(&self, inside: &Inside, password: Option<&str>) -> Result<(), StanzaError> {
+        let Some(password) = password else { return Ok(()) };
         let said = self.stanza.child("x", ns::MUC).and_then(|x| x.child_text("password", ns::MUC));
         let membership = standing::membership(self.room, self.user).map_err(|error| unreadable(&error))?;
         let by_matrix = membership == Some(Membership::Join) && !joined_by_xmpp(self.room, self.user);
