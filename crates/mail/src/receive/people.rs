@@ -354,6 +354,7 @@ fn circle_key(people: &BTreeSet<OwnedUserId>) -> [u8; 32] {
 }
 
 /// What a room that was not changed means for a mail.
+#[expect(clippy::needless_pass_by_value, reason = "what map_err gives")]
 pub(super) fn refused(error: CommandError) -> Refusal {
     match error {
         CommandError::Store(_) | CommandError::Commit(_) | CommandError::Unsettled | CommandError::Damaged(_) => {

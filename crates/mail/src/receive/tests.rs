@@ -459,7 +459,7 @@ async fn mails_come_in_pieces() {
     // Without recipients a piece is no command.
     let mut client = world.connect().await;
     client.greet().await;
-    client.write(b"BDAT 24 LAST\r\nMAIL FROM:<x@y.example>\r\nNOOP\r\n").await;
+    client.write(b"BDAT 25 LAST\r\nMAIL FROM:<x@y.example>\r\nNOOP\r\n").await;
     assert!(client.answer().await.starts_with("503"));
     assert!(client.answer().await.starts_with("250"), "only NOOP was a command");
 }
