@@ -125,7 +125,7 @@ impl Yard {
         };
         let koine = match env::var_os("KOINE_BIN") {
             Some(bin) => PathBuf::from(bin).canonicalize().map_err(|e| format!("KOINE_BIN: {e}"))?,
-            None => build_koine(root)?,
+            None => build("koine-server", "koine", &[])?,
         };
         Ok(Self { conformance: root.join("conformance"), cache, koine })
     }
@@ -138,10 +138,12 @@ impl Yard {
     }
 }
 
-fn build_koine(root: &Path) -> Result<PathBuf> {
-    must(tree::cargo().args(["build", "--package", "koine-server", "--bin", "koine"]))?;
+/// Builds a program of ours (dev profile); where it is.
+fn build(package: &str, program: &str, more: &[&str]) -> Result<PathBuf> {
+    must(tree::cargo().args(["build", "--package", package, "--bin", program]).args(more))?;
+    let root = tree::root();
     let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-    Ok(root.join(target).join("debug").join("koine"))
+    Ok(root.join(target).join("debug").join(program))
 }
 
 /// Runs a command to its end and wants success.

@@ -17,6 +17,8 @@ const ALLOWED: &[&str] = &[
     "MIT",
     "MIT-0",
     "MPL-2.0",
+    // The same, or a later one of its kind.
+    "MPL-2.0+",
     "Unicode-3.0",
     "Unlicense",
     "Zlib",

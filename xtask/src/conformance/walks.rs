@@ -5,17 +5,17 @@
 use std::fs;
 use std::io::Read as _;
 use std::net::{Ipv4Addr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::server::Server;
-use super::{Result, Summary, Yard, debian, install_once, must};
+use super::{Result, Summary, Yard, build, debian, install_once, must};
 use crate::tree;
 
 /// Installs what a walk needs and gives the command that takes it.
 type Prepare = fn(&Yard) -> Result<Command>;
 
-const WALKS: [(&str, Prepare); 9] = [
+const WALKS: [(&str, Prepare); 10] = [
     ("nio", nio),
     ("js", js),
     ("encryption", encryption),
@@ -25,11 +25,15 @@ const WALKS: [(&str, Prepare); 9] = [
     ("xmppjs", xmppjs),
     ("profanity", profanity),
     ("converse", converse),
+    ("chat", chat),
 ];
 
 /// Programs that are no packages of the walk's language: the program, and the Debian package that brings it.
 const PROGRAMS: [(&str, &[(&str, &str)]); 2] =
     [("profanity", &[("profanity", "profanity"), ("tmux", "tmux")]), ("converse", &[("chromium", "chromium")])];
+
+/// Walks that are taken only when they are named: building what they walk with costs ten minutes of processor time.
+const WHEN_NAMED: [&str; 1] = ["chat"];
 
 pub fn run(yard: &Yard, names: &[String]) -> Result<Summary> {
     if let Some(unknown) = names.iter().find(|n| WALKS.iter().all(|(w, _)| w != n)) {
@@ -37,7 +41,7 @@ pub fn run(yard: &Yard, names: &[String]) -> Result<Summary> {
     }
     let mut summary = Summary::default();
     for (name, prepare) in WALKS {
-        if !names.is_empty() && !names.iter().any(|n| n == name) {
+        if !names.iter().any(|n| n == name) && (!names.is_empty() || WHEN_NAMED.contains(&name)) {
             continue;
         }
         println!("walk {name}");
@@ -113,6 +117,16 @@ fn slixmpp(yard: &Yard) -> Result<Command> {
 /// Profanity in a terminal, with somebody who uses Matrix.
 fn profanity(yard: &Yard) -> Result<Command> {
     python(yard, "profanity")
+}
+
+/// Our own client, as scripts use it and as people see it. It is `KOINE_CHAT`, or else is built first (dev profile).
+fn chat(yard: &Yard) -> Result<Command> {
+    let mut walk = python(yard, "chat")?;
+    match std::env::var_os("KOINE_CHAT") {
+        Some(program) => walk.env("KOINE_CHAT", Path::new(&program).canonicalize()?),
+        None => walk.env("KOINE_CHAT", build("koine-chat", "koine-chat", &["--features", "engine"])?),
+    };
+    Ok(walk)
 }
 
 /// In a virtual environment.

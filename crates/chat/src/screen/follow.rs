@@ -1,0 +1,174 @@
+//! What the screen is told without asking: rooms, the open timeline, who types, who wants to verify.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use futures_util::StreamExt;
+use matrix_sdk::{
+    Client, RoomState,
+    deserialized_responses::RawAnySyncOrStrippedState,
+    ruma::{OwnedEventId, OwnedUserId, events::StateEventType},
+};
+use matrix_sdk_ui::{
+    Timeline,
+    timeline::{TimelineDetails, TimelineItem},
+};
+use tokio::sync::{broadcast, mpsc};
+
+use super::{
+    items,
+    state::{Event, RoomRow},
+};
+use crate::session::name_of;
+
+/// Events fetched when a room is opened of which little is kept here.
+const FIRST_PAGE: u16 = 40;
+/// Answered messages fetched for one timeline, so that the answers make sense.
+const QUOTES_MAX: usize = 200;
+
+/// The list of rooms, from what is kept here.
+pub async fn rooms(client: &Client) -> Vec<RoomRow> {
+    let mut parents: HashMap<String, Vec<String>> = HashMap::new();
+    let all = client.rooms();
+    for space in all.iter().filter(|room| room.is_space() && room.state() == RoomState::Joined) {
+        for child in space.get_state_events(StateEventType::SpaceChild).await.unwrap_or_default() {
+            let RawAnySyncOrStrippedState::Sync(raw) = child else { continue };
+            // A child without servers to reach it by was removed. [CS-API §mspacechild]
+            let via = raw.get_field::<serde_json::Value>("content").ok().flatten();
+            let is_child = via.is_some_and(|content| content.get("via").is_some());
+            if let (true, Ok(Some(id))) = (is_child, raw.get_field::<String>("state_key")) {
+                parents.entry(id).or_default().push(space.room_id().to_string());
+            }
+        }
+    }
+    let mut rows = Vec::new();
+    for room in all {
+        if !matches!(room.state(), RoomState::Joined | RoomState::Invited) {
+            continue;
+        }
+        let unread = room.unread_notification_counts();
+        let invited = room.state() == RoomState::Invited;
+        let inviter = match invited {
+            true => room.invite_details().await.ok().map(|invite| invite.inviter_id.to_string()),
+            false => None,
+        };
+        let id = room.room_id().to_string();
+        rows.push(RoomRow {
+            name: name_of(&room).await,
+            topic: room.topic().unwrap_or_default(),
+            unread: unread.notification_count,
+            highlights: unread.highlight_count,
+            encrypted: room.encryption_state().is_encrypted(),
+            space: room.is_space(),
+            invited,
+            inviter,
+            parents: parents.remove(&id).unwrap_or_default(),
+            latest_ms: room.latest_event_timestamp().map_or(0, |at| u64::from(at.get())),
+            members: room.joined_members_count(),
+            id,
+        });
+    }
+    rows
+}
+
+/// Whether this device is verified.
+pub async fn is_verified(client: &Client) -> bool {
+    let device = client.encryption().get_own_device().await;
+    device.ok().flatten().is_some_and(|device| device.is_verified_with_cross_signing())
+}
+
+/// Follows a timeline.
+pub async fn timeline(
+    room: String,
+    thread: bool,
+    timeline: Arc<Timeline>,
+    typing: Option<broadcast::Receiver<Vec<OwnedUserId>>>,
+    events: mpsc::Sender<Event>,
+) {
+    let own = timeline.room().own_user_id().to_string();
+    let (mut items, changes) = timeline.subscribe().await;
+    let mut changes = Box::pin(changes);
+    let mut typing = typing;
+    let mut asked: HashSet<OwnedEventId> = HashSet::new();
+    let shown = |items: &[Arc<TimelineItem>]| Event::Timeline {
+        room: room.clone(),
+        thread,
+        items: items.iter().map(|one| items::item(one, &own)).collect(),
+    };
+    let now: Vec<_> = items.iter().cloned().collect();
+    if events.send(shown(&now)).await.is_err() {
+        return;
+    }
+    let few = now.len() < usize::from(FIRST_PAGE);
+    let first = {
+        let timeline = timeline.clone();
+        async move {
+            // Offline there is only what is kept here, and that is shown already.
+            if few {
+                let _ = timeline.paginate_backwards(FIRST_PAGE).await;
+            }
+            timeline.fetch_members().await;
+        }
+    };
+    let mut first = std::pin::pin!(first);
+    let mut begun = false;
+    loop {
+        tokio::select! {
+            () = &mut first, if !begun => begun = true,
+            diffs = changes.next() => {
+                let Some(diffs) = diffs else { return };
+                for diff in diffs {
+                    diff.apply(&mut items);
+                }
+                let now: Vec<_> = items.iter().cloned().collect();
+                if events.send(shown(&now)).await.is_err() {
+                    return;
+                }
+                for wanted in unanswered(&now) {
+                    if asked.len() < QUOTES_MAX && asked.insert(wanted.clone()) {
+                        let timeline = timeline.clone();
+                        tokio::spawn(async move { timeline.fetch_details_for_event(&wanted).await });
+                    }
+                }
+            }
+            names = next_typing(&mut typing) => {
+                let event = Event::Typing { room: room.clone(), names };
+                if events.send(event).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Answers of which what they answer is not loaded.
+fn unanswered(items: &[Arc<TimelineItem>]) -> Vec<OwnedEventId> {
+    let events = items.iter().filter_map(|item| item.as_event());
+    let answers = events.filter(|event| {
+        event.content().in_reply_to().is_some_and(|reply| matches!(reply.event, TimelineDetails::Unavailable))
+    });
+    answers.filter_map(|event| event.event_id().map(ToOwned::to_owned)).collect()
+}
+
+async fn next_typing(typing: &mut Option<broadcast::Receiver<Vec<OwnedUserId>>>) -> Vec<String> {
+    let Some(receiver) = typing else { return std::future::pending().await };
+    loop {
+        match receiver.recv().await {
+            Ok(users) => return users.iter().map(ToString::to_string).collect(),
+            Err(broadcast::error::RecvError::Lagged(_)) => {}
+            Err(broadcast::error::RecvError::Closed) => return std::future::pending().await,
+        }
+    }
+}
+
+/// Tells of everybody who wants to verify.
+pub async fn asked(mut asks: mpsc::Receiver<(OwnedUserId, String)>, events: mpsc::Sender<Event>) {
+    while let Some((who, flow)) = asks.recv().await {
+        let event = Event::Asked { who: who.to_string(), flow };
+        if events.send(event).await.is_err() {
+            return;
+        }
+    }
+}
