@@ -27,6 +27,13 @@ pub(crate) async fn happened(core: &Arc<Core>, room: &Arc<Room>, placed: &Placed
 async fn tell(core: &Arc<Core>, room: &Arc<Room>, placed: &Placed, pair: &Pair) -> Result<(), ReadError> {
     let sender = placed.event.sender();
     let Some((me, peer)) = Core::pair_from(pair, sender) else { return Ok(()) };
+    if let Some(address) = core.jid_of(&peer) {
+        for error in super::undelivered::errors(core, room, placed, (&peer, &me))? {
+            for session in core.sessions.takers(&address) {
+                session.send(error.clone());
+            }
+        }
+    }
     let Some(mut message) = Talk::new(core, room, (&me, &peer)).message(placed)? else { return Ok(()) };
     let (Some(from), Some(to)) = (core.address_of(&me), core.address_of(&peer)) else { return Ok(()) };
     let flight = placed.txn.as_ref().and_then(|(_, txn)| core.im.flights.remove(txn.split('.').next().unwrap_or(txn)));

@@ -11,6 +11,7 @@
 //! | `roster.rs` | the list of contacts |
 //! | `matrix.rs` | what Matrix devices do for a moment |
 //! | `away.rs` | what was said while nobody was there |
+//! | `undelivered.rs` | errors for what could not be mailed |
 
 mod away;
 mod conversation;
@@ -23,6 +24,7 @@ mod subscription;
 mod talk;
 #[cfg(test)]
 mod tests;
+mod undelivered;
 
 use std::collections::{HashMap, HashSet};
 

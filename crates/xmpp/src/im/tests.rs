@@ -375,3 +375,45 @@ async fn bookmarks_are_the_same_in_all_their_forms() {
     let storage = old.children().next().and_then(|query| query.children().next()).expect("storage");
     assert_eq!(storage.children().next().and_then(|one| one.attr("jid")), Some("tea@rooms.example.org"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_could_not_be_mailed_comes_back_as_an_error() {
+    use koine_room::{CreateRoom, Preset, Profile, Sender};
+    use serde_json::{Map, json, value::to_raw_value};
+    let world = World::new();
+    let mut alice = come(&world, "alice", "a").await;
+    let (me, rooms) = (alice.session.user().clone(), world.core().rooms().clone());
+    let bob = ruma_common::OwnedUserId::try_from("@_mail_bob=40mail.example:example.org").expect("a name");
+    let new = CreateRoom {
+        creator: me.clone(),
+        profile: Profile::default(),
+        version: ruma_common::RoomVersionId::V11,
+        preset: Preset::TrustedPrivateChat,
+        creation_content: Map::new(),
+        power_levels: Map::new(),
+        initial_state: Vec::new(),
+        name: None,
+        topic: None,
+        alias: None,
+        invite: vec![(bob.clone(), Profile::default())],
+        is_direct: true,
+        listed: false,
+    };
+    let room = rooms.create(new).await.expect("a room");
+    rooms.join(&bob, &room, &Profile::default(), None, Map::new()).await.expect("asked");
+    rooms.pair(&room, &me, &bob, true).await.expect("the store works");
+    let say = async |user: &ruma_common::UserId, content: serde_json::Value| {
+        let content = to_raw_value(&content).expect("JSON");
+        let sender = Sender { user, device: None };
+        rooms.send(sender, &room, "m.room.message", &content, None).await.expect("a member")
+    };
+    let said = json!({ "msgtype": "m.text", "body": "Hi", "koine.xmpp": { "id": "m1" } });
+    let event = say(&me, said).await;
+    let status = json!({ "state": "failed", "code": "550 5.1.1", "text": "no such user", "events": [event] });
+    say(&bob, json!({ "msgtype": "m.notice", "body": "lost", "koine.mail.status": status })).await;
+    let error = alice.until(|stanza| stanza.kind() == Some("error")).await;
+    assert_eq!(error.id(), Some("m1"));
+    assert_eq!(condition(&error).as_deref(), Some("item-not-found"));
+    let words = alice.until(is_message).await;
+    assert_eq!(words.child_text("body", ns::CLIENT).as_deref(), Some("lost"), "and in words, for the archive");
+}
