@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::receive::InConfig;
+use crate::{out::OutConfig, receive::InConfig};
 
 /// Mail.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -30,4 +30,7 @@ pub struct MailConfig {
 
     /// Mails that come in.
     pub incoming: InConfig,
+
+    /// Mails that go out.
+    pub outgoing: OutConfig,
 }

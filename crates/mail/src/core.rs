@@ -1,6 +1,6 @@
 //! What all of this crate shares.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use koine_account::Accounts;
 use koine_media::Media;
@@ -9,7 +9,7 @@ use koine_room::{Profile, Rooms};
 use koine_store::{DomainId, Shard};
 use ruma_common::{MilliSecondsSinceUnixEpoch, OwnedUserId, UserId};
 
-use crate::{MailConfig, dns::Dns, receive::Gate};
+use crate::{MailConfig, dns::Dns, out::Out, receive::Gate};
 
 /// What a [`Mail`] is made of.
 pub struct Cores {
@@ -42,6 +42,8 @@ pub(crate) struct Core {
     pub(crate) gate: Arc<Gate>,
     /// Held while rooms are found or made for a mail, so that two mails at once do not make two.
     pub(crate) making: tokio::sync::Mutex<()>,
+    /// What sends mails; bounces are news of those.
+    pub(crate) out: OnceLock<Out>,
 }
 
 impl Mail {
@@ -49,7 +51,12 @@ impl Mail {
     pub fn new(cores: Cores) -> Self {
         let host = cores.rooms.server_name().host().to_ascii_lowercase();
         let gate = Arc::new(Gate::new(&cores.config.incoming));
-        Self(Arc::new(Core { cores, host, gate, making: tokio::sync::Mutex::default() }))
+        Self(Arc::new(Core { cores, host, gate, making: tokio::sync::Mutex::default(), out: OnceLock::new() }))
+    }
+
+    /// Names what sends mails: bounces are news of those. Without, every bounce is forged. The first call counts.
+    pub fn sends_with(&self, out: Out) {
+        let _ = self.0.out.set(out);
     }
 
     /// Starts to follow the log. Needs a tokio runtime; the tasks end when the shard does, or the last owner lets go.

@@ -5,6 +5,11 @@
 
 mod backup;
 mod key_rotate;
+mod mail_queue;
+mod mail_records;
+mod mail_retry;
+mod mail_suppress;
+mod mail_test;
 mod prompt;
 mod report_list;
 mod restore;
@@ -43,6 +48,11 @@ const COMMANDS: &[Entry] = &[
     entry::<token_create::TokenCreate>(&["token", "create"]),
     entry::<token_list::TokenList>(&["token", "list"]),
     entry::<token_delete::TokenDelete>(&["token", "delete"]),
+    entry::<mail_queue::MailQueue>(&["mail", "queue"]),
+    entry::<mail_retry::MailRetry>(&["mail", "retry"]),
+    entry::<mail_suppress::MailSuppress>(&["mail", "suppress"]),
+    entry::<mail_test::MailTest>(&["mail", "test"]),
+    entry::<mail_records::MailRecords>(&["mail", "records"]),
     entry::<backup::Backup>(&["backup"]),
 ];
 
@@ -53,6 +63,7 @@ const GROUPS: &[(&str, &str)] = &[
     ("user", "Accounts of this server"),
     ("room", "Rooms that this server is in"),
     ("key", "The key that signs for this server"),
+    ("mail", "Mails to addresses elsewhere"),
     ("report", "What people reported to the operator"),
     ("token", "Registration tokens, for `registration = \"token\"`"),
 ];
@@ -84,6 +95,11 @@ impl Refusal {
 }
 
 type Running<'a> = Pin<Box<dyn Future<Output = Result<Json, Refusal>> + Send + 'a>>;
+
+/// What sends mails, for the commands about it.
+fn mail_of(server: &Server) -> Result<&koine_mail::out::Out, Refusal> {
+    server.mail.get().ok_or_else(|| Refusal::because("this server does not do mail; see `mail.enabled`"))
+}
 
 /// A command without its type.
 struct Entry {

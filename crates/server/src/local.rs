@@ -182,6 +182,9 @@ impl Local {
             config.xmpp.components = components.collect();
         }
         config.mail.enabled = true;
+        config.mail.outgoing.deliver = koine_mail::out::Deliver::Outbox;
+        // Whoever tries things out does not wait a minute.
+        config.mail.outgoing.silence_s = 5;
         // Whoever is on this machine may try things out in whatever name; no domain is asked about it.
         config.mail.incoming.trusted_networks = koine_net::guard::LOOPBACK.to_vec();
         config.accounts.registration = Registration::Open;
@@ -266,6 +269,7 @@ impl fmt::Display for Greeting<'_> {
             "  Mail           localhost:{} takes mail for people here (SMTP), localhost:{} too (LMTP)",
             ports.smtp, ports.lmtp
         )?;
+        writeln!(f, "  Sent mail      {}     as a Maildir", folder.path().join("outbox").display())?;
         writeln!(f, "  Numbers        http://127.0.0.1:{}/metrics", ports.metrics)?;
         writeln!(f, "  Data           {kept}\n")?;
         if let Some(demo) = demo {

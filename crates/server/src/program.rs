@@ -1,6 +1,11 @@
 //! The running program: everything opened in order, wired together, and closed in the opposite order.
 
-use std::{fs, io, os::unix::fs::DirBuilderExt as _, path::PathBuf, sync::Arc};
+use std::{
+    fs, io,
+    os::unix::fs::DirBuilderExt as _,
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+};
 
 use koine_account::Accounts;
 use koine_matrix_api::{Api, ApiConfig, Cores};
@@ -117,6 +122,8 @@ pub struct Server {
     pub rooms: Arc<Rooms>,
     /// What they are kept in.
     pub shard: Shard,
+    /// Mails that go out, if mail is wanted.
+    pub mail: OnceLock<koine_mail::out::Out>,
 }
 
 /// A program that is open and reachable, but takes no requests before [`Program::run`].
@@ -147,13 +154,17 @@ impl Program {
         let (announcer, shutdown) = shutdown::channel();
         let media = open_media(&server)?;
         let client = Client::new(&config.federation.network)?;
-        let servers = client.clone();
+        let (servers, web) = (client.clone(), client.clone());
         let others = federation::open(&server, media.clone(), &client, &data_dir)?;
         let previews = Previews::new(media.clone(), client.clone());
         let router = router(&server, media.clone(), previews.clone(), client, &metrics, &shutdown)?;
         let watch = |name, endpoint| koine_matrix_api::watched(name, metrics.clone(), endpoint);
         let router = router.merge(koine_matrix_federation::watched_router(others, watch));
-        let mail = mail::open(&server, media.clone())?;
+        let mail = mail::open(&server, media.clone(), web)?;
+        let router = match server.mail.get() {
+            Some(out) => router.merge(out.router()),
+            None => router,
+        };
         let wanted = listeners_wanted(config);
         let tls_wanted = wanted.iter().any(|listener| listener.tls || listener.serves != Serves::Http);
         let certificates = match tls_wanted {
@@ -253,7 +264,7 @@ fn open_cores(config: Config, shard: Shard) -> Result<Arc<Server>, StartError> {
         opaque_id: koine_room::opaque_id,
     };
     let rooms = Rooms::open(shard.clone(), rooms)?;
-    Ok(Arc::new(Server { config, accounts, rooms, shard }))
+    Ok(Arc::new(Server { config, accounts, rooms, shard, mail: OnceLock::new() }))
 }
 
 fn open_media(server: &Server) -> Result<Media, StartError> {

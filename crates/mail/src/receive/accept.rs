@@ -25,7 +25,7 @@ use super::{
     session::Envelope,
     verdict::{self, Origin, Verdict},
 };
-use crate::core::Core;
+use crate::{core::Core, out::Outcome};
 
 /// Most servers that a mail has been through. [RFC 5321 §6.3] wants at least 100; loops are shorter than that.
 pub(super) const RECEIVED_MAX: usize = 100;
@@ -103,10 +103,19 @@ async fn take(core: &Arc<Core>, envelope: &Envelope<Recipient>, text: &[u8], cam
 }
 
 /// News of a mail that we sent.
-#[expect(clippy::unused_async, reason = "whoever sends mails will have to look into the store")]
-async fn bounce(_core: &Arc<Core>, _address: &Address, _text: &[u8]) -> Result<(), Refusal> {
-    // Nothing is sent from here yet, so that no bounce is of anything.
-    Err(Refusal::ForgedBounce)
+async fn bounce(core: &Arc<Core>, address: &Address, text: &[u8]) -> Result<(), Refusal> {
+    let Some(out) = core.out.get() else { return Err(Refusal::ForgedBounce) };
+    match out.bounced(address.local(), "", text).await {
+        Ok(Outcome::Forged) => Err(Refusal::ForgedBounce),
+        Ok(outcome) => {
+            tracing::debug!(?outcome, "a mail came back");
+            Ok(())
+        }
+        Err(error) => {
+            tracing::error!(reason = %error, "news of a mail could not be kept");
+            Err(Refusal::Unavailable)
+        }
+    }
 }
 
 /// What is checked before anything is read: how much there is of what reading costs by.

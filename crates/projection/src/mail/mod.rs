@@ -5,6 +5,7 @@
 //! | `address.rs` | addresses in their one form |
 //! | `id.rs` | events and Message-IDs |
 //! | `inward.rs` | a mail as events of a room |
+//! | `outward.rs` | events of a room as a mail |
 //! | `html.rs` | HTML of mails as what Matrix allows |
 //! | `quote.rs` | what of a text is said, and what is quoted |
 
@@ -12,6 +13,7 @@ mod address;
 pub mod html;
 pub mod id;
 pub mod inward;
+pub mod outward;
 pub mod quote;
 
 pub use address::Address;
