@@ -342,14 +342,12 @@ async fn what_is_odd_is_taken() {
     let room = world.room(&alice, "_mail_bob=40mail.example").expect("a room");
     assert!(world.said(&room).len() >= 7);
     // Addresses in odd forms are one person each.
-    for (at, address) in
-        ["\"bob b\"@mail.example", "BOB@MAIL.EXAMPLE", "b+c=d@[192.0.2.1]", "jörg@bücher.example"].iter().enumerate()
-    {
+    for (at, address) in ["BOB@MAIL.EXAMPLE", "b+c=d@[192.0.2.1]", "jörg@bücher.example"].iter().enumerate() {
         let mail = format!("From: {address}\nMessage-ID: <odd{at}@x>\n\nhi");
         let answer = world.send(address, &["\"alice\"@example.org"], &mail).await;
         assert!(answer.starts_with("250"), "{address}: {answer}");
     }
-    assert!(world.room(&alice, "_mail_=22bob=20b=22=40mail.example").is_some());
+    assert!(world.room(&alice, "_mail_b=2bc=3dd=40=5b192.0.2.1=5d").is_some());
 }
 
 #[tokio::test]
@@ -529,7 +527,8 @@ async fn mails_of_programs_say_what_their_authors_meant() {
         ),
         ("delta-chat", "dela=40delta.example", "Message from Dela\n\nHi there 👋", vec![]),
         ("calendar", "cal=40outlook.example", "Meeting\n\nLet us meet on Wednesday.", vec!["m.file"]),
-        ("broken", "bro=40old.example", "", vec![]),
+        // What cannot be told apart is kept as a file.
+        ("broken", "bro=40old.example", "", vec!["m.file"]),
     ] {
         let text = std::fs::read(corpus.join(format!("{file}.eml"))).expect("it is in the corpus");
         let text = String::from_utf8_lossy(&text).replace("{domain}", "example.org");
