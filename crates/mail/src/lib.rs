@@ -2,7 +2,7 @@
 //!
 //! [`receive`] takes mails in, by SMTP from other servers or by LMTP from one in front of us, and makes events of them. What
 //! a mail means as an event, and an event as a mail, is the projection's to say (`koine_projection::mail`); who is in which
-//! room is the room crate's. How it fits together is told in `docs/design/0011-mail.md`.
+//! room is the room crate's. How it fits together is told in `docs/design/0013-mail.md`.
 //!
 //! [`out`] is the way back: what is said in rooms with correspondents goes out as mail.
 //!
