@@ -369,7 +369,7 @@ impl Out {
         };
         match self.is_suppressed(&address.to_string()) {
             Ok(true) => {
-                told.push("nothing is sent to this address: it is on the list of `koine mail suppress`".to_owned())
+                told.push("nothing is sent to this address: it is on the list of `koine mail suppress`".to_owned());
             }
             Ok(false) => {}
             Err(error) => told.push(error.to_string()),

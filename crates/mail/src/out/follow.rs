@@ -207,7 +207,7 @@ impl Out {
         let rel_type = relation["rel_type"].as_str();
         if kind == "m.reaction" {
             let Some(target) = id(relation).filter(|_| rel_type == Some("m.annotation")) else { return Ok(None) };
-            return Ok(self.single(room, placed, What::Reaction, &target, None)?);
+            return self.single(room, placed, What::Reaction, &target, None);
         }
         if rel_type == Some("m.replace") {
             let Some(target) = id(relation) else { return Ok(None) };

@@ -362,7 +362,7 @@ impl Session {
             parameters.push_str(&format!(" SIZE={}", mail.len()));
         }
         // [RFC 6531 §3.2]
-        let needs_utf8 = !(from.is_ascii() && to.is_ascii()) || !is_head_ascii(mail);
+        let needs_utf8 = !(from.is_ascii() && to.is_ascii() && is_head_ascii(mail));
         if needs_utf8 && !self.offers.utf8 {
             return Err(SmtpError::Lacks("SMTPUTF8"));
         }

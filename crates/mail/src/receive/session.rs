@@ -307,9 +307,9 @@ impl<R> Session<R> {
         }
         let is_lmtp = self.rules.dialect == Dialect::Lmtp;
         match request {
-            Request::Lhlo { host } if is_lmtp => self.greet(host, true),
-            Request::Ehlo { host } if !is_lmtp => self.greet(host, true),
-            Request::Helo { host } if !is_lmtp => self.greet(host, false),
+            Request::Lhlo { host } if is_lmtp => self.greet(&host, true),
+            Request::Ehlo { host } if !is_lmtp => self.greet(&host, true),
+            Request::Helo { host } if !is_lmtp => self.greet(&host, false),
             Request::Ehlo { .. } | Request::Helo { .. } => self.wrong(500, "5.5.1", "LMTP is spoken here: say LHLO"),
             Request::Lhlo { .. } => self.wrong(500, "5.5.1", "SMTP is spoken here: say EHLO"),
             Request::StartTls => return self.start_tls(),
@@ -331,7 +331,7 @@ impl<R> Session<R> {
         None
     }
 
-    fn greet(&mut self, host: String, extended: bool) {
+    fn greet(&mut self, host: &str, extended: bool) {
         self.forget_mail();
         self.helo = Some(host.trim().to_owned());
         let hostname = self.rules.hostname.clone();

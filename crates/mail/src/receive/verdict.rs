@@ -122,7 +122,7 @@ async fn ask(core: &Core, text: &[u8], author: &Address, origin: &Origin<'_>) ->
     }
     Ok(Verdict {
         spf: spf_word(spf.result()),
-        dkim: best(dkim.iter().map(|output| output.result())),
+        dkim: best(dkim.iter().map(mail_auth::DkimOutput::result)),
         dmarc: word,
         arc: dkim_word(arc.result()),
         is_verified: passes || domains.iter().any(|by| is_aligned(by, author.domain())),

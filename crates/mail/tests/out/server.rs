@@ -118,11 +118,7 @@ impl Server {
     }
 
     /// Until the end, or until TLS begins.
-    async fn converse(
-        &self,
-        stream: &mut (impl AsyncBufRead + AsyncRead + AsyncWrite + Unpin),
-        tls: bool,
-    ) -> Option<bool> {
+    async fn converse(&self, stream: &mut (impl AsyncBufRead + AsyncWrite + Unpin), tls: bool) -> Option<bool> {
         let (mut from, mut to, mut mails) = (String::new(), String::new(), 0);
         loop {
             let mut line = String::new();

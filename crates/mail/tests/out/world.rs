@@ -24,16 +24,19 @@ use ruma_common::{
 };
 use serde_json::{Map, Value, json, value::to_raw_value};
 
+/// What stands under a name.
+type Names<T> = Mutex<HashMap<String, Vec<T>>>;
+
 /// What DNS knows.
 #[derive(Clone, Default)]
 pub struct Zone {
-    pub exchanges: Arc<Mutex<HashMap<String, Vec<(u16, String)>>>>,
-    pub addresses: Arc<Mutex<HashMap<String, Vec<IpAddr>>>>,
+    pub exchanges: Arc<Names<(u16, String)>>,
+    pub addresses: Arc<Names<IpAddr>>,
     pub silent: Arc<Mutex<bool>>,
 }
 
 impl Zone {
-    fn answer<T: Clone>(&self, of: &Mutex<HashMap<String, Vec<T>>>, name: &str) -> Result<Vec<T>, LookupError> {
+    fn answer<T: Clone>(&self, of: &Names<T>, name: &str) -> Result<Vec<T>, LookupError> {
         if *self.silent.lock() {
             return Err(LookupError::Failed("no answer".into()));
         }

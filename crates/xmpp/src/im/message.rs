@@ -130,7 +130,8 @@ fn clean(core: &Core, stanza: &Element) -> Element {
                 .and_then(|by| Jid::new(by).ok())
                 .is_none_or(|by| core.hosts.is_ours(by.domain().as_str()))
     };
-    stanza.retain_children(|child| !ours(child) && !(child.ns() == ns::CARBONS && child.name() != "private"));
+    let wraps_a_copy = |child: &Element| child.ns() == ns::CARBONS && child.name() != "private";
+    stanza.retain_children(|child| !ours(child) && !wraps_a_copy(child));
     stanza
 }
 

@@ -43,9 +43,9 @@ pub(super) enum Dot {
     /// At the beginning of a line.
     Start,
     /// After a dot at the beginning of a line.
-    Dot,
+    Alone,
     /// After that, a CR.
-    DotCr,
+    AloneCr,
 }
 
 impl<R> Session<R> {
@@ -62,16 +62,16 @@ impl<R> Session<R> {
         for byte in waiting.iter().copied() {
             used += 1;
             (dot, is_over) = match (dot, byte) {
-                (Dot::DotCr, b'\n') => (Dot::Start, true),
-                (Dot::DotCr, _) => {
+                (Dot::AloneCr, b'\n') => (Dot::Start, true),
+                (Dot::AloneCr, _) => {
                     // A CR after a dot, and no line end: the line said something else.
                     kept.push(b'\r');
                     wrong = Some(Wrong::LoneLineEnd);
                     kept.push(byte);
                     (if byte == b'\r' { Dot::Cr } else { Dot::Within }, false)
                 }
-                (Dot::Start, b'.') => (Dot::Dot, false),
-                (Dot::Dot, b'\r') => (Dot::DotCr, false),
+                (Dot::Start, b'.') => (Dot::Alone, false),
+                (Dot::Alone, b'\r') => (Dot::AloneCr, false),
                 (Dot::Cr, b'\n') => {
                     kept.push(byte);
                     (Dot::Start, false)
