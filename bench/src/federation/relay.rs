@@ -113,7 +113,9 @@ async fn talk(pair: Pair, until: Instant, every: Option<(Duration, Duration)>) -
             let begun = match every {
                 Some((every, _)) => {
                     tokio::time::sleep_until(due.into()).await;
-                    std::mem::replace(&mut due, due + every)
+                    let now = due;
+                    due += every;
+                    now
                 }
                 None => Instant::now(),
             };

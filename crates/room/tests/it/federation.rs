@@ -292,7 +292,7 @@ async fn history_from_before_the_joining_is_put_in_front() {
         up_to: koine_room::Order::MAX,
         by_rank: false,
     };
-    let found = far.rooms.search(dora(), &query).expect("searched");
+    let found = far.rooms.search(dora(), &query, |_, _| true).expect("searched");
     let texts: Vec<String> =
         found.hits.iter().filter_map(|hit| hit.placed.event.content_field::<String>("body")).collect();
     assert_eq!(texts, ["3"]);
