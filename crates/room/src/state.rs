@@ -47,6 +47,10 @@ pub(crate) type NewNodes = Vec<NewNode>;
 /// Heights that one command writes.
 const HEIGHTS_AT_ONCE: usize = 5_000;
 
+/// How often a node is looked for that is neither in memory nor shown by the store before it counts as lost: as long as the
+/// writer may take to publish what it has made durable.
+const LOOKS_MAX: usize = 1_000;
+
 /// Nodes that one command writes.
 const NODES_AT_ONCE: usize = 1_000;
 
@@ -112,6 +116,12 @@ impl NodeCache {
         }
     }
 
+    /// A node that is decoded or under way. Those who leave the one are in the other before.
+    fn in_memory(&self, id: &NodeId) -> Option<Arc<Node>> {
+        let decoded = self.decoded.get(id);
+        decoded.or_else(|| self.under_way.read().get(id).map(|(node, _)| node.clone())).or_else(|| self.decoded.get(id))
+    }
+
     /// Bytes of decoded nodes in memory, roughly.
     pub(crate) fn bytes(&self) -> u64 {
         self.decoded.weight()
@@ -130,13 +140,21 @@ impl NodeSource for Nodes<'_> {
 
     fn node(&self, id: &NodeId) -> Result<Arc<Node>, ReadError> {
         self.cache.looks.fetch_add(1, Ordering::Relaxed);
-        if let Some(node) = self.cache.decoded.get(id) {
+        if let Some(node) = self.cache.in_memory(id) {
             return Ok(node);
         }
-        if let Some((node, _)) = self.cache.under_way.read().get(id) {
-            return Ok(node.clone());
+        // A node leaves `under_way` when it is on disk, a moment before the store's view shows it.
+        let mut bytes = self.shard.get(&STATE_NODE, self.domain, &id.to_bytes())?;
+        for _ in 0..LOOKS_MAX {
+            if bytes.is_some() {
+                break;
+            }
+            if let Some(node) = self.cache.in_memory(id) {
+                return Ok(node);
+            }
+            std::thread::yield_now();
+            bytes = self.shard.get(&STATE_NODE, self.domain, &id.to_bytes())?;
         }
-        let bytes = self.shard.get(&STATE_NODE, self.domain, &id.to_bytes())?;
         let bytes = bytes.ok_or_else(|| ReadError::Damaged(format!("state node {id:?} is not stored")))?;
         let node = Node::decode(&bytes).map_err(|error| ReadError::Damaged(format!("state node {id:?}: {error}")))?;
         let node = Arc::new(node);

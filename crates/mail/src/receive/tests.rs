@@ -342,12 +342,12 @@ async fn what_is_odd_is_taken() {
     let room = world.room(&alice, "_mail_bob=40mail.example").expect("a room");
     assert!(world.said(&room).len() >= 7);
     // Addresses in odd forms are one person each.
-    for (at, address) in ["BOB@MAIL.EXAMPLE", "b+c=d@[192.0.2.1]", "jörg@bücher.example"].iter().enumerate() {
+    for (at, address) in ["BOB@MAIL.EXAMPLE", "b+c=d@mail.example", "jörg@bücher.example"].iter().enumerate() {
         let mail = format!("From: {address}\nMessage-ID: <odd{at}@x>\n\nhi");
         let answer = world.send(address, &["\"alice\"@example.org"], &mail).await;
         assert!(answer.starts_with("250"), "{address}: {answer}");
     }
-    assert!(world.room(&alice, "_mail_b=2bc=3dd=40=5b192.0.2.1=5d").is_some());
+    assert!(world.room(&alice, "_mail_b=2bc=3dd=40mail.example").is_some());
 }
 
 #[tokio::test]

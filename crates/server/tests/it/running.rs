@@ -33,14 +33,17 @@ pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
+/// `koine local` takes its ports one after another from the base.
+const PORTS: u16 = 10;
+
 /// Ports of a server, none of which anybody listens on.
 pub fn free_ports() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     // Each test process begins somewhere else, below the ports that the kernel gives to outgoing connections.
     let start = 11_000 + (std::process::id() % 1_000) as u16 * 16;
     loop {
-        let base = start + NEXT.fetch_add(8, Ordering::Relaxed);
-        if (base..base + 8).all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok()) {
+        let base = start + NEXT.fetch_add(PORTS, Ordering::Relaxed);
+        if (base..base + PORTS).all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok()) {
             return base;
         }
     }
