@@ -185,9 +185,9 @@ impl Room {
                 txn.delete(&ASIDE, domain, id.as_str());
                 ids.push(id);
             }
-            txn.on_durable(move |_| {
+            txn.on_durable(move |position| {
                 unsettled.settle();
-                room.core.nodes_stored(&nodes);
+                room.core.nodes_stored(&nodes, position);
                 room.raise_floor();
                 let mut pending = room.pending.lock();
                 for id in &ids {

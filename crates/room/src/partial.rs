@@ -216,7 +216,7 @@ impl Room {
             let position = Order::try_from(txn.append(entry).0).expect("positions stay far below 2^63");
             txn.put(&WHOLE, domain, &no, &position);
             let Head { state, joined, invited, .. } = anew.head;
-            txn.on_durable(move |_| {
+            txn.on_durable(move |position| {
                 unsettled.settle();
                 for placed in &anew.placed {
                     room.replace(placed);
@@ -224,7 +224,7 @@ impl Room {
                 for refused in &anew.refused {
                     room.drop_recent(refused);
                 }
-                room.core.nodes_stored(&anew.nodes);
+                room.core.nodes_stored(&anew.nodes, position);
                 room.publish(Published { state, order, joined, invited }, Vec::new(), locals);
                 room.partial.send_replace(None);
             });

@@ -456,9 +456,9 @@ impl Room {
             for new in &nodes {
                 txn.put(&STATE_NODE, domain, &new.id.to_bytes(), &Bytes::from(new.bytes.clone()));
             }
-            txn.on_durable(move |_| {
+            txn.on_durable(move |position| {
                 unsettled.settle();
-                room.core.nodes_stored(&nodes);
+                room.core.nodes_stored(&nodes, position);
                 // It may have been part of a state before.
                 room.core.forget(event.event_id());
                 room.pending.lock().remove(event.event_id());

@@ -1,10 +1,10 @@
 //! States of rooms as they are kept: nodes of the persistent map, in the store, with a cache in front.
 //!
 //! A node that a staged event made is needed at once, by the next event, while its bytes are on their way to the disk.
-//! Until they are there it is held in `under_way`, which no budget empties.
+//! Until they are there, and the store shows them to everybody, it is held in `under_way`, which no budget empties.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -16,8 +16,8 @@ use koine_graph::{
     resolve::{self, EventSource, ResolveError},
     state::{Difference, Edit, NewNode, Node, NodeSource},
 };
-use koine_store::{Commit, CommitError, DomainId, Shard, bytes::Bytes};
-use parking_lot::RwLock;
+use koine_store::{Commit, CommitError, DomainId, Position, Shard, bytes::Bytes};
+use parking_lot::{Mutex, RwLock};
 use quick_cache::{Weighter, sync::Cache};
 use ruma_common::{EventId, OwnedEventId};
 
@@ -47,10 +47,6 @@ pub(crate) type NewNodes = Vec<NewNode>;
 /// Heights that one command writes.
 const HEIGHTS_AT_ONCE: usize = 5_000;
 
-/// How often a node is looked for that is neither in memory nor shown by the store before it counts as lost: as long as the
-/// writer may take to publish what it has made durable.
-const LOOKS_MAX: usize = 1_000;
-
 /// Nodes that one command writes.
 const NODES_AT_ONCE: usize = 1_000;
 
@@ -58,6 +54,8 @@ pub(crate) struct NodeCache {
     decoded: Cache<NodeId, Arc<Node>, NodeWeight>,
     /// Nodes whose commit is under way, with the number of commits that bring them.
     under_way: RwLock<HashMap<NodeId, (Arc<Node>, usize)>>,
+    /// Those whose last commit is durable, with its place in the log: they leave `under_way` once the store shows more than that.
+    leaving: Mutex<VecDeque<(Position, NodeId)>>,
     looks: AtomicU64,
     events_looked_at: AtomicU64,
     resolutions: AtomicU64,
@@ -102,6 +100,7 @@ impl NodeCache {
         Self {
             decoded: Cache::with_weighter(expected, bytes, NodeWeight),
             under_way: RwLock::default(),
+            leaving: Mutex::default(),
             looks: AtomicU64::new(0),
             events_looked_at: AtomicU64::new(0),
             resolutions: AtomicU64::new(0),
@@ -143,18 +142,7 @@ impl NodeSource for Nodes<'_> {
         if let Some(node) = self.cache.in_memory(id) {
             return Ok(node);
         }
-        // A node leaves `under_way` when it is on disk, a moment before the store's view shows it.
-        let mut bytes = self.shard.get(&STATE_NODE, self.domain, &id.to_bytes())?;
-        for _ in 0..LOOKS_MAX {
-            if bytes.is_some() {
-                break;
-            }
-            if let Some(node) = self.cache.in_memory(id) {
-                return Ok(node);
-            }
-            std::thread::yield_now();
-            bytes = self.shard.get(&STATE_NODE, self.domain, &id.to_bytes())?;
-        }
+        let bytes = self.shard.get(&STATE_NODE, self.domain, &id.to_bytes())?;
         let bytes = bytes.ok_or_else(|| ReadError::Damaged(format!("state node {id:?} is not stored")))?;
         let node = Node::decode(&bytes).map_err(|error| ReadError::Damaged(format!("state node {id:?}: {error}")))?;
         let node = Arc::new(node);
@@ -220,7 +208,7 @@ impl Core {
                 for new in &some {
                     txn.put(&STATE_NODE, domain, &new.id.to_bytes(), &Bytes::from(new.bytes.clone()));
                 }
-                txn.on_durable(move |_| core.nodes_stored(&some));
+                txn.on_durable(move |position| core.nodes_stored(&some, position));
             });
             // One is written while the next is made.
             if let Some(before) = under_way.replace(commit) {
@@ -233,16 +221,25 @@ impl Core {
         Ok(())
     }
 
-    /// The nodes of a change are on disk.
-    pub(crate) fn nodes_stored(&self, nodes: &[NewNode]) {
-        let mut under_way = self.nodes.under_way.write();
+    /// The nodes of a change are on disk, at this place of the log. The store's view shows them only after the callbacks of
+    /// all commits that became durable together, so they are held for a little longer.
+    pub(crate) fn nodes_stored(&self, nodes: &[NewNode], position: Position) {
+        let shown = self.shard.view().position();
+        let (mut leaving, mut under_way) = (self.nodes.leaving.lock(), self.nodes.under_way.write());
         for new in nodes {
-            if let Some((node, commits)) = under_way.get_mut(&new.id) {
-                *commits -= 1;
+            if let Some((_, commits)) = under_way.get_mut(&new.id) {
+                *commits = commits.saturating_sub(1);
                 if *commits == 0 {
-                    self.nodes.decoded.insert(new.id, node.clone());
-                    under_way.remove(&new.id);
+                    leaving.push_back((position, new.id));
                 }
+            }
+        }
+        while let Some((_, id)) = leaving.pop_front_if(|(position, _)| *position < shown) {
+            // One that another commit brings by now stays.
+            if under_way.get(&id).is_some_and(|(_, commits)| *commits == 0)
+                && let Some((node, _)) = under_way.remove(&id)
+            {
+                self.nodes.decoded.insert(id, node);
             }
         }
     }

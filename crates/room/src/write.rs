@@ -398,12 +398,12 @@ impl Room {
             txn.put(&HEAD, room.core.domain(), &room.no(), &head.record(order));
             extra(txn);
             let published = Published { state: head.state, order, joined: head.joined, invited: head.invited };
-            txn.on_durable(move |_| {
+            txn.on_durable(move |position| {
                 unsettled.settle();
                 for event in &replaced {
                     room.replace(event);
                 }
-                room.core.nodes_stored(&nodes);
+                room.core.nodes_stored(&nodes, position);
                 room.publish(published, placed, locals);
             });
         })
