@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// A server.
 pub(crate) struct World {
     pub(crate) mail: Mail,
-    pub(crate) folder: tempfile::TempDir,
+    _folder: tempfile::TempDir,
     closing: watch::Sender<bool>,
 }
 
@@ -69,7 +69,7 @@ impl World {
         let now = MilliSecondsSinceUnixEpoch::now;
         let mail = Mail::new(Cores { domain, rooms, accounts, media, dns, config, now });
         mail.start();
-        Self { mail, folder, closing: watch::Sender::new(false) }
+        Self { mail, _folder: folder, closing: watch::Sender::new(false) }
     }
 
     pub(crate) fn core(&self) -> &Arc<crate::core::Core> {
