@@ -115,7 +115,7 @@ impl NodeCache {
         }
     }
 
-    /// A node that is decoded or under way. Those who leave the one are in the other before.
+    /// A node that is decoded or under way; one that moved from the latter to the former in between is looked for twice.
     fn in_memory(&self, id: &NodeId) -> Option<Arc<Node>> {
         let decoded = self.decoded.get(id);
         decoded.or_else(|| self.under_way.read().get(id).map(|(node, _)| node.clone())).or_else(|| self.decoded.get(id))
