@@ -19,6 +19,9 @@ Promise.withResolvers ??= function () {
     return parts;
 };
 
+// What the SDK asks for by itself fails when a client logs out or stops; steps await what they ask for.
+process.on("unhandledRejection", () => {});
+
 const PASSWORD = "correct horse battery staple";
 // How long something that another device did may take until it is seen.
 const SEEN_WITHIN_MS = 20_000;
@@ -90,7 +93,8 @@ const names = { alice: `alice-${suffix}`, bob: `bob-${suffix}` };
 // Texts that nobody but their readers may ever see, and one that the server may.
 const secret = (what) => `${what} ${randomBytes(16).toString("hex")}`;
 const written = [];
-const open = secret("open");
+// Several words: the store packs what is large, which may break one of them.
+const open = Array.from({ length: 8 }, () => secret("open"));
 const recovery = {};
 const w = {};
 
@@ -246,12 +250,13 @@ const STEPS = {
     },
     "a thread in an encrypted room": async () => {
         const root = await say(w.bob, secret("root"));
-        await read(w.alice, root);
+        await read(w.alices_second, root);
         const body = secret("in the thread");
         written.push(body);
         const content = { msgtype: "m.text", body, "m.relates_to": { rel_type: "m.thread", event_id: root } };
-        // The SDK trips over its own echo when that comes before the answer; whether it was sent is seen below.
-        await w.alice.sendEvent(w.room, root, "m.room.message", content).catch(() => undefined);
+        // The SDK trips over its own echo when that comes before the answer, and sends nothing more for half a minute. So a device speaks that says
+        // nothing afterwards; whether it was sent is seen below.
+        w.alices_second.sendEvent(w.room, root, "m.room.message", content).catch(() => undefined);
         const thread = await see("the thread on bob's device", () => w.bob.getRoom(w.room).getThread(root));
         await see("its text", () => thread.events.some((event) => event.getContent().body === body));
         const { chunk } = await w.bob.createThreadListMessagesRequest(w.room, null, 20);
@@ -268,13 +273,13 @@ const STEPS = {
         expect("text", text, await read(w.bob, await say(w.alice, text)));
     },
     "the server knows nothing of it": async () => {
-        const made = await w.alice.createRoom({ topic: open });
+        const made = await w.alice.createRoom({ topic: open.join(" ") });
         expect("an open room", true, Boolean(made.room_id));
         if (!folder) return;
         const files = readdirSync(folder, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
         const bytes = files.map((file) => readFileSync(join(file.parentPath ?? file.path, file.name)));
         const holds = (text) => bytes.some((content) => content.includes(text.split(" ").at(-1)));
-        expect("what was not encrypted is found", true, holds(open));
+        expect("what was not encrypted is found", true, open.some(holds));
         expect("what was", [], written.filter(holds));
     },
 };

@@ -16,6 +16,9 @@ Promise.withResolvers ??= function () {
     return parts;
 };
 
+// What the SDK asks for by itself fails when a client logs out or stops; steps await what they ask for.
+process.on("unhandledRejection", () => {});
+
 const PASSWORD = "correct horse battery staple";
 // How long something that another device did may take until it is seen.
 const SEEN_WITHIN_MS = 10_000;
