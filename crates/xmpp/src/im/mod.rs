@@ -38,7 +38,7 @@ pub(crate) use self::{
     matrix::start,
     message::{message, slow_down},
     presence::{presence, show_to},
-    roster::EXTENSION as ROSTER,
+    roster::{EXTENSION as ROSTER, item as roster_item},
     talk::Talk,
 };
 

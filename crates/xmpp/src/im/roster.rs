@@ -140,7 +140,7 @@ pub(super) async fn push(core: &Arc<Core>, user: &UserId, address: &str) {
     }
 }
 
-fn item(address: &str, contact: &Contact) -> Element {
+pub(crate) fn item(address: &str, contact: &Contact) -> Element {
     let mut item = Element::new("item", ns::ROSTER).with_attr("jid", address);
     if !contact.listed {
         return item.with_attr("subscription", "remove");

@@ -32,7 +32,7 @@ pub(super) async fn change(core: &Arc<Core>, node: &str, form: &Form) -> Result<
     for address in addresses.iter().take(LISTED_MAX) {
         if node == "add-user" {
             if form.value("password-verify").is_some_and(|again| again != password) {
-                return Err(bad("bad-payload", "the passwords differ"));
+                return Err(error(Condition::NotAcceptable, "the passwords differ"));
             }
             let jid = koine_stanza::Jid::new(address).map(|jid| jid.to_bare());
             let jid = jid.map_err(|_| error(Condition::JidMalformed, "this is no address"))?;

@@ -2,14 +2,14 @@
 
 use koine_account::{Drawer, UserInfo};
 use koine_stanza::{
-    Condition, StanzaError,
+    Condition, Element, StanzaError,
     form::{Field, Form},
     ns,
 };
 use ruma_common::OwnedUserId;
 
 use super::{ADMIN, LISTED_MAX, people};
-use crate::{core::Core, time};
+use crate::{core::Core, im::roster_item, time};
 
 fn unreadable(error: &koine_account::StoreUnavailable) -> StanzaError {
     tracing::error!(reason = %error, "accounts could not be read");
@@ -61,47 +61,56 @@ fn is_meant(core: &Core, which: &str, user: &UserInfo, jid: &koine_stanza::BareJ
     }
 }
 
-/// How many there are of some kind, or who they are.
-pub(super) fn of_all(core: &Core, node: &str, label: &str) -> Result<Form, StanzaError> {
-    let which = node.strip_prefix("get-").and_then(|rest| rest.split('-').next()).unwrap_or_default();
-    let (mut people, mut count) = (Vec::new(), 0_usize);
+/// Whom a command is about: `registered` of `get-registered-users-num`.
+fn which(node: &str) -> &str {
+    node.strip_prefix("get-").and_then(|rest| rest.split('-').next()).unwrap_or_default()
+}
+
+/// How many there are of some kind.
+pub(super) fn number(core: &Core, node: &str, label: &str) -> Result<Form, StanzaError> {
+    let (which, mut count) = (which(node), 0_usize);
+    for_all(core, |user| {
+        let jid = core.jid_of(&user.user_id);
+        count += usize::from(jid.is_some_and(|jid| is_meant(core, which, user, &jid)));
+    })?;
+    Ok(Form::new("result", ADMIN).with(Field::text(&format!("{which}usersnum"), label, &count.to_string())))
+}
+
+/// Who they are, `most` of them; and how many there are in all.
+pub(super) fn list(core: &Core, node: &str, label: &str, most: usize) -> Result<(Form, usize), StanzaError> {
+    let (which, mut people, mut count) = (which(node), Vec::new(), 0_usize);
     for_all(core, |user| {
         let Some(jid) = core.jid_of(&user.user_id).filter(|jid| is_meant(core, which, user, jid)) else { return };
         count += 1;
-        if people.len() < LISTED_MAX {
+        if people.len() < most {
             people.push(jid.to_string());
         }
     })?;
-    let form = Form::new("result", ADMIN);
-    Ok(match node.ends_with("num") {
-        true => form.with(Field::text(&format!("{which}usersnum"), label, &count.to_string())),
-        false => {
-            let mut field = Field::new(&format!("{which}userjids"), "jid-multi", label);
-            field.values = people;
-            form.with(field)
-        }
-    })
+    let field = Field { values: people, ..Field::new(&format!("{which}userjids"), "jid-multi", label) };
+    Ok((Form::new("result", ADMIN).with(field), count))
 }
 
 /// What some users have.
-pub(super) fn of_users(core: &Core, node: &str, form: &Form) -> Result<Form, StanzaError> {
+pub(super) fn of_users(core: &Core, node: &str, form: &Form) -> Result<Element, StanzaError> {
     let addresses = form.field("accountjids").or_else(|| form.field("accountjid"));
     let addresses = addresses.map(|field| field.values.clone()).unwrap_or_default();
     if addresses.is_empty() {
         return Err(super::bad("bad-payload", "say whom it is about"));
     }
     let mut told = Form::new("result", ADMIN);
+    let mut rosters = Vec::new();
     for address in addresses.iter().take(LISTED_MAX) {
         let (jid, user) = people::named(core, address)?;
         let whom = Field { kind: "jid-multi".into(), ..Field::text("accountjids", "", &jid.to_string()) };
         let sessions = core.sessions.of(&jid);
         told = match node {
             "get-user-roster" => {
-                let mut roster = Field::new("roster", "text-multi", "Contacts");
+                // [XEP-0133 §get-user-roster] Beside the fields, as clients get their own.
                 let contacts = core.accounts().contacts(&user).map_err(|error| unreadable(&error))?;
-                roster.values =
-                    contacts.into_iter().filter(|(_, contact)| contact.listed).map(|(jid, _)| jid).collect();
-                told.with(whom).with(roster)
+                let listed = contacts.iter().filter(|(_, contact)| contact.listed);
+                let items = listed.map(|(jid, contact)| roster_item(jid, contact));
+                rosters.push(Element::new("query", ns::ROSTER).with_children(items));
+                told.with(whom)
             }
             "get-user-lastlogin" => {
                 let seen = core.accounts().devices(&user).map_err(|error| unreadable(&error))?.into_iter();
@@ -126,5 +135,5 @@ pub(super) fn of_users(core: &Core, node: &str, form: &Form) -> Result<Form, Sta
             }
         };
     }
-    Ok(told)
+    Ok(told.element().with_children(rosters))
 }
