@@ -101,11 +101,10 @@ pub fn write(content: &Value, names: &impl Names) -> Option<Vec<Element>> {
         .with_attr("disposition", "inline")
         .with_child(file)
         .with_child(Element::new("sources", SFS).with_child(source));
-    let sims = Element::new("reference", REFERENCE)
-        .with_attr("type", "data")
-        .with_attr("begin", "0")
-        .with_attr("end", url.chars().count().to_string())
-        .with_child(media_sharing(info, name, &url));
+    // The body is the fallback and no text that the file belongs to, so no part of it is referred to. [XEP-0372 §usecase_generics]
+    // COMPAT(Converse.js, 14): takes a part that is referred to for the name of somebody, and no longer for a link.
+    let sims =
+        Element::new("reference", REFERENCE).with_attr("type", "data").with_child(media_sharing(info, name, &url));
     let oob = Element::new("x", OOB).with_child(Element::text_of("url", OOB, url.as_str()));
     let fallback =
         Element::new("fallback", ns::FALLBACK).with_attr("for", SFS).with_child(Element::new("body", ns::FALLBACK));

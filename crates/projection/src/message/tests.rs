@@ -139,6 +139,7 @@ fn a_file_of_ours_is_a_file_in_both() {
         json!({ "msgtype": "m.image", "body": "cat.png", "url": "mxc://example.org/cat", "info": { "w": 3 } });
     let written = write("m.room.message", &content, &Room).expect("it says something");
     assert_eq!(written[0], said("https://example.org/f/cat.png"));
+    assert!(!written.iter().any(|child| child.attr("begin").is_some()), "the link stays whole for who shows it");
     let (_, again) = sent(&chat(written.clone()));
     assert_eq!(
         (&again["msgtype"], &again["url"], &again["info"]["w"]),
