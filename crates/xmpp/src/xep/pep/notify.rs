@@ -39,9 +39,24 @@ pub(super) async fn published(
 
 /// Tells all who are to know of a node.
 pub(super) async fn tell(core: &Arc<Core>, owner: &UserId, (node, config): (&str, &NodeConfig), what: Element) {
-    let Some(account) = super::service::address(core, owner) else { return };
-    let mut told: HashSet<FullJid> = HashSet::new();
-    let mut accounts = vec![account.clone()];
+    audience(core, owner, (node, config)).tell(core, owner, what).await;
+}
+
+/// Who is to know of a node at some moment. A node that goes is told of to those who were to know of it before.
+pub(super) struct Audience {
+    /// Clients elsewhere that want it.
+    remote: Vec<FullJid>,
+    /// Sessions here that want it.
+    sessions: Vec<Arc<Session>>,
+    /// Addresses that have subscribed.
+    subscribed: Vec<Jid>,
+}
+
+/// Who is to know of a node now.
+pub(super) fn audience(core: &Core, owner: &UserId, (node, config): (&str, &NodeConfig)) -> Audience {
+    let mut audience = Audience { remote: Vec::new(), sessions: Vec::new(), subscribed: Vec::new() };
+    let Some(account) = super::service::address(core, owner) else { return audience };
+    let mut accounts = vec![account];
     match core.accounts().contacts(owner) {
         Ok(contacts) => {
             let told = contacts.into_iter().filter(|(_, contact)| contact.from);
@@ -53,25 +68,34 @@ pub(super) async fn tell(core: &Arc<Core>, owner: &UserId, (node, config): (&str
         if may_read(core, owner, (node, config), &other).is_err() {
             continue;
         }
-        for client in super::caps::remote_wanting(core, &other, node) {
-            let stanza = event(&account, &Jid::from(client), what.clone());
-            Box::pin(core.send_elsewhere(stanza)).await;
-        }
-        for session in core.sessions.of(&other) {
-            if session.priority().is_some() && super::caps::wants(core, &session, node) {
-                told.insert(session.jid().clone());
-                session.send(event(&account, &Jid::from(session.jid().clone()), what.clone()));
-            }
-        }
+        audience.remote.extend(super::caps::remote_wanting(core, &other, node));
+        let wants = |session: &Arc<Session>| session.priority().is_some() && super::caps::wants(core, session, node);
+        audience.sessions.extend(core.sessions.of(&other).into_iter().filter(wants));
     }
-    let peers = core.accounts().node_peers(owner, node).unwrap_or_default();
-    for (bare, peer) in peers {
+    for (bare, peer) in core.accounts().node_peers(owner, node).unwrap_or_default() {
         let Ok(bare) = BareJid::new(&bare) else { continue };
         if peer.subscriptions.is_empty() || may_read(core, owner, (node, config), &bare).is_err() {
             continue;
         }
         let subscribed = peer.subscriptions.iter().filter(|(_, state)| state == "subscribed");
-        for jid in subscribed.filter_map(|(jid, _)| Jid::new(jid).ok()) {
+        audience.subscribed.extend(subscribed.filter_map(|(jid, _)| Jid::new(jid).ok()));
+    }
+    audience
+}
+
+impl Audience {
+    pub(super) async fn tell(self, core: &Arc<Core>, owner: &UserId, what: Element) {
+        let Some(account) = super::service::address(core, owner) else { return };
+        for client in self.remote {
+            let stanza = event(&account, &Jid::from(client), what.clone());
+            Box::pin(core.send_elsewhere(stanza)).await;
+        }
+        let mut told: HashSet<FullJid> = HashSet::new();
+        for session in self.sessions {
+            told.insert(session.jid().clone());
+            session.send(event(&account, &Jid::from(session.jid().clone()), what.clone()));
+        }
+        for jid in self.subscribed {
             deliver(core, &account, &jid, &what, &told).await;
         }
     }

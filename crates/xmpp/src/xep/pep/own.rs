@@ -55,10 +55,12 @@ async fn serve(core: Arc<Core>, request: Request) -> Answer {
         }
         (Verb::Set, "configure") => configure(&core, &owner, node, what).await,
         (Verb::Set, "delete") => {
+            // With the node go its subscriptions.
+            let audience = notify::audience(&core, &owner, (node, &present));
             core.accounts().purge_node(&owner, node, true).await.map_err(|error| refused(&error))?;
             if present.notify_delete {
                 let gone = Element::new("delete", ns::PUBSUB_EVENT).with_attr("node", node);
-                notify::tell(&core, &owner, (node, &present), gone).await;
+                audience.tell(&core, &owner, gone).await;
             }
             Ok(None)
         }

@@ -179,7 +179,27 @@ async fn publish(core: &Arc<Core>, request: &Request, owner: OwnedUserId, pubsub
     let node = node_of(what)?.to_owned();
     service::may_publish(core, request, &owner, &node)?;
     let is_service = service::is_its(core, &owner);
+    let options = pubsub.child("publish-options", ns::PUBSUB).and_then(Form::within);
+    let known = core.accounts().node(&owner, &node).map_err(|error| refused(&NodeError::Store(error)))?;
     let mut items = what.children().filter(|child| child.is("item", ns::PUBSUB));
+    if let Some(config) = known.filter(|config| !config.persist && !config.payloads) {
+        // [XEP-0060 §publisher-publish-error-badrequest] There is nothing of an item that such a node would tell or keep.
+        if items.next().is_some() {
+            return Err(pubsub_error(
+                Condition::BadRequest,
+                "item-forbidden",
+                "this node tells that something is, not what",
+            ));
+        }
+        if let Some(form) = &options
+            && !config::apply(form, service::usual(core, &owner)).is_ok_and(|wanted| config::meets(&config, &wanted))
+        {
+            return Err(refused(&NodeError::OtherConfig));
+        }
+        let told = Element::new("items", ns::PUBSUB_EVENT).with_attr("node", node.as_str());
+        notify::tell(core, &owner, (&node, &config), told).await;
+        return Ok(Some(answer(Element::new("publish", ns::PUBSUB).with_attr("node", node))));
+    }
     let item = match (items.next(), items.next()) {
         (Some(item), None) => item,
         (None, _) => return Err(pubsub_error(Condition::BadRequest, "item-required", "there is nothing to publish")),
@@ -194,7 +214,6 @@ async fn publish(core: &Arc<Core>, request: &Request, owner: OwnedUserId, pubsub
         .id()
         .filter(|id| !id.is_empty())
         .map_or_else(|| format!("{:016x}", rand::random::<u64>()), ToOwned::to_owned);
-    let options = pubsub.child("publish-options", ns::PUBSUB).and_then(Form::within);
     let config = if is_service { service::usual(core, &owner) } else { effect::usual(&node) };
     let config = match &options {
         // [XEP-0060 §publisher-publish-options] What it cannot be configured to say is a precondition that is not met.
@@ -264,11 +283,14 @@ async fn create(core: &Arc<Core>, request: &Request, owner: &OwnedUserId, pubsub
     Ok(named.is_none().then(|| answer(Element::new("create", ns::PUBSUB).with_attr("node", node))))
 }
 
-/// The subscriber that a request names, who must be the asker. [XEP-0060 §subscriber-subscribe-error-jid]
-fn subscriber(request: &Request, what: &Element) -> Result<Jid, StanzaError> {
-    let invalid = || pubsub_error(Condition::BadRequest, "invalid-jid", "people subscribe for themselves");
-    let jid = what.attr("jid").and_then(|jid| Jid::new(jid).ok()).ok_or_else(invalid)?;
-    if jid.to_bare() == request.from.to_bare() { Ok(jid) } else { Err(invalid()) }
+fn invalid_jid() -> StanzaError {
+    pubsub_error(Condition::BadRequest, "invalid-jid", "people subscribe for themselves")
+}
+
+/// The subscriber that a request names, if it is the asker.
+fn subscriber(request: &Request, what: &Element) -> Result<Option<Jid>, StanzaError> {
+    let jid = what.attr("jid").and_then(|jid| Jid::new(jid).ok()).ok_or_else(invalid_jid)?;
+    Ok(Some(jid).filter(|jid| jid.to_bare() == request.from.to_bare()))
 }
 
 fn subscription(node: &str, jid: &str, state: &str) -> Element {
@@ -281,7 +303,8 @@ fn subscription(node: &str, jid: &str, state: &str) -> Element {
 /// [XEP-0060 §subscriber-subscribe]
 async fn subscribe(core: &Arc<Core>, request: &Request, owner: &OwnedUserId, what: &Element) -> Answer {
     let node = node_of(what)?;
-    let jid = subscriber(request, what)?;
+    // [XEP-0060 §subscriber-subscribe-error-nomatch]
+    let jid = subscriber(request, what)?.ok_or_else(invalid_jid)?;
     let config = core.accounts().node(owner, node).map_err(|error| refused(&NodeError::Store(error)))?;
     let config = config.ok_or_else(|| refused(&NodeError::NoSuchNode))?;
     let asker = jid.to_bare();
@@ -295,6 +318,11 @@ async fn subscribe(core: &Arc<Core>, request: &Request, owner: &OwnedUserId, wha
             return Err(StanzaError::new(Condition::Forbidden, "the owner has shut you out"));
         }
         if let Some((_, known)) = peer.subscriptions.iter().find(|(known, _)| *known == text) {
+            // [XEP-0060 §subscriber-subscribe-error-pending]
+            if known == "pending" {
+                let words = "the owner has not answered yet";
+                return Err(pubsub_error(Condition::NotAuthorized, "pending-subscription", words));
+            }
             return Ok((text, known.clone(), false));
         }
         if peer.subscriptions.len() >= SUBSCRIPTIONS_MAX {
@@ -318,7 +346,9 @@ async fn subscribe(core: &Arc<Core>, request: &Request, owner: &OwnedUserId, wha
 /// [XEP-0060 §subscriber-unsubscribe]
 async fn unsubscribe(core: &Arc<Core>, request: &Request, owner: &OwnedUserId, what: &Element) -> Answer {
     let node = node_of(what)?;
-    let jid = subscriber(request, what)?;
+    // [XEP-0060 §subscriber-unsubscribe-error-forbidden]
+    let jid = subscriber(request, what)?
+        .ok_or_else(|| StanzaError::new(Condition::Forbidden, "people unsubscribe themselves"))?;
     let text = jid.to_string();
     let edit = move |peer: &mut NodePeer| {
         let before = peer.subscriptions.len();

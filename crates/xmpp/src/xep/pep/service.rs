@@ -158,6 +158,47 @@ mod tests {
         let names: Vec<_> = nodes.children().flat_map(Element::children).filter_map(|item| item.attr("node")).collect();
         assert_eq!(names, ["news"]);
         assert_eq!(alice.ask(&owner("<delete node='news'/>")).await.kind(), Some("result"));
+        let has = |stanza: &Element, name: &str| {
+            stanza.child("event", ns::PUBSUB_EVENT).is_some_and(|event| event.has_child(name, ns::PUBSUB_EVENT))
+        };
+        bob.until(|stanza| has(stanza, "delete")).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn who_waits_for_an_owner_is_told_so_and_nobody_unsubscribes_others() {
+        let world = World::new();
+        let (mut alice, mut bob) = (world.connect("alice", "a").await, world.connect("bob", "b").await);
+        let set = |inner: &str| {
+            format!(
+                "<iq type='set' id='s' to='pubsub.example.org'><pubsub xmlns='{}'>{inner}</pubsub></iq>",
+                ns::PUBSUB
+            )
+        };
+        let configure = |fields: &[(&str, &str)]| {
+            let fields =
+                fields.iter().map(|(var, value)| format!("<field var='pubsub#{var}'><value>{value}</value></field>"));
+            format!("<configure><x xmlns='jabber:x:data' type='submit'>{}</x></configure>", fields.collect::<String>())
+        };
+        let closed = format!("<create node='n'/>{}", configure(&[("access_model", "authorize")]));
+        assert_eq!(alice.ask(&set(&closed)).await.kind(), Some("result"));
+        let subscribe = set("<subscribe node='n' jid='bob@example.org'/>");
+        assert!(bob.ask(&subscribe).await.to_xml().contains("subscription='pending'"));
+        let again = bob.ask(&subscribe).await;
+        assert_eq!(condition(&again).as_deref(), Some("not-authorized"));
+        assert!(again.to_xml().contains("pending-subscription"), "{}", again.to_xml());
+        let other = alice.ask(&set("<unsubscribe node='n' jid='bob@example.org'/>")).await;
+        assert_eq!(condition(&other).as_deref(), Some("forbidden"));
+
+        // A node that tells and keeps nothing of what is published.
+        let bell = configure(&[("persist_items", "0"), ("deliver_payloads", "0")]);
+        assert_eq!(alice.ask(&set(&format!("<create node='bell'/>{bell}"))).await.kind(), Some("result"));
+        assert_eq!(bob.ask(&set("<subscribe node='bell' jid='bob@example.org/b'/>")).await.kind(), Some("result"));
+        let item = alice.ask(&set("<publish node='bell'><item id='1'/></publish>")).await;
+        assert!(item.to_xml().contains("item-forbidden"), "{}", item.to_xml());
+        assert_eq!(alice.ask(&set("<publish node='bell'/>")).await.kind(), Some("result"));
+        let rung = bob.until(|stanza| stanza.name() == "message").await;
+        let items = rung.child("event", ns::PUBSUB_EVENT).and_then(|event| event.child("items", ns::PUBSUB_EVENT));
+        assert_eq!(items.map(|items| (items.attr("node"), items.children().count())), Some((Some("bell"), 0)));
     }
 
     #[tokio::test(flavor = "multi_thread")]
