@@ -242,3 +242,54 @@ async fn a_bookmark_says_what_push_rules_say() {
     assert!(items.contains("<on-mention/>") && items.contains("<always identity-category="), "{items}");
     assert!(!items.contains("<never/>"), "{items}");
 }
+
+/// The people whom a field of the form lists.
+async fn listed(client: &mut Client, field: &str) -> Vec<String> {
+    let ask = format!("<iq type='get' id='f' to='{ROOM}'><query xmlns='{}'/></iq>", ns::MUC_OWNER);
+    let answer = client.ask(&ask).await;
+    let form = answer.child("query", ns::MUC_OWNER).and_then(Form::within).expect("a form");
+    form.field(&format!("muc#roomconfig_{field}")).expect("it lists them").values.clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_form_says_who_are_owners_and_admins() {
+    let world = World::new();
+    let (mut alice, mut bob) = (world.connect("alice", "a").await, world.connect("bob", "b").await);
+    make(&mut alice, "alice").await;
+    enter(&mut bob, "bob").await;
+    let (mine, his) = ("alice@example.org".to_owned(), "bob@example.org".to_owned());
+    assert_eq!(listed(&mut alice, "roomowners").await, [mine.clone()]);
+    assert!(listed(&mut alice, "roomadmins").await.is_empty());
+
+    assert_eq!(configure(&mut alice, "roomadmins", &his).await.kind(), Some("result"));
+    bob.until(|stanza| stanza.to_xml().contains("affiliation='admin'")).await;
+    let both = format!("{mine}</value><value>{his}");
+    assert_eq!(configure(&mut alice, "roomowners", &both).await.kind(), Some("result"));
+    bob.until(|stanza| stanza.to_xml().contains("affiliation='owner' role='moderator' jid='bob@")).await;
+    assert_eq!(listed(&mut alice, "roomowners").await, [mine.clone(), his]);
+
+    assert_eq!(configure(&mut alice, "roomowners", &mine).await.kind(), Some("result"), "who is left out is none");
+    bob.until(|stanza| stanza.to_xml().contains("affiliation='member'")).await;
+    assert_eq!(condition(&configure(&mut alice, "roomowners", "").await).as_deref(), Some("conflict"));
+    assert_eq!(listed(&mut alice, "roomowners").await, [mine]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everybody_is_told_when_what_is_said_is_for_all_to_read() {
+    let world = World::new();
+    let (mut alice, mut bob) = (world.connect("alice", "a").await, world.connect("bob", "b").await);
+    make(&mut alice, "alice").await;
+    assert!(!codes(&enter(&mut bob, "bob").await).contains(&"170".into()));
+    let is_notice = |stanza: &Element| is_groupchat(stanza) && stanza.has_child("x", ns::MUC_USER);
+    for (wanted, code) in [("1", "170"), ("0", "171")] {
+        assert_eq!(configure(&mut alice, "enablelogging", wanted).await.kind(), Some("result"));
+        assert_eq!(codes(&bob.until(is_notice).await), [code]);
+        let visibility = room_of(&world).current("m.room.history_visibility", "").expect("read").expect("it is set");
+        let who = visibility.event.content_field::<String>("history_visibility");
+        assert_eq!(who.as_deref(), Some(if wanted == "1" { "world_readable" } else { "shared" }));
+    }
+    configure(&mut alice, "enablelogging", "1").await;
+    bob.until(is_notice).await;
+    let mut carol = world.connect("carol", "c").await;
+    assert!(codes(&enter(&mut carol, "carol").await).contains(&"170".into()), "whoever enters is warned");
+}

@@ -326,7 +326,9 @@ impl Visit<'_> {
             codes.push(100);
         }
         // [XEP-0045 §enter-logging]
-        codes.push(170);
+        if inside.settings.logged {
+            codes.push(170);
+        }
         if self.made {
             codes.push(201);
         }

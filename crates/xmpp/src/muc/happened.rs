@@ -226,9 +226,18 @@ impl Told<'_> {
     async fn settings(&self, inside: &mut Inside) -> Result<(), ReadError> {
         let before = std::mem::take(&mut inside.settings);
         inside.settings = Settings::of(self.core.rooms(), self.room)?;
-        let mut codes = vec![104];
-        if before.own.semi_anonymous != inside.settings.own.semi_anonymous {
-            codes.push(if inside.settings.own.semi_anonymous { 173 } else { 172 });
+        let (mut codes, now) = (Vec::new(), &inside.settings);
+        if before.own.semi_anonymous != now.own.semi_anonymous {
+            codes.push(if now.own.semi_anonymous { 173 } else { 172 });
+        }
+        if before.logged != now.logged {
+            codes.push(if now.logged { 170 } else { 171 });
+        }
+        let mut rest = before.clone();
+        (rest.own.semi_anonymous, rest.logged) = (now.own.semi_anonymous, now.logged);
+        // Whatever else changed, privacy is not concerned.
+        if codes.is_empty() || rest != *now {
+            codes.insert(0, 104);
         }
         self.tell_status(inside, &codes).await;
         if inside.settings.members_only && !before.members_only {

@@ -4,7 +4,11 @@ use std::sync::Arc;
 
 use koine_projection::muc::Affiliation;
 use koine_room::{CommandError, Room};
-use koine_stanza::{Condition, Element, Jid, StanzaError, form::Form, ns};
+use koine_stanza::{
+    Condition, Element, Jid, StanzaError,
+    form::{Field, Form},
+    ns,
+};
 use ruma_common::{OwnedUserId, UserId};
 use serde_json::json;
 
@@ -31,6 +35,12 @@ pub(crate) const EXTENSION: Extension = Extension {
     }],
 };
 
+/// People whom the form lists: its field, what that is called, and what they are. [XEP-0045 §registrar-formtype-owner]
+const LISTS: [(&str, &str, Affiliation); 2] = [
+    ("muc#roomconfig_roomowners", "Owners", Affiliation::Owner),
+    ("muc#roomconfig_roomadmins", "Admins", Affiliation::Admin),
+];
+
 async fn answer(core: Arc<Core>, request: Request) -> Answer {
     let Some(room) = name::room(&core, &request.to.to_bare())? else {
         return Err(StanzaError::new(Condition::ItemNotFound, "there is no such room"));
@@ -43,7 +53,12 @@ async fn answer(core: Arc<Core>, request: Request) -> Answer {
         _ => return Err(StanzaError::new(Condition::Forbidden, "only owners may do this")),
     };
     if request.verb == Verb::Get {
-        return Ok(Some(Element::new("query", ns::MUC_OWNER).with_child(settings.form("form").element())));
+        let mut form = settings.form("form");
+        for (var, label, standing) in LISTS {
+            let people = listed(&core, &room, standing)?.into_iter().map(|(_, address)| address);
+            form = form.with(Field { values: people.collect(), ..Field::new(var, "jid-multi", label) });
+        }
+        return Ok(Some(Element::new("query", ns::MUC_OWNER).with_child(form.element())));
     }
     if let Some(destroy) = request.payload.child("destroy", ns::MUC_OWNER) {
         return destroy_room(&core, &room, &owner, destroy).await;
@@ -86,6 +101,7 @@ async fn configure(
     form: &Form,
 ) -> Result<(), StanzaError> {
     let new = settings.with(form).map_err(|text| StanzaError::new(Condition::NotAcceptable, text))?;
+    let promotions = promotions(core, room, owner, form)?;
     let levels = standing::levels_content(room).map_err(|error| unreadable(&error))?;
     for (kind, content) in settings.changes(&new, &levels) {
         standing::set_state(core, owner, room, kind, "", &content).await.map_err(|error| refused(&error))?;
@@ -93,26 +109,70 @@ async fn configure(
     if settings.listed != new.listed {
         core.rooms().set_listed(owner, room.id(), new.listed).await.map_err(|error| refused(&error))?;
     }
-    for (role, least) in [("roomowners", Affiliation::Owner), ("roomadmins", Affiliation::Admin)] {
-        let Some(field) = form.field(&format!("muc#roomconfig_{role}")) else { continue };
-        for jid in &field.values {
-            let jid = Jid::new(jid)
-                .map_err(|_| StanzaError::new(Condition::JidMalformed, format!("{role} holds what is no address")))?;
-            let Some(target) = core.person_of(&jid.to_bare()) else { continue };
-            let has = standing::of(room, &target, new.members_only).map_err(|error| unreadable(&error))?.0;
-            if has < least {
-                let change = standing::Promotion {
-                    actor: owner,
-                    target: &target,
-                    to: least,
-                    reason: None,
-                    members_only: new.members_only,
-                };
-                standing::set_affiliation(core, room, change).await?;
-            }
-        }
+    for (target, to) in promotions {
+        let members_only = new.members_only;
+        let change = standing::Promotion { actor: owner, target: &target, to, reason: None, members_only };
+        standing::set_affiliation(core, room, change).await?;
     }
     Ok(())
+}
+
+/// Who has such a standing, and an address.
+fn listed(core: &Core, room: &Room, wanted: Affiliation) -> Result<Vec<(OwnedUserId, String)>, StanzaError> {
+    let people = standing::list(room, wanted, false).map_err(|error| unreadable(&error))?;
+    let addressed = |user: OwnedUserId| core.address_of(&user).map(|address| (user, address.to_string()));
+    Ok(people.into_iter().filter_map(addressed).collect())
+}
+
+/// Whose affiliation a form changes, in the order in which `owner` may do it. The lists of a form are whole: whoever is not on
+/// one stops being what it lists, and stays a member. A list that is left out changes nothing. [XEP-0045 §roomconfig]
+fn promotions(
+    core: &Core,
+    room: &Room,
+    owner: &UserId,
+    form: &Form,
+) -> Result<Vec<(OwnedUserId, Affiliation)>, StanzaError> {
+    let named = |var: &str| -> Result<Option<Vec<OwnedUserId>>, StanzaError> {
+        let Some(field) = form.field(var) else { return Ok(None) };
+        let mut people = Vec::new();
+        for text in field.values.iter().filter(|text| !text.trim().is_empty()) {
+            let jid = Jid::new(text)
+                .map_err(|_| StanzaError::new(Condition::JidMalformed, format!("{var} holds what is no address")))?;
+            people.extend(core.person_of(&jid.to_bare()));
+        }
+        Ok(Some(people))
+    };
+    let [owners, admins] = [named(LISTS[0].0)?, named(LISTS[1].0)?];
+    if owners.as_ref().is_some_and(Vec::is_empty) {
+        // [XEP-0045 §revokeowner]
+        return Err(StanzaError::new(Condition::Conflict, "a room has an owner: name one"));
+    }
+    let is_on = |list: &Option<Vec<OwnedUserId>>, user: &OwnedUserId| list.iter().flatten().any(|one| one == user);
+    let levels = standing::levels(room).map_err(|error| unreadable(&error))?;
+    let (mut up, mut down) = (Vec::new(), Vec::new());
+    for (list, (_, _, standing)) in [&owners, &admins].into_iter().zip(LISTS) {
+        let Some(people) = list else { continue };
+        for user in people {
+            let has = standing::of(room, user, false).map_err(|error| unreadable(&error))?.0;
+            if has < standing && (standing == Affiliation::Owner || !is_on(&owners, user)) {
+                up.push((user.clone(), standing));
+            }
+        }
+        for (user, _) in listed(core, room, standing)? {
+            if is_on(&owners, &user) || people.contains(&user) {
+                continue;
+            }
+            if levels.user_level(&user) == koine_graph::Level::Creator {
+                return Err(StanzaError::new(Condition::NotAllowed, "who made this room stays its owner"));
+            }
+            let to = if is_on(&admins, &user) { Affiliation::Admin } else { Affiliation::Member };
+            down.push((user, to));
+        }
+    }
+    // Whoever steps down may do no more.
+    down.sort_by_key(|(user, _)| *user == *owner);
+    up.extend(down);
+    Ok(up)
 }
 
 /// [XEP-0045 §destroyroom]

@@ -90,14 +90,19 @@ impl Wanted {
         let all = flag("all", false);
         // [XEP-0433 §usecases-support-request-conflictingoptions]
         if all && text.is_some() {
-            return Err(bad(
-                Condition::BadRequest,
-                "invalid-search-terms",
-                "either all rooms, or those with these words",
-            ));
+            let vars = ["all", "q"].map(|var| Element::text_of("var", ERRORS, var));
+            let conflict = Element::new("conflicting-fields", ERRORS).with_children(vars);
+            return Err(StanzaError::new(Condition::BadRequest, "either all rooms, or those with these words")
+                .with_type(ErrorType::Modify)
+                .with_application(conflict));
         }
-        if !all && form.field("q").is_some() && text.is_none() {
-            return Err(bad(Condition::BadRequest, "invalid-search-terms", "there are no words to search for"));
+        if !all && text.is_none() {
+            // [XEP-0433 §usecases-search-request-nosearch]
+            return Err(match form.field("q") {
+                Some(_) => bad(Condition::BadRequest, "invalid-search-terms", "there are no words to search for"),
+                None => bad(Condition::BadRequest, "no-search-conditions", "say what to search for, or ask for all")
+                    .with_type(ErrorType::Cancel),
+            });
         }
         let wanted = Self {
             words: text.unwrap_or_default().to_lowercase().split_whitespace().map(ToOwned::to_owned).collect(),
@@ -213,4 +218,30 @@ async fn search(core: Arc<Core>, request: Request) -> Answer {
     let (page, given) = wish.cut(all, PAGE_MAX, |room| room.address.clone()).ok_or_else(none)?;
     let result = Element::new("result", SEARCH).with_children(page.iter().map(Found::element));
     Ok(Some(result.with_child(given.element())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(fields: &[(&str, &str)]) -> String {
+        let form = fields
+            .iter()
+            .fold(Form::new("submit", PARAMS), |form, (var, value)| form.with(Field::new(var, "", "").with(*value)));
+        let query = Element::new("iq", "jabber:client").with_attr("type", "get").with_attr("id", "s");
+        let error = Wanted::read(&form).err().expect("it cannot be searched for");
+        error.answer(&query).expect("requests are answered").to_xml()
+    }
+
+    #[test]
+    fn a_search_without_words_and_one_with_too_many_wishes_say_what_is_wrong() {
+        let both = refused(&[("all", "1"), ("q", "tea")]);
+        assert!(
+            both.contains("<bad-request") && both.contains("conflicting-fields") && both.contains("<var"),
+            "{both}"
+        );
+        let nothing = refused(&[("sinname", "1")]);
+        assert!(nothing.contains("no-search-conditions") && nothing.contains("type='cancel'"), "{nothing}");
+        assert!(refused(&[("q", "  ")]).contains("invalid-search-terms"));
+    }
 }

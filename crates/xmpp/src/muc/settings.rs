@@ -14,6 +14,10 @@ use serde_json::{Map, Value, json};
 
 /// `FORM_TYPE` of the form.
 pub(super) const ROOM_CONFIG: &str = "http://jabber.org/protocol/muc#roomconfig";
+/// Who may read what was said.
+const HISTORY: &str = "m.room.history_visibility";
+/// Its value where a room is a public archive.
+const FOR_ALL: &str = "world_readable";
 /// Longest text of a field, in bytes.
 pub(super) const TEXT_BYTES_MAX: usize = 4_096;
 
@@ -80,6 +84,8 @@ pub(super) struct Settings {
     pub(super) open_subject: bool,
     /// Whoever is in may invite.
     pub(super) open_invites: bool,
+    /// What is said is there for everybody to read, without entering. [XEP-0045 §enter-logging]
+    pub(super) logged: bool,
 }
 
 impl Settings {
@@ -103,6 +109,7 @@ impl Settings {
             open_subject: levels.level_for_event("m.room.topic", true)
                 <= levels.level_for_event("m.room.message", false),
             open_invites: levels.invite() <= levels.users_default(),
+            logged: text(HISTORY, "history_visibility")?.as_deref() == Some(FOR_ALL),
         })
     }
 
@@ -135,7 +142,7 @@ impl Settings {
             })
             .with(Field::boolean(&f("changesubject"), "Occupants may change the subject", self.open_subject))
             .with(Field::boolean(&f("allowinvites"), "Occupants may invite others", self.open_invites))
-            .with(Field::boolean(&f("enablelogging"), "The room has an archive (it always does)", true))
+            .with(Field::boolean(&f("enablelogging"), "Everybody may read what is said, without entering", self.logged))
             .with(Field::list(&f("maxusers"), "Most occupants", &max, &maxima))
             .with(super::slow::configured(self))
             .with(Field::boolean(
@@ -188,6 +195,7 @@ impl Settings {
                 "moderatedroom" => new.moderated = truth()?,
                 "changesubject" => new.open_subject = truth()?,
                 "allowinvites" => new.open_invites = truth()?,
+                "enablelogging" => new.logged = truth()?,
                 "roomsecret" => secret = Some(text),
                 "passwordprotectedroom" => protected = Some(truth()?),
                 "maxusers" => {
@@ -241,6 +249,10 @@ impl Settings {
         }
         if self.own != new.own {
             changes.push((SETTINGS, serde_json::to_value(&new.own).unwrap_or_default()));
+        }
+        if self.logged != new.logged {
+            let who = if new.logged { FOR_ALL } else { "shared" };
+            changes.push((HISTORY, json!({ "history_visibility": who })));
         }
         let mut wanted = levels.clone();
         let default = levels.get("users_default").and_then(Value::as_i64).unwrap_or(0);
@@ -303,6 +315,16 @@ mod tests {
         assert_eq!(open, settings);
         let changes = new.changes(&open, &Map::new());
         assert!(changes.contains(&("m.room.join_rules", json!({ "join_rule": "public" }))), "{changes:?}");
+    }
+
+    #[test]
+    fn a_log_for_everybody_is_what_matrix_lets_everybody_read() {
+        let settings = Settings::default();
+        let new = Settings { logged: true, ..settings.clone() };
+        let change = |from: &Settings, to| from.changes(to, &Map::new());
+        let event = |who| vec![("m.room.history_visibility", json!({ "history_visibility": who }))];
+        assert_eq!(change(&settings, &new), event("world_readable"));
+        assert_eq!(change(&new, &settings), event("shared"));
     }
 
     #[test]
