@@ -50,13 +50,7 @@ const PENDING_RESETS_MAX: usize = 20;
 
 /// Serves a connection until it ends. It counts for as long as `held` is.
 pub async fn serve(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr, held: Held) {
-    let mut first = [0];
-    // Before this, the connection has no buffers: ten thousand silent ones cost next to nothing.
-    let spoke = tokio::select! {
-        spoke = timeout(FIRST_BYTE_MAX, stream.peek(&mut first)) => matches!(spoke, Ok(Ok(1..))),
-        () = shared.shutdown.announced() => false,
-    };
-    if !spoke {
+    if !greets(shared.config.serves) && !speaks(shared, &stream).await {
         return;
     }
     let gauge = &shared.metrics.connections_open;
@@ -85,6 +79,21 @@ pub async fn serve(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr, he
         (Serves::Lmtp, certificates) => mail(shared, certificates.as_ref(), stream, peer, Dialect::Lmtp).await,
     }
     gauge.dec();
+}
+
+/// Whether it is ours to speak first. [RFC 5321 §3.1] [RFC 2033 §4.1]
+fn greets(serves: Serves) -> bool {
+    matches!(serves, Serves::Smtp | Serves::Lmtp)
+}
+
+/// Waits for the first byte; whether it came. Before it the connection has no buffers: ten thousand silent ones cost next to
+/// nothing.
+async fn speaks(shared: &Shared, stream: &TcpStream) -> bool {
+    let mut first = [0];
+    tokio::select! {
+        spoke = timeout(FIRST_BYTE_MAX, stream.peek(&mut first)) => matches!(spoke, Ok(Ok(1..))),
+        () = shared.shutdown.announced() => false,
+    }
 }
 
 async fn xmpp(shared: &Arc<Shared>, certificates: &Certificates, stream: TcpStream, peer: SocketAddr) {

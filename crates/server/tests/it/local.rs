@@ -72,6 +72,18 @@ fn silent_connections_keep_nobody_out() {
 }
 
 #[test]
+fn mail_servers_are_greeted_before_they_say_anything() {
+    let server = Running::start(&["--no-demo"]);
+    for (at, greeting) in [(8, "220 localhost ESMTP"), (9, "220 localhost LMTP")] {
+        let mut silent = TcpStream::connect(("127.0.0.1", server.port + at)).expect("there is place");
+        silent.set_read_timeout(Some(Duration::from_secs(20))).expect("a time");
+        let mut said = vec![0; greeting.len()];
+        silent.read_exact(&mut said).expect("a greeting");
+        assert_eq!(text(&said), greeting);
+    }
+}
+
+#[test]
 fn heads_of_requests_are_bounded() {
     let server = Running::start(&["--no-demo"]);
     let answer = |head: &str| {
