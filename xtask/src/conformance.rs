@@ -119,10 +119,7 @@ struct Yard {
 impl Yard {
     fn find() -> Result<Self> {
         let root = tree::root();
-        let cache = match env::var_os("KOINE_CACHE") {
-            Some(dir) => PathBuf::from(dir),
-            None => PathBuf::from(env::var_os("HOME").ok_or("HOME is not set")?).join(".cache/koine"),
-        };
+        let cache = tree::cache()?;
         let koine = match env::var_os("KOINE_BIN") {
             Some(bin) => PathBuf::from(bin).canonicalize().map_err(|e| format!("KOINE_BIN: {e}"))?,
             None => build("koine-server", "koine", &[])?,

@@ -1,6 +1,7 @@
 //! `cargo xtask`: everyday tasks of the project, in plain Rust, so that they run wherever the project builds.
 
 mod conformance;
+mod fuzz;
 mod ledger;
 mod licences;
 mod packages;
@@ -24,6 +25,7 @@ cargo xtask TASK
   faults       what it survives: `faults --kills 300 crash`; the same as `conformance faults`
   demo         `demo e2ee` shows the life of encrypted rooms across two servers; the same as `conformance e2ee`
   simulate     servers on a pretend network, and whether they agree: `simulate --seeds 1000`; `simulate -- --help` says more
+  fuzz         what strangers can send, made up by libFuzzer: `fuzz` takes each target for a minute, `fuzz --seconds 3600 xml` one for an hour
   bench        load and latency of a release build; `cargo xtask bench -- --help` says more";
 
 fn main() -> ExitCode {
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
         "faults" => conformance_alone(&args),
         "demo" => conformance_alone(rest),
         "simulate" => release("koine-testkit", &["--bin", "simulate"], rest),
+        "fuzz" => findings("fuzz", fuzz::run(rest)),
         "bench" => release("koine-bench", &[], rest),
         "help" | "--help" | "-h" => {
             println!("{USAGE}");

@@ -18,6 +18,14 @@ pub fn root() -> &'static Path {
     &ROOT
 }
 
+/// Where environments, packages and builds are kept that outlive a run: `KOINE_CACHE`, or a folder below the home folder.
+pub fn cache() -> Result<PathBuf, String> {
+    match env::var_os("KOINE_CACHE") {
+        Some(dir) => Ok(PathBuf::from(dir)),
+        None => Ok(PathBuf::from(env::var_os("HOME").ok_or("HOME is not set")?).join(".cache/koine")),
+    }
+}
+
 /// Cargo, as it runs us, in the folder of the workspace.
 pub fn cargo() -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
