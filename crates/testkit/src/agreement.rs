@@ -44,13 +44,15 @@ pub fn differences(sides: &[Side]) -> Vec<String> {
 /// Servers that believe to be in the room although each of their people was thrown out by an event that never reached them.
 ///
 /// There are others that stay behind, and rightly so: a resolution removes people of whom no event says so, when what let
-/// them in came beside something that forbids it, and then nobody has anything to tell their server; and who was banned
-/// comes in again through a server that has not heard of it yet.
+/// them in came beside something that forbids it, and then nobody has anything to tell their server; and who was thrown out
+/// comes in again through a server that has not heard of it yet. So only what rests on their present stay counts.
 pub fn untold(side: &Side, ghosts: &[Side]) -> Vec<String> {
     let is_untold = |ghost: &Side, user: &UserId| {
         let Ok(Some(member)) = side.room.current("m.room.member", user.as_str()) else { return false };
         let membership = member.event.membership().map(Membership::from);
+        let Ok(Some(stay)) = ghost.room.current("m.room.member", user.as_str()) else { return false };
         matches!(membership, Some(Membership::Leave | Membership::Ban))
+            && member.event.auth_events().iter().any(|id| id == stay.event.event_id())
             && matches!(ghost.room.fate(member.event.event_id()), Ok(None))
     };
     let of_all = |ghost: &&Side| ghost.room.local_joined().iter().all(|user| is_untold(ghost, user));

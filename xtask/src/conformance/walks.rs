@@ -2,11 +2,12 @@
 //!
 //! Each gets the address of a fresh koine as its argument and its data folder as `KOINE_DATA`, prints one line per step, and exits with 0 when all went well.
 
+use std::collections::VecDeque;
 use std::fs;
-use std::io::Read as _;
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitStatus, Stdio};
 
 use super::server::Server;
 use super::{Result, Summary, Yard, build, debian, install_once, must};
@@ -36,6 +37,9 @@ const PROGRAMS: [(&str, &[(&str, &str)]); 2] =
 /// `converse` does not get beyond its step with files.
 const WHEN_NAMED: [&str; 2] = ["chat", "converse"];
 
+/// So many lines of a walk that failed stand in the summary too.
+const LAST_LINES: usize = 6;
+
 pub fn run(yard: &Yard, names: &[String]) -> Result<Summary> {
     if let Some(unknown) = names.iter().find(|n| WALKS.iter().all(|(w, _)| w != n)) {
         return Err(format!("no walk is called {unknown}").into());
@@ -59,7 +63,7 @@ pub fn run(yard: &Yard, names: &[String]) -> Result<Summary> {
             walk.env("KOINE_APPSERVICE", registration);
         }
         let mut server = Server::start_with(yard, &format!("walk-{name}"), &arguments)?;
-        let status = walk.arg(&server.url).env("KOINE_DATA", server.data()?).status()?;
+        let (status, last) = take(walk.arg(&server.url).env("KOINE_DATA", server.data()?))?;
         if let Some(end) = server.ended() {
             summary
                 .failures
@@ -67,10 +71,26 @@ pub fn run(yard: &Yard, names: &[String]) -> Result<Summary> {
         } else if status.success() {
             summary.passed += 1;
         } else {
-            summary.failures.push(format!("walk {name}: {status}; the server's log is {}", server.log().display()));
+            let log = server.log().display();
+            summary.failures.push(format!("walk {name}: {status}; the server's log is {log}; its last lines\n{last}"));
         }
     }
     Ok(summary)
+}
+
+/// Takes a walk to its end, printing what it prints; how it ended, and its last lines.
+fn take(walk: &mut Command) -> Result<(ExitStatus, String)> {
+    let mut walk = walk.stdout(Stdio::piped()).spawn()?;
+    let mut last = VecDeque::new();
+    for line in BufReader::new(walk.stdout.take().expect("it was asked for")).lines() {
+        let line = line?;
+        println!("{line}");
+        if last.len() == LAST_LINES {
+            last.pop_front();
+        }
+        last.push_back(format!("    {line}"));
+    }
+    Ok((walk.wait()?, Vec::from(last).join("\n")))
 }
 
 /// matrix-nio.

@@ -77,7 +77,7 @@ impl Federation {
             }
         };
         drop(gate);
-        kept.map_err(|error| CommandError::Damaged(error.to_string()))?;
+        kept?;
         is_here()
     }
 
@@ -115,7 +115,7 @@ impl Federation {
         }
         let kept = self.rooms().keep_history(room.id(), events, &told).await;
         drop(gate);
-        kept.map(|count| count > 0).map_err(|error| CommandError::Damaged(error.to_string()))
+        Ok(kept? > 0)
     }
 }
 

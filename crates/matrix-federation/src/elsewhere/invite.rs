@@ -36,7 +36,7 @@ impl Federation {
         let gate = self.gates().pass(room.id()).await;
         let received = self.rooms().receive(room.id(), signed).await;
         drop(gate);
-        match received.map_err(|error| CommandError::Damaged(error.to_string()))? {
+        match received? {
             Received::Accepted | Received::Known => Ok(()),
             Received::SoftFailed(refusal) | Received::Rejected(refusal) => Err(CommandError::Refused(refusal)),
         }
@@ -44,7 +44,7 @@ impl Federation {
 
     async fn ask_for_signature(&self, room: &Room, target: &UserId, draft: &Event) -> Result<Event, CommandError> {
         let server = target.server_name();
-        let mut shown = crate::serve::shown(room).map_err(|error| CommandError::Damaged(error.to_string()))?;
+        let mut shown = crate::serve::shown(room)?;
         shown.extend(room.current("m.room.member", draft.sender().as_str())?.map(|placed| placed.event.clone()));
         let place = format!("{}/{}", segment(room.id().as_str()), segment(draft.event_id().as_str()));
         let body = Writer::new()

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use base64::Engine as _;
 use http::Method;
 use koine_graph::{Draft, Event, Legacy, RoomVersionRules};
-use koine_room::{CommandError, EnterError, Wish};
+use koine_room::{CommandError, EnterError, ReceiveError, Wish};
 use ruma_common::{EventId, OwnedEventId, OwnedServerName, RoomVersionId};
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue, value::to_raw_value};
@@ -74,7 +74,7 @@ impl Federation {
             }
             None => event,
         };
-        self.told_elsewhere(&event).await.map_err(|error| CommandError::Damaged(error.to_string()))?;
+        self.told_elsewhere(&event).await?;
         let left_out = is_partial.then_some(told.servers);
         self.rooms().enter(keeping, event, left_out).await.map_err(entered)?;
         if is_partial {
@@ -171,6 +171,10 @@ pub(super) fn unusable(what: &str) -> CommandError {
 fn entered(error: EnterError) -> CommandError {
     match error {
         EnterError::Refused(refusal) => CommandError::Refused(refusal),
+        // Nothing that the other server told: it is our own store.
+        EnterError::Receive(ours @ (ReceiveError::Read(_) | ReceiveError::Commit(_) | ReceiveError::Unsettled)) => {
+            ours.into()
+        }
         other => CommandError::Forbidden(other.to_string()),
     }
 }

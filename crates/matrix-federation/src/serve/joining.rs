@@ -7,7 +7,7 @@ use axum::{extract::State, response::Response};
 use bytes::Bytes;
 use http::StatusCode;
 use koine_graph::Event;
-use koine_room::{CommandError, Membership, Received, Room};
+use koine_room::{CommandError, Membership, ReadError, Received, Room};
 use ruma_common::{RoomVersionId, ServerName, UserId};
 use serde_json::{json, value::RawValue};
 
@@ -63,7 +63,7 @@ pub async fn send_knock(State(federation): State<Federation>, signed: Signed) ->
 }
 
 /// The state shown to who is invited or knocks, as whole events. [SS-API §put_matrixfederationv2inviteroomideventid]
-pub(crate) fn shown(room: &Room) -> Result<Vec<Event>> {
+pub(crate) fn shown(room: &Room) -> Result<Vec<Event>, ReadError> {
     let shown = room.shown_state(room.published().state)?;
     Ok(shown.iter().map(|placed| placed.event.clone()).collect())
 }
