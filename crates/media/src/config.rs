@@ -42,6 +42,69 @@ pub struct Config {
     /// whatever address somebody with an account names, but never to one that is not part of the internet. Needs a
     /// restart.
     pub previews: bool,
+
+    /// A bucket that holds the files, for servers whose disk is too small for them.
+    pub bucket: BucketConfig,
+}
+
+/// A bucket for media: any store that speaks the API of Amazon's S3, such as MinIO, Garage or Ceph. The folder in
+/// `data_dir` then holds only what was asked for lately. Files that are in the folder when a bucket is named first are not
+/// moved there: copy `media/<number>/content/` to `<prefix>/<number>/content/` in the bucket before.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct BucketConfig {
+    /// Its name. Default: empty, and files lie in `data_dir`. Needs a restart.
+    pub name: String,
+
+    /// Where the store is reached, as "https://s3.example.org". Default: empty, and it is Amazon's of the region. Needs a
+    /// restart.
+    pub endpoint: String,
+
+    /// The region. Default: "us-east-1", which stores without regions take as well. Needs a restart.
+    pub region: String,
+
+    /// Whether the bucket is part of the host's name (`https://media.s3.example.org/…`) instead of the path. Default:
+    /// false. Needs a restart.
+    pub host_style: bool,
+
+    /// What goes before the names of all files. Default: empty. Several servers may share a bucket with a prefix of their
+    /// own each. Needs a restart.
+    pub prefix: String,
+
+    /// Who we are there. Default: empty. Needs a restart.
+    pub access_key_id: String,
+
+    /// The secret that belongs to it. Default: empty. Needs a restart.
+    pub secret_access_key: String,
+
+    /// How many bytes of the bucket's files the folder may hold as well, so that they need not be fetched again. Looked
+    /// after every hour. Default: 5368709120 (5 GiB). Needs a restart.
+    pub cache_bytes_max: u64,
+}
+
+impl Default for BucketConfig {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            endpoint: String::new(),
+            region: "us-east-1".to_owned(),
+            host_style: false,
+            prefix: String::new(),
+            access_key_id: String::new(),
+            secret_access_key: String::new(),
+            cache_bytes_max: 5 * GIBIBYTE,
+        }
+    }
+}
+
+impl std::fmt::Debug for BucketConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The secret is not printed.
+        f.debug_struct("BucketConfig")
+            .field("name", &self.name)
+            .field("endpoint", &self.endpoint)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Default for Config {
@@ -55,6 +118,7 @@ impl Default for Config {
             remote_cache_bytes_max: 10 * GIBIBYTE,
             remote_days: 30,
             previews: true,
+            bucket: BucketConfig::default(),
         }
     }
 }

@@ -68,14 +68,10 @@ impl Media {
         self.shard().submit(forget).await?;
 
         let is_last = self.shard().get(&BLOBS, self.domain(), &hash.0)?.is_none();
-        let folder = self.folder().clone();
-        let removed = tokio::task::spawn_blocking(move || {
-            if is_last {
-                folder.remove(hash)?;
-            }
-            folder.settle(hash);
-            Ok(())
-        });
-        removed.await.expect("removing a file does not panic").map_err(DeleteError::Disk)
+        if is_last {
+            self.remove_blob(hash).await.map_err(DeleteError::Disk)?;
+        }
+        self.folder().settle(hash);
+        Ok(())
     }
 }

@@ -88,8 +88,10 @@ impl Media {
 
     /// Opens the content of an item.
     pub async fn content(&self, item: &Item) -> Result<Content, ReadError> {
-        let path = self.folder().content(item.hash);
-        let opened = tokio::task::spawn_blocking(move || Content::open(&path)).await;
+        let opened = match self.at_hand(item.hash).await {
+            Ok(path) => tokio::task::spawn_blocking(move || Content::open(&path)).await,
+            Err(error) => Ok(Err(error)),
+        };
         match opened.expect("opening a file does not panic") {
             Ok(content) => Ok(content),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(ReadError::ContentMissing(item.id.clone())),

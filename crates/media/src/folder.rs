@@ -47,9 +47,14 @@ impl Folder {
         self.root.join("incoming").join(name)
     }
 
+    /// Where blobs lie.
+    pub(crate) fn content_root(&self) -> PathBuf {
+        self.root.join("content")
+    }
+
     /// Where the blob lies.
     pub(crate) fn content(&self, hash: ContentHash) -> PathBuf {
-        split(&self.root.join("content"), hash)
+        split(&self.content_root(), hash)
     }
 
     /// The folder of the pictures made from this blob.
@@ -63,7 +68,7 @@ impl Folder {
         let target = self.content(hash);
         let shelf = target.parent().expect("a blob lies in a folder named by its first byte");
         if fs::create_dir(shelf).is_ok() {
-            sync_folder(&self.root.join("content"))?;
+            sync_folder(&self.content_root())?;
         }
         fs::rename(received, &target)?;
         sync_folder(shelf)

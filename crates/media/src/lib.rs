@@ -18,11 +18,13 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
+use koine_net::Client;
 use koine_store::{DomainId, Shard, StoreError};
 use ruma_common::{OwnedServerName, OwnedUserId, ServerName};
 use thiserror::Error;
 use tokio::sync::{Mutex, watch};
 
+mod bucket;
 mod config;
 mod delete;
 mod download;
@@ -33,11 +35,12 @@ mod promise;
 mod queue;
 mod receive;
 mod remote;
+mod shelf;
 mod tables;
 mod thumbnail;
 mod upload;
 
-pub use config::Config;
+pub use config::{BucketConfig, Config};
 pub use delete::DeleteError;
 pub use download::{Content, Item, ReadError};
 pub use ids::{ContentHash, MEDIA_ID_LENGTH_MAX, MediaId};
@@ -55,6 +58,7 @@ pub use upload::{
     CONTENT_TYPE_LENGTH_MAX, Description, FILE_NAME_LENGTH_MAX, UPLOADS_AT_ONCE_MAX, Upload, UploadError,
 };
 
+use bucket::Bucket;
 use folder::Folder;
 use queue::Queue;
 use tables::BLOBS;
@@ -74,6 +78,8 @@ struct Inner {
     domain: DomainId,
     server_name: OwnedServerName,
     folder: Folder,
+    /// Where every blob is, if not in the folder.
+    bucket: Option<Arc<Bucket>>,
     config: Config,
     workshop: Workshop,
     /// How many files each account is sending just now. Accounts that send none are not in it.
@@ -113,6 +119,9 @@ pub enum OpenError {
         /// What the system said.
         source: io::Error,
     },
+    /// The settings of the bucket make no sense.
+    #[error("the bucket for media cannot be used: {0}; look at [media.bucket] in the settings")]
+    Bucket(#[source] io::Error),
     /// The store cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -121,11 +130,19 @@ pub enum OpenError {
 impl Media {
     /// Opens the media of a domain and clears away what a crash left. Blocks.
     pub fn open(shard: Shard, place: Place, config: Config) -> Result<Self, OpenError> {
+        Self::open_with(shard, place, config, None)
+    }
+
+    /// The same with a client to reach the bucket with, if the settings name one.
+    pub fn open_with(shard: Shard, place: Place, config: Config, client: Option<Client>) -> Result<Self, OpenError> {
         let Place { domain, server_name, folder: root } = place;
         let root = root.join(domain.0.to_string());
         let refuse = |source| OpenError::Folder { folder: root.clone(), source };
         let folder = Folder::open(root.clone()).map_err(refuse)?;
-        for hash in folder.unsettled().map_err(refuse)? {
+        let bucket = bucket::named(&config.bucket, domain.0, client).map_err(OpenError::Bucket)?;
+        // What the bucket has to be asked for waits until it can be, see [`Media::clean`].
+        let unsettled = if bucket.is_none() { folder.unsettled().map_err(refuse)? } else { Vec::new() };
+        for hash in unsettled {
             if shard.get(&BLOBS, domain, &hash.0)?.is_none() {
                 folder.remove(hash).map_err(refuse)?;
             }
@@ -140,6 +157,7 @@ impl Media {
             domain,
             server_name,
             folder,
+            bucket,
             config,
             workshop,
             receiving,
@@ -172,6 +190,10 @@ impl Media {
 
     fn folder(&self) -> &Folder {
         &self.inner.folder
+    }
+
+    fn bucket(&self) -> Option<&Bucket> {
+        self.inner.bucket.as_deref()
     }
 
     fn workshop(&self) -> &Workshop {

@@ -88,14 +88,18 @@ impl Receiving {
         let _lock = media.blob_lock(hash).lock_owned().await;
         if media.shard().get(&BLOBS, media.domain(), &hash.0)?.is_none() {
             file.sync_all().await.map_err(UploadError::Disk)?;
-            let folder = media.folder().clone();
-            let placed = tokio::task::spawn_blocking(move || folder.place(&received.0, hash)).await;
-            placed.expect("placing a file does not panic").map_err(UploadError::Disk)?;
+            if let Err(error) = media.place(received.0.clone(), hash).await {
+                // Half of it may be in its place; the mark stays if that cannot be undone now.
+                if media.remove_blob(hash).await.is_ok() {
+                    media.folder().settle(hash);
+                }
+                return Err(UploadError::Disk(error));
+            }
         }
         let recorded = media.refer(hash, size, write).await;
         if recorded.is_err() && media.shard().get(&BLOBS, media.domain(), &hash.0)?.is_none() {
             // Refused, by the store most likely for want of space: the bytes go again.
-            media.folder().remove(hash).map_err(UploadError::Disk)?;
+            media.remove_blob(hash).await.map_err(UploadError::Disk)?;
         }
         media.folder().settle(hash);
         recorded

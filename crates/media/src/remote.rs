@@ -180,6 +180,7 @@ impl Media {
     /// Removes files of other servers that nobody asked for lately, and more if they take too much space. Says how many
     /// went; a round removes at most a thousand.
     pub async fn clean(&self, now: MilliSecondsSinceUnixEpoch) -> Result<usize, DeleteError> {
+        self.settle_bucket().await.map_err(DeleteError::Disk)?;
         let oldest_kept = day(now).saturating_sub(self.config().remote_days);
         let mut removed = 0;
         while removed < CLEANED_AT_ONCE {
@@ -193,6 +194,7 @@ impl Media {
             self.remove_remote(used_day, server, id).await?;
             removed += 1;
         }
+        self.shrink_cache().await.map_err(DeleteError::Disk)?;
         Ok(removed)
     }
 

@@ -18,6 +18,7 @@ use crate::{
     Media,
     download::{Content, Item},
     ids::ContentHash,
+    tables::BLOBS,
 };
 
 mod animate;
@@ -171,7 +172,7 @@ impl Media {
     /// pool. A caller that goes away does not stop it, and the result is kept for the next.
     pub async fn thumbnail(&self, item: &Item, spec: Spec) -> Result<Thumbnail, ThumbnailError> {
         let hash = item.hash;
-        let (source, folder) = (self.folder().content(hash), self.folder().thumbnails(hash));
+        let folder = self.folder().thumbnails(hash);
         if let Some(kept) = look_up(&folder, spec).await? {
             return Ok(kept);
         }
@@ -184,6 +185,7 @@ impl Media {
         if item.size > THUMBNAIL_SOURCE_BYTES_MAX {
             return Err(ThumbnailError::SourceTooLarge { size: item.size, max: THUMBNAIL_SOURCE_BYTES_MAX });
         }
+        let source = self.at_hand(hash).await.map_err(ThumbnailError::Disk)?;
         let work = {
             let source = source.clone();
             blocking(move || render::look(&source, spec)).await?
@@ -222,7 +224,7 @@ impl Media {
     /// Writes the thumbnail beside the blob, unless there are too many already or the blob has just been deleted.
     fn keep(&self, hash: ContentHash, folder: &Path, spec: Spec, format: ImageFormat, bytes: &[u8]) -> io::Result<()> {
         let _settled = self.blob_lock(hash).blocking_lock_owned();
-        if !self.folder().content(hash).exists() {
+        if !matches!(self.shard().get(&BLOBS, self.domain(), &hash.0), Ok(Some(_))) {
             return Ok(());
         }
         fs::create_dir_all(folder)?;

@@ -152,8 +152,8 @@ impl Program {
         let metrics = Metrics::new();
         metrics.watch_store(server.shard.clone());
         let (announcer, shutdown) = shutdown::channel();
-        let media = open_media(&server)?;
         let client = Client::new(&config.federation.network)?;
+        let media = open_media(&server, client.clone())?;
         let (servers, web) = (client.clone(), client.clone());
         let others = federation::open(&server, media.clone(), &client, &data_dir)?;
         let previews = Previews::new(media.clone(), client.clone());
@@ -267,13 +267,13 @@ fn open_cores(config: Config, shard: Shard) -> Result<Arc<Server>, StartError> {
     Ok(Arc::new(Server { config, accounts, rooms, shard, mail: OnceLock::new() }))
 }
 
-fn open_media(server: &Server) -> Result<Media, StartError> {
+fn open_media(server: &Server, client: Client) -> Result<Media, StartError> {
     let place = koine_media::Place {
         domain: DOMAIN,
         server_name: server.config.server_name.clone(),
         folder: server.config.data_dir.join(MEDIA_FOLDER),
     };
-    Ok(Media::open(server.shard.clone(), place, server.config.media.clone())?)
+    Ok(Media::open_with(server.shard.clone(), place, server.config.media.clone(), Some(client))?)
 }
 
 fn router(

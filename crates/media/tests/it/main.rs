@@ -1,5 +1,6 @@
 //! What the media of a domain do, from the outside: receive, keep, share, forget, and survive.
 
+mod bucket;
 mod previews;
 mod promises;
 mod remote;
