@@ -83,6 +83,10 @@ func (r *roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
 		req.Host = srv.place.Name
 		req.URL.Scheme = "https"
 		req.URL.Host = fmt.Sprintf("127.0.0.1:%d", srv.place.Ports.Federation)
+	} else if req.URL.Scheme == "matrix" {
+		// A server of the suite's own talks to another one: the name says where it is.
+		req = req.Clone(req.Context())
+		req.URL.Scheme = "https"
 	}
 	return r.inner.RoundTrip(req)
 }

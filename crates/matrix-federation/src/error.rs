@@ -79,10 +79,10 @@ impl Error {
         Self::new(StatusCode::BAD_REQUEST, "M_INVALID_PARAM", message)
     }
 
-    /// 404 `M_UNABLE_DUE_TO_PARTIAL_STATE`: another server knows better.
+    /// 404 `M_NOT_FOUND` of a room that we have come into and do not know yet: another server knows better. [MSC3902]
     pub fn partial() -> Self {
         let message = "This server has come into the room just now and does not know all of its members yet";
-        Self::new(StatusCode::NOT_FOUND, "M_UNABLE_DUE_TO_PARTIAL_STATE", message)
+        Self::new(StatusCode::NOT_FOUND, "M_NOT_FOUND", message)
     }
 
     /// 413 `M_TOO_LARGE`

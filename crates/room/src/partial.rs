@@ -17,7 +17,7 @@ use koine_graph::{
     state::Edit,
 };
 use koine_store::{Commit, Direction, LogEntry, bytes::Bytes};
-use ruma_common::{OwnedEventId, OwnedServerName, ServerName};
+use ruma_common::{OwnedEventId, OwnedServerName, ServerName, UserId};
 
 use crate::{
     error::ReadError,
@@ -130,6 +130,17 @@ impl Room {
         let partial = self.partial()?;
         let join = self.event(&partial.join).ok().flatten()?;
         Some((join.event.clone(), partial.servers.clone()))
+    }
+
+    /// Whether somebody elsewhere is in the room, or may be: while it is partial, whoever's server was in it, as long as nothing
+    /// else is known of them. [MSC3902]
+    pub(crate) fn may_be_joined(&self, user: &UserId) -> bool {
+        if self.is_joined(user) {
+            return true;
+        }
+        let Some(partial) = self.partial() else { return false };
+        matches!(self.current("m.room.member", user.as_str()), Ok(None))
+            && partial.servers.iter().any(|server| server == user.server_name())
     }
 
     /// The membership of its sender that an event rests on: for who looks for it in a state that lacks members.

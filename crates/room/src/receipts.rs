@@ -104,7 +104,7 @@ impl Rooms {
     /// `NotJoined`, `NoSuchEvent`, `InvalidParam` for a thread that the event is not related to.
     pub async fn read_elsewhere(&self, room: &RoomId, receipt: Receipt) -> Result<(), CommandError> {
         let room = self.room(room)?;
-        if receipt.user.server_name() == self.server_name() || !room.is_joined(&receipt.user) {
+        if receipt.user.server_name() == self.server_name() || !room.may_be_joined(&receipt.user) {
             return Err(CommandError::NotJoined);
         }
         let placed = room.event(&receipt.event_id)?.filter(|placed| !placed.is_outlier());

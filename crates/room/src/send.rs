@@ -233,8 +233,9 @@ impl Room {
         }
         let levels = self.power_levels(head)?;
         if levels.user_level(user).reaches(levels.redact()) {
-            // Also of an event that is not here: it takes effect where it is, and here once it comes.
-            if koine_graph::hashes::is_event_id(self.rules(), target) {
+            // Also of an event that is not here: it takes effect where it is, and here once it comes. Other servers take an id with a
+            // server's name in rooms of every version, so nobody is kept from saying one.
+            if koine_graph::hashes::is_event_id(self.rules(), target) || target.server_name().is_some() {
                 return Ok(());
             }
         }

@@ -49,7 +49,7 @@ impl Rooms {
     /// The same for somebody of another server, as that server told. Who is not in the room does not type there.
     pub fn typed_elsewhere(&self, user: &UserId, room: &RoomId, time: Option<Duration>) -> Result<(), CommandError> {
         let room = self.room(room)?;
-        if user.server_name() == self.server_name() || !room.is_joined(user) {
+        if user.server_name() == self.server_name() || !room.may_be_joined(user) {
             return Err(CommandError::NotJoined);
         }
         room.type_for(user, time.map(|time| time.min(TYPING_TIME_MAX)));

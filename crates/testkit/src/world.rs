@@ -7,7 +7,6 @@ use std::{
 };
 
 use koine_room::{CommandError, CreateRoom, Preset, Profile};
-use koine_store::StoreError;
 use ruma_common::{OwnedRoomId, OwnedServerName, OwnedUserId};
 use serde_json::{Map, json};
 use sha2::{Digest as _, Sha256};
@@ -177,9 +176,7 @@ impl World {
         let done = actor.act(deed, number).await;
         let said = done.as_ref().map_or_else(|error| format!("not: {error}"), |()| "done".to_owned());
         self.network.note(&format!("{user} {deed:?} {said}"));
-        // A crash closes the store under whoever acts just then.
-        let is_crash = matches!(done, Err(CommandError::Store(StoreError::Closed)));
-        if !is_crash && let Err(CommandError::Damaged(_) | CommandError::Store(_)) = done {
+        if let Err(CommandError::Damaged(_) | CommandError::Store(_)) = done {
             self.network.fail(format!("{user} {deed:?}: {said}"));
         }
     }

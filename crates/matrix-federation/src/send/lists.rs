@@ -160,9 +160,16 @@ impl Federation {
     fn write_news(&self, user: &UserId, waiting: &Waiting, units: &mut Vec<String>) -> Result<(), StoreUnavailable> {
         let accounts = self.accounts();
         if waiting.is_new {
+            let before = units.len();
             let stream_id = accounts.newest_device_change(user)?.map_or(0, |newest| newest.stream_id);
-            for device_id in accounts.device_ids(user)?.into_iter().take(DEVICES_MAX) {
-                units.push(self.device_unit(user, &DeviceChange { stream_id, previous: None, device_id })?);
+            for device_id in accounts.device_ids(user)? {
+                if units.len() - before == DEVICES_MAX {
+                    break;
+                }
+                // Without keys it is nothing that anybody could encrypt for, and to be asked after is enough.
+                if accounts.has_device_keys(user, &device_id)? {
+                    units.push(self.device_unit(user, &DeviceChange { stream_id, previous: None, device_id })?);
+                }
             }
         } else {
             for change in &waiting.devices {

@@ -63,7 +63,7 @@ pub async fn send_knock(State(federation): State<Federation>, signed: Signed) ->
 }
 
 /// The state shown to who is invited or knocks, as whole events. [SS-API §put_matrixfederationv2inviteroomideventid]
-pub(crate) fn shown(room: &Room) -> Result<Vec<Event>, ReadError> {
+pub(crate) fn shown(room: &Room) -> std::result::Result<Vec<Event>, ReadError> {
     let shown = room.shown_state(room.published().state)?;
     Ok(shown.iter().map(|placed| placed.event.clone()).collect())
 }
