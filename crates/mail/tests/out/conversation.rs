@@ -2,9 +2,10 @@
 
 use koine_mail::out::{Deliver, OutConfig};
 use koine_media::Description;
+use koine_room::ReceiptType;
 use mail_parser::{Message, MessageParser, MimeHeaders as _};
-use ruma_common::MilliSecondsSinceUnixEpoch;
-use serde_json::json;
+use ruma_common::{EventId, MilliSecondsSinceUnixEpoch};
+use serde_json::{Value, json};
 
 use super::{
     server::Server,
@@ -114,6 +115,40 @@ async fn an_answer_to_a_mail_stands_in_its_thread() {
         (next.subject(), next.in_reply_to().as_text()),
         (Some("Re: Lunch"), Some(id_of(first.as_str()).as_str()))
     );
+}
+
+#[tokio::test]
+async fn reading_is_told_where_both_want_it() {
+    let server = Server::new().await;
+    let world = World::towards(&server, OutConfig::default()).await;
+    let room = world.room(&["bob@example.net"]).await;
+    let bob = ghost("bob@example.net");
+    let came = |n: u32, headers: Value| {
+        json!({ "msgtype": "m.text", "body": "Lunch?", "koine.mail": {
+            "message_id": format!("<{n}@example.net>"), "references": [], "in_reply_to": [], "subject": "Lunch",
+            "from": "bob@example.net", "headers": headers } })
+    };
+    let asks = json!({ "Disposition-Notification-To": "Bob <bob@example.net>" });
+    let for_another = json!({ "Disposition-Notification-To": "eve@example.net" });
+    let mut mails = Vec::new();
+    for (n, headers) in [asks.clone(), json!({}), for_another, asks].into_iter().enumerate() {
+        mails.push(world.send(&bob, &room, "m.room.message", came(n as u32, headers)).await);
+    }
+    let read = async |event: &EventId| {
+        world.rooms.set_receipt(&alice(), &room, ReceiptType::Read, event, None).await.expect("it is taken");
+        world.after_silence().await;
+    };
+    read(&mails[0]).await;
+    assert_eq!(server.taken().len(), 0, "she does not tell");
+    let tells = json!({ "read_receipts": true }).to_string();
+    world.accounts.set_account_data(&alice(), None, "koine.mail", tells).await.expect("it is taken");
+    for mail in &mails[1..] {
+        read(mail).await;
+    }
+    let taken = server.taken();
+    let [report] = taken.as_slice() else { panic!("one asks for itself: {taken:?}") };
+    assert!(report.mail.contains("Original-Message-ID: <3@example.net>"), "{}", report.mail);
+    assert!(report.mail.contains("report-type=\"disposition-notification\""), "{}", report.mail);
 }
 
 #[tokio::test]

@@ -70,6 +70,8 @@ const KEPT_HEADERS: &[&str] = &[
     "Chat-Version",
     "Importance",
     "Reply-To",
+    // Who wants to be told that it was read. [RFC 8098 §2.1]
+    "Disposition-Notification-To",
 ];
 
 /// Somebody that a mail names.
@@ -224,9 +226,14 @@ fn people(addresses: Option<&ParsedAddress<'_>>) -> Vec<Named> {
         let text = one.address.as_deref()?.trim();
         // Quotes may have gone with the reading.
         let bare = || text.rsplit_once('@').and_then(|(local, domain)| Address::new(local.trim_matches('"'), domain));
-        let address = Address::parse(text).or_else(bare)?;
-        let name = one.name.as_deref().map(|name| clean(name, NAME_CHARS_MAX)).filter(|name| !name.is_empty());
-        Some(Named { address, name })
+        let name = one.name.as_deref();
+        if let Some(address) = Address::parse(text).or_else(bare) {
+            let name = name.map(|name| clean(name, NAME_CHARS_MAX)).filter(|name| !name.is_empty());
+            return Some(Named { address, name });
+        }
+        // A local part in quotes (`"bob b"@mail.example`) was taken for a name.
+        let address = Address::new(name?, text.strip_prefix('@')?)?;
+        Some(Named { address, name: None })
     });
     named.take(PEOPLE_MAX + 1).collect()
 }

@@ -124,6 +124,29 @@ fn a_report_that_a_mail_was_shown_names_it() {
 }
 
 #[test]
+fn the_wish_to_be_told_of_reading_is_kept() {
+    let mail = inward("Disposition-Notification-To: Bob <bob@mail.example>\r\n\r\nhi\r\n");
+    assert_eq!(mail.headers["Disposition-Notification-To"], "Bob <bob@mail.example>");
+}
+
+#[test]
+fn a_local_part_in_quotes_is_no_name() {
+    for (from, address, name) in [
+        (r#""bob b"@mail.example"#, r#""bob b"@mail.example"#, None),
+        (r#"<"bob b"@mail.example>"#, r#""bob b"@mail.example"#, None),
+        (r#""bob.b"@mail.example"#, "bob.b@mail.example", None),
+        (r#""Bob B" <bob@mail.example>"#, "bob@mail.example", Some("Bob B")),
+    ] {
+        let text = format!("From: {from}\r\n\r\nhi");
+        let author = read(&MessageParser::default().parse(&text).expect("a mail")).author;
+        let author = author.unwrap_or_else(|| panic!("{from} has an author"));
+        assert_eq!((author.address.to_string().as_str(), author.name.as_deref()), (address, name), "{from}");
+    }
+    let nobody = read(&MessageParser::default().parse("From: @mail.example\r\n\r\nhi").expect("a mail"));
+    assert_eq!(nobody.author, None);
+}
+
+#[test]
 fn a_mail_of_two_authors_has_none() {
     let two = "From: a@x.org\r\nFrom: b@y.org\r\n\r\nhi";
     assert_eq!(read(&MessageParser::default().parse(two).expect("a mail")).author, None);
