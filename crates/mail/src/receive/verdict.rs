@@ -19,6 +19,8 @@ use crate::core::Core;
 
 /// Longest that all the questions about one mail may take together.
 const JUDGING_MAX: Duration = Duration::from_secs(45);
+/// Longest that the lists of hosts who are refused are asked, all together: whoever connects waits for the greeting.
+const LISTS_MAX: Duration = Duration::from_secs(15);
 /// Most signatures of one mail that are looked at; further ones are not asked about.
 const SIGNATURES_MAX: usize = 16;
 
@@ -184,6 +186,10 @@ fn best<'a>(results: impl Iterator<Item = &'a DkimResult>) -> &'static str {
 
 /// Whether a host is on one of the lists that the operator refuses. A list that does not answer says nothing. [RFC 5782]
 pub(super) async fn check_block_lists(core: &Core, address: IpAddr) -> Result<(), Refusal> {
+    tokio::time::timeout(LISTS_MAX, ask_block_lists(core, address)).await.unwrap_or(Ok(()))
+}
+
+async fn ask_block_lists(core: &Core, address: IpAddr) -> Result<(), Refusal> {
     for list in &core.config().incoming.block_lists {
         let name = format!("{}.{}.", reversed(address.to_canonical()), list.trim_end_matches('.'));
         let Ok(found) = core.cores.dns.resolver().ipv4_lookup(name).await else { continue };
