@@ -131,8 +131,8 @@ async fn reading_is_told_where_both_want_it() {
     let asks = json!({ "Disposition-Notification-To": "Bob <bob@example.net>" });
     let for_another = json!({ "Disposition-Notification-To": "eve@example.net" });
     let mut mails = Vec::new();
-    for (n, headers) in [asks.clone(), json!({}), for_another, asks].into_iter().enumerate() {
-        mails.push(world.send(&bob, &room, "m.room.message", came(n as u32, headers)).await);
+    for (n, headers) in (0..).zip([asks.clone(), json!({}), for_another, asks]) {
+        mails.push(world.send(&bob, &room, "m.room.message", came(n, headers)).await);
     }
     let read = async |event: &EventId| {
         world.rooms.set_receipt(&alice(), &room, ReceiptType::Read, event, None).await.expect("it is taken");
