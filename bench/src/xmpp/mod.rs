@@ -23,7 +23,7 @@ use crate::procfs::Machine;
 #[derive(Debug, clap::Args)]
 pub struct Options {
     /// Servers to bring up.
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Peer::Koine, Peer::Prosody])]
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Peer::Koine, Peer::Prosody, Peer::Ejabberd])]
     peers: Vec<Peer>,
     /// The koine binary to measure. Without it this checkout is built in the release profile.
     #[arg(long)]

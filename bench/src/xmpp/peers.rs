@@ -1,6 +1,6 @@
 //! Servers that speak XMPP, brought up on a folder that is thrown away.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,7 @@ const XMPP_PORT: u16 = 3;
 pub enum Peer {
     Koine,
     Prosody,
+    Ejabberd,
 }
 
 /// A server that is up.
@@ -40,11 +41,23 @@ pub async fn start(peer: Peer, binary: Option<&Path>, folder: &Path) -> Result<C
             Ok(Contestant { participant, at, running })
         }
         Peer::Prosody => prosody(folder).await,
+        Peer::Ejabberd => ejabberd(folder).await,
     }
 }
 
 /// Prosody as Debian has it, with archives in SQLite, and without TLS, as the others are measured.
 async fn prosody(folder: &Path) -> Result<Contestant, Failure> {
+    // Without its driver archives fail one by one, and what is left is another, cheaper thing.
+    let driver = "require 'DBI'.Connect('SQLite3', ':memory:')";
+    let works = ["lua5.4", "lua5.3", "lua5.2", "lua5.1"].iter().any(|lua| {
+        let asked = Command::new(lua).args(["-e", &format!("assert({driver})")]).output();
+        asked.is_ok_and(|answer| answer.status.success())
+    });
+    if !works {
+        return Err(Failure::Words(
+            "Prosody's archive needs Lua's SQLite driver: apt-get install lua-dbi-sqlite3".to_owned(),
+        ));
+    }
     let folder = folder.join("prosody");
     let written = |error| Failure::Io(folder.display().to_string(), error);
     std::fs::create_dir_all(&folder).map_err(written)?;
@@ -77,6 +90,80 @@ Component "rooms.localhost" "muc"
     let mut command = Command::new("prosody");
     command.arg("--config").arg(folder.join("prosody.cfg.lua")).arg("-F").current_dir(&folder);
     let running = Running::start(command, folder.join("output.log"))?;
+    let at = ready(port).await?;
+    let about = output(Command::new("prosodyctl").arg("about")).unwrap_or_default();
+    // What it warns of comes before.
+    let version = about.lines().find_map(|line| line.strip_prefix("Prosody ")?.split(' ').next());
+    let version = version.filter(|version| version.starts_with(|first: char| first.is_ascii_digit()));
+    let version = version.unwrap_or("of unknown version").to_owned();
+    let settings = "archives in SQLite with its defaults, the rest in files, stream management, carbons and PEP on";
+    let participant = Participant { name: "prosody".to_owned(), version, settings: settings.to_owned() };
+    Ok(Contestant { participant, at, running })
+}
+
+/// ejabberd as Debian has it, with everything in its own database, and without TLS.
+async fn ejabberd(folder: &Path) -> Result<Contestant, Failure> {
+    let folder = folder.join("ejabberd");
+    let written = |error| Failure::Io(folder.display().to_string(), error);
+    std::fs::create_dir_all(&folder).map_err(written)?;
+    let code =
+        ejabberd_code().ok_or_else(|| Failure::Words("ejabberd is not there: apt-get install ejabberd".to_owned()))?;
+    let port = free_port()?;
+    let config = format!(
+        r#"hosts: ["localhost"]
+loglevel: error
+auth_method: internal
+auth_password_format: scram
+registration_timeout: infinity
+access_rules: {{ all: [ {{ allow: all }} ] }}
+listen:
+  - {{ port: {port}, ip: "127.0.0.1", module: ejabberd_c2s, access: all, max_stanza_size: 262144 }}
+modules:
+  mod_blocking: {{}}
+  mod_caps: {{}}
+  mod_carboncopy: {{}}
+  mod_client_state: {{}}
+  mod_disco: {{}}
+  mod_mam: {{ default: always, assume_mam_usage: true }}
+  mod_muc: {{ host: "rooms.localhost", access: all, access_create: all, default_room_options: {{ mam: true }} }}
+  mod_offline: {{}}
+  mod_ping: {{}}
+  mod_privacy: {{}}
+  mod_pubsub: {{ plugins: [ "flat", "pep" ] }}
+  mod_register: {{ ip_access: all, access: all, access_from: all }}
+  mod_roster: {{ versioning: true }}
+  mod_stream_mgmt: {{}}
+  mod_version: {{}}
+"#
+    );
+    let path = folder.join("ejabberd.yml");
+    std::fs::write(&path, config).map_err(written)?;
+    // Not by `ejabberdctl`, which would run it as another user and as a node of a cluster.
+    let mut command = Command::new("erl");
+    command.args(["-noinput", "-pa"]).arg(&code).args(["-mnesia", "dir"]).arg(format!("{:?}", folder.join("mnesia")));
+    command.args(["-s", "ejabberd"]).current_dir(&folder);
+    command.env("EJABBERD_CONFIG_PATH", &path).env("EJABBERD_LOG_PATH", folder.join("ejabberd.log"));
+    command.env("HOME", &folder).env("ERL_CRASH_DUMP", folder.join("crash"));
+    let running = Running::start(command, folder.join("output.log"))?;
+    let at = ready(port).await?;
+    let name = code.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
+    let version = name.trim_start_matches("ejabberd-").to_owned();
+    let settings = "archives, accounts and all else in Mnesia, stream management, carbons and PEP on";
+    let participant = Participant { name: "ejabberd".to_owned(), version, settings: settings.to_owned() };
+    Ok(Contestant { participant, at, running })
+}
+
+/// Where its code is.
+fn ejabberd_code() -> Option<PathBuf> {
+    let libraries = std::fs::read_dir("/usr/lib").ok()?.filter_map(|entry| Some(entry.ok()?.path()));
+    let packages = libraries.filter_map(|library| std::fs::read_dir(library).ok()).flatten();
+    let of_ejabberd = |entry: &std::fs::DirEntry| entry.file_name().to_string_lossy().starts_with("ejabberd-");
+    let code = packages.filter_map(Result::ok).filter(of_ejabberd).map(|entry| entry.path().join("ebin"));
+    code.into_iter().find(|code| code.join("ejabberd.app").exists())
+}
+
+/// Waits until a server takes sessions.
+async fn ready(port: u16) -> Result<Address, Failure> {
     let at = Address { port, domain: "localhost".to_owned(), rooms: "rooms.localhost".to_owned() };
     let began = Instant::now();
     while let Err(error) = Stream::open(&at).await {
@@ -85,9 +172,5 @@ Component "rooms.localhost" "muc"
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    let about = output(Command::new("prosodyctl").arg("about")).unwrap_or_default();
-    let version = about.lines().next().unwrap_or_default().trim_start_matches("Prosody").trim().to_owned();
-    let settings = "archives in SQLite with its defaults, the rest in files, stream management, carbons and PEP on";
-    let participant = Participant { name: "prosody".to_owned(), version, settings: settings.to_owned() };
-    Ok(Contestant { participant, at, running })
+    Ok(at)
 }
