@@ -1,14 +1,15 @@
 """The life of encrypted rooms, shown: two federating servers, real clients, and what goes over the wire.
 
-usage: demo.py --koine PROGRAM --devices SCRIPT [SCENE]...
+usage: demo.py --koine PROGRAM --devices SCRIPT [--chat PROGRAM] [--nio PYTHON]
 
-SCRIPT is devices.mjs where its packages are. Prints what happens as it happens. Ends with 1 at the first scene in which
-something was wrong; the scenes after it are not played then, since each goes on from the one before.
+SCRIPT is devices.mjs where its packages are, PYTHON an interpreter that has matrix-nio. Prints what happens as it happens. Ends with 1 at
+the first scene in which something was wrong; the scenes after it are not played then, since each goes on from the one before. Without
+koine-chat or matrix-nio the others play alone, and that is said.
 """
 
 import argparse
 import asyncio
-import json
+import base64
 import logging
 import os
 import secrets
@@ -16,11 +17,14 @@ import signal
 import sys
 import time
 
-from stage import Device, Robot, Stage, UNREAD_WITHIN_MS, Wrong
+from stage import Device, Robot, SEEN_WITHIN_MS, Stage, UNREAD_WITHIN_MS, Wrong
+from terminal import Terminals
 from koines import Person, V3, exactly_once, temporary_folder, until
 from people import client_session, quote
 
-ROTATION_MSGS = 4
+ROTATION_MSGS, ROTATION_MS = 4, 3_000
+# The SDK keeps whole seconds of when a session began.
+GRAIN_MS = 1_000
 ONE_TIME_KEYS, CLAIMS = 20, 60
 TO_DEVICE = 60
 
@@ -36,9 +40,11 @@ def short(session):
 class Demo:
     """The scenes, in order. Each method is one; its first line of documentation is what is printed."""
 
-    def __init__(self, stage, robot, session):
-        self.stage, self.robot, self.session = stage, robot, session
+    def __init__(self, stage, robot, terminals, nio, session):
+        self.stage, self.robot, self.terminals, self.nio, self.session = stage, robot, terminals, nio, session
         self.hs1, self.hs2 = stage.koines
+        # Of bob, beside those that come and go.
+        self.bobs = 1
         # Texts that nobody but their readers may ever see.
         self.secret = []
 
@@ -68,6 +74,10 @@ class Demo:
     async def raw(self, device, event):
         """All that a server would give of an event."""
         return await self.person(device).call("GET", self.person(device).room(self.room, "event", event))
+
+    async def joins(self, device):
+        person = self.person(device)
+        return await person.tries("POST", f"{V3}/join/{quote(self.room)}?server_name=hs1", {})
 
     async def keys_are_shared(self):
         """alice starts an encrypted room with people of two servers; its key goes to each device"""
@@ -131,7 +141,7 @@ class Demo:
 
     async def leaving(self):
         """whoever leaves, by whatever door, cannot read what comes after"""
-        carol, alice = self.person(self.carol), self.alice
+        alice = self.alice
         for how in ("leave", "kick", "ban", "in a gap"):
             event, before, body = await self.said(alice, f"before {how}")
             await self.carol.reads(self.room, event, body)
@@ -153,7 +163,7 @@ class Demo:
             if how == "ban":
                 await self.person(alice).call("POST", alice_room(self, "unban"), {"user_id": self.carol.user_id})
             await alice_invites(self, self.carol)
-            await until("the invitation at the other server", 60, lambda: carol.tries("POST", f"{V3}/join/{quote(self.room)}?server_name=hs1", {}))
+            await until("the invitation at the other server", 60, lambda: self.joins(self.carol))
             for device in self.devices:
                 await device.do("knows", room=self.room, joined=3)
         # A device that logs out is no member that leaves; the session is discarded all the same.
@@ -172,8 +182,7 @@ class Demo:
         before, _, _ = await self.said(self.alice, "before dave")
         self.dave = await self.device(self.hs2, "dave", "dave").begin(make=True)
         await alice_invites(self, self.dave)
-        dave = self.person(self.dave)
-        await until("the invitation at the other server", 60, lambda: dave.tries("POST", f"{V3}/join/{quote(self.room)}?server_name=hs1", {}))
+        await until("the invitation at the other server", 60, lambda: self.joins(self.dave))
         self.devices.append(self.dave)
         for device in self.devices:
             await device.do("knows", room=self.room, joined=4)
@@ -181,6 +190,78 @@ class Demo:
         await self.everybody_reads(event, body, self.devices)
         why = await self.dave.cannot_decrypt(await self.raw(self.bob, before))
         say(f"dave reads what is said now; handed what was said before: {why}")
+
+    async def other_clients(self):
+        """koine-chat, as another device of bob, and somebody with matrix-nio read and are read"""
+        members, came = 4, []
+        if self.terminals:
+            self.terminal = await Device(self.terminals, self.hs1, "bob's terminal", "bob").begin()
+            self.bobs += 1
+            came.append(self.terminal)
+        if self.nio:
+            erin = await Device(self.nio, self.hs2, "erin with nio", "erin").begin(make=True)
+            await alice_invites(self, erin)
+            await until("the invitation at the other server", 60, lambda: self.joins(erin))
+            members += 1
+            came.append(erin)
+        self.devices += came
+        for device in self.devices:
+            await device.do("knows", room=self.room, joined=members)
+        if self.terminals:
+            for device in (self.alice, self.carol):
+                await device.do("sees_devices", user=self.bob.user_id, count=self.bobs)
+        for device in [self.carol, *came]:
+            event, session, body = await self.said(device, f"from {device}")
+            await self.everybody_reads(event, body, self.devices)
+            say(f"{device}, in session {short(session)}: read by all {len(self.devices)} devices")
+
+    async def restart_and_time(self):
+        """a restart keeps the session; time renews it, where the room says so"""
+        alice, terminal = self.alice, self.terminal
+
+        async def room(**more):
+            made = (await terminal.do("create", invite=[alice.user_id], **more))["room"]
+            await alice.do("join", room=made)
+            await alice.do("knows", room=made, joined=2)
+            return made
+
+        where = await room()
+        _, before = await terminal.say(where, self.text("before a restart"))
+        await terminal.do("restart")
+        event, after = await terminal.say(where, body := self.text("after a restart"))
+        if before != after:
+            raise Wrong("a restart changed the session")
+        await alice.reads(where, event, body)
+        where = await room(rotation_ms=ROTATION_MS)
+        began = time.monotonic()
+        _, first = await terminal.say(where, self.text("first"))
+        session = first
+        while session == first:
+            event, session = await terminal.say(where, body := self.text("again"))
+            took_ms = (time.monotonic() - began) * 1e3
+            if took_ms > SEEN_WITHIN_MS:
+                raise Wrong("time did not renew the session; was koine-chat built with fast-rotation?")
+        if took_ms < ROTATION_MS - GRAIN_MS:
+            raise Wrong(f"a session for {ROTATION_MS} ms was renewed after {took_ms:.0f}")
+        await alice.reads(where, event, body)
+        say(f"killed and begun again: still {short(before)}; {ROTATION_MS} ms: {short(first)} is followed by {short(session)}")
+
+    async def attachments(self):
+        """a file is encrypted before it leaves; the servers hold ciphertext only"""
+        clear = secrets.token_bytes(24)
+        data = clear * 2000
+        self.secret.append(clear)
+        sent = await self.terminal.do("upload", room=self.room, data=base64.b64encode(data).decode())
+        for device in (self.alice, self.carol):
+            seen = await device.do("fetch", room=self.room, event=sent["event_id"])
+            if base64.b64decode(seen["data"]) != data:
+                raise Wrong(f"{device} did not get the file that was sent")
+            kept = base64.b64decode(seen["kept"])
+        if not self.stage.found([kept[1000:1024]]):
+            raise Wrong("the ciphertext was to be found at the servers, or the search proves nothing")
+        if self.stage.found([clear]):
+            raise Wrong("the file stands in the clear")
+        say(f"{len(data) >> 10} KiB from koine-chat, decrypted by devices of both servers; what the servers keep is ciphertext")
 
     async def new_device(self):
         """a new device of alice reads old messages with the recovery key, and says why it cannot without"""
@@ -201,16 +282,16 @@ class Demo:
 
     async def one_time_keys(self):
         """one-time keys are given out once, however many ask; then the fallback key serves"""
-        erin = await Person(self.hs1.url, self.session).register("erin")
-        device = (await erin.call("GET", f"{V3}/account/whoami"))["device_id"]
+        heidi = await Person(self.hs1.url, self.session).register("heidi")
+        device = (await heidi.call("GET", f"{V3}/account/whoami"))["device_id"]
         keys = {f"curve25519:{n:04}": secrets.token_urlsafe(32) for n in range(ONE_TIME_KEYS)}
         fallback = {"curve25519:fallback": secrets.token_urlsafe(32)}
-        await erin.call("POST", f"{V3}/keys/upload", {"one_time_keys": keys, "fallback_keys": fallback})
-        claim = {"one_time_keys": {erin.user: {device: "curve25519"}}}
+        await heidi.call("POST", f"{V3}/keys/upload", {"one_time_keys": keys, "fallback_keys": fallback})
+        claim = {"one_time_keys": {heidi.user: {device: "curve25519"}}}
 
         async def claims(asker):
             seen = await self.person(asker).call("POST", f"{V3}/keys/claim", claim)
-            mine = seen["one_time_keys"].get(erin.user, {}).get(device)
+            mine = seen["one_time_keys"].get(heidi.user, {}).get(device)
             return next(iter(mine.items())) if mine else None
 
         async def gets_one(asker):
@@ -225,7 +306,7 @@ class Demo:
         if any(value != fallback["curve25519:fallback"] for name, value in given if "fallback" in name):
             raise Wrong("what served at the end is not the fallback key")
         new = {"curve25519:second": secrets.token_urlsafe(32)}
-        await erin.call("POST", f"{V3}/keys/upload", {"fallback_keys": new})
+        await heidi.call("POST", f"{V3}/keys/upload", {"fallback_keys": new})
         name, _ = await gets_one(self.carol)
         if name != "curve25519:second":
             raise Wrong(f"expected the new fallback key, seen {name}")
@@ -236,14 +317,14 @@ class Demo:
         self.hs2.kill()
         away, _, body = await self.said(self.alice, "while hs2 is away")
         tablet = await self.device(self.hs1, "bob's new tablet", "bob").begin()
-        await self.alice.do("sees_devices", user=self.bob.user_id, count=2)
+        await self.alice.do("sees_devices", user=self.bob.user_id, count=self.bobs + 1)
         await self.hs2.begin()
         await self.everybody_reads(away, body, [self.carol, self.dave])
-        await self.carol.do("sees_devices", user=self.bob.user_id, count=2)
+        await self.carol.do("sees_devices", user=self.bob.user_id, count=self.bobs + 1)
         event, _, body = await self.said(self.carol, "hello again")
         await self.everybody_reads(event, body, [*self.devices, tablet])
         await tablet.do("log_out")
-        await self.carol.do("sees_devices", user=self.bob.user_id, count=1)
+        await self.carol.do("sees_devices", user=self.bob.user_id, count=self.bobs)
         event, _, body = await self.said(self.carol, "and again")
         await self.everybody_reads(event, body, self.devices)
         say("what was said meanwhile is read after the restart, and both servers agree about bob's devices")
@@ -285,9 +366,11 @@ class Demo:
         say(f"{TO_DEVICE} messages over three kills, each once and in order")
 
     SCENES = [
-        keys_are_shared, nothing_in_the_clear, renewal, leaving, joining, new_device, one_time_keys, device_lists, kills,
-        nothing_in_the_clear,
+        keys_are_shared, nothing_in_the_clear, renewal, leaving, joining, other_clients, restart_and_time, attachments, new_device,
+        one_time_keys, device_lists, kills, nothing_in_the_clear,
     ]  # fmt: skip
+    # Those that koine-chat alone plays.
+    BY_KOINE_CHAT = {restart_and_time, attachments}
 
 
 def alice_room(demo, what):
@@ -301,23 +384,39 @@ async def alice_invites(demo, device):
 async def play(options):
     with temporary_folder() as folder:
         stage = Stage(options.koine, folder)
-        robot = await Robot.begin(options.devices)
+        robots = [await Robot.begin("node", options.devices)]
+        terminals = nio = None
         try:
+            if options.chat:
+                robots.append(terminals := Terminals(options.chat, os.path.join(folder, "chat")))
+            if options.nio:
+                script = os.path.join(os.path.dirname(__file__), "devices.py")
+                robots.append(nio := await Robot.begin(options.nio, "-B", script))
             await stage.begin()
             async with client_session() as session:
-                demo = Demo(stage, robot, session)
-                for scene in demo.SCENES:
-                    began = time.monotonic()
-                    print(f"{scene.__doc__}", flush=True)
-                    try:
-                        await scene(demo)
-                    except Wrong as wrong:
-                        print(f"WRONG  {wrong}", flush=True)
-                        return 1
-                    print(f"ok     ({time.monotonic() - began:.1f} s)", flush=True)
+                return await play_scenes(Demo(stage, robots[0], terminals, nio, session))
         finally:
-            await robot.end()
+            for robot in robots:
+                await robot.end()
             stage.end()
+
+
+async def play_scenes(demo):
+    for name, there in (("koine-chat", demo.terminals), ("matrix-nio", demo.nio)):
+        if not there:
+            print(f"NOT RUN  {name} IS NOT HERE: the others play without it", flush=True)
+    for scene in demo.SCENES:
+        began = time.monotonic()
+        print(f"{scene.__doc__}", flush=True)
+        if scene in demo.BY_KOINE_CHAT and not demo.terminals:
+            print("NOT RUN  (without koine-chat)", flush=True)
+            continue
+        try:
+            await scene(demo)
+        except Wrong as wrong:
+            print(f"WRONG  {wrong}", flush=True)
+            return 1
+        print(f"ok     ({time.monotonic() - began:.1f} s)", flush=True)
     return 0
 
 
@@ -325,6 +424,8 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--koine", required=True)
     parser.add_argument("--devices", required=True)
+    parser.add_argument("--chat")
+    parser.add_argument("--nio")
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     return asyncio.run(play(parser.parse_args()))
 

@@ -3,6 +3,7 @@
 // Each line in has an `id`, what to `do` and its arguments; each line out has the `id` and what came of it, or an `error`. What a device cannot
 // read comes as `failure` with the SDK's own word for the reason.
 
+import { createDecipheriv, createHash } from "node:crypto";
 import { createInterface } from "node:readline";
 import sdk, { ClientEvent, MatrixEvent, SyncState } from "matrix-js-sdk";
 
@@ -134,6 +135,23 @@ const told = {
             const found = client.getRoom(room)?.findEventById(event);
             return { failure: found ? (found.decryptionFailureReason ?? "unread") : "not there" };
         }
+    },
+
+    /** The file that an event carries: as the server has it, and decrypted. */
+    async fetch({ device, room, event, within_ms }) {
+        const { client } = devices.get(device);
+        const carries = () => client.getRoom(room)?.findEventById(event)?.getContent().file;
+        const file = await see("an event that carries an encrypted file", within_ms, carries);
+        const url = client.mxcUrlToHttp(file.url, undefined, undefined, undefined, false, true, true);
+        const kept = await see("the file", within_ms, async () => {
+            const answer = await fetch(url, { headers: { authorization: `Bearer ${client.getAccessToken()}` } });
+            return answer.ok && Buffer.from(await answer.arrayBuffer());
+        });
+        const hash = createHash("sha256").update(kept).digest("base64").replace(/=+$/, "");
+        if (hash !== file.hashes.sha256) throw new Error("the file is not the one that its sender hashed");
+        const opening = createDecipheriv("aes-256-ctr", Buffer.from(file.key.k, "base64url"), Buffer.from(file.iv, "base64"));
+        const data = Buffer.concat([opening.update(kept), opening.final()]);
+        return { kept: kept.toString("base64"), data: data.toString("base64") };
     },
 
     /** Tries to decrypt an event that somebody hands over, whatever the room says about who may see it. */

@@ -56,16 +56,16 @@ class Ear:
 
 
 class Robot:
-    """The process in which the devices live."""
+    """A process in which devices live."""
 
     def __init__(self, process):
         self.process, self.numbers, self.waiting = process, itertools.count(), {}
         self.reading = asyncio.ensure_future(self.read())
 
     @classmethod
-    async def begin(cls, script):
+    async def begin(cls, *command):
         pipe = asyncio.subprocess.PIPE
-        return cls(await asyncio.create_subprocess_exec("node", script, stdin=pipe, stdout=pipe, limit=1 << 24))
+        return cls(await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, limit=1 << 24))
 
     async def read(self):
         while line := await self.process.stdout.readline():

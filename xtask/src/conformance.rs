@@ -29,6 +29,8 @@ use std::process::Command;
 
 use crate::tree;
 
+pub use walks::CHAT_FEATURES;
+
 /// What goes wrong here is told to a person; nothing acts upon the kind of it.
 pub type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 

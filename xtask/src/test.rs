@@ -29,6 +29,9 @@ pub fn run(args: &[String]) -> bool {
     steps.step("lints", || command(cargo().args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])));
     steps.step("tests", || cargo_test(cargo().args(["test", "--workspace", "--no-fail-fast"])));
     if !quick {
+        // Not linted: that would cost the whole of matrix-sdk once more.
+        let features = ["test", "--package", "koine-chat", "--features", conformance::CHAT_FEATURES];
+        steps.step("koine-chat", || cargo_test(cargo().args(features)));
         for what in CONFORMANCE {
             steps.step(what, || conforms(what));
         }

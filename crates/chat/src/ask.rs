@@ -14,7 +14,7 @@ use crate::failure::Failure;
 const ANSWER_MAX: usize = 4096;
 
 /// A secret: the variable if it is set, else asked for.
-pub fn secret(variable: &str, what: &str) -> Result<String, Failure> {
+pub async fn secret(variable: &str, what: &str) -> Result<String, Failure> {
     if let Ok(value) = env::var(variable) {
         return Ok(value);
     }
@@ -31,7 +31,11 @@ pub fn secret(variable: &str, what: &str) -> Result<String, Failure> {
     let mut quiet = before.clone();
     quiet.local_modes.remove(LocalModes::ECHO);
     tcsetattr(&stdin, OptionalActions::Flush, &quiet).map_err(io::Error::from)?;
-    let line = read_line();
+    // Ctrl-C must not leave a terminal behind that does not show what is typed.
+    let line = tokio::select! {
+        line = tokio::task::spawn_blocking(read_line) => line.unwrap_or_else(|error| Err(Failure::Local(error.to_string()))),
+        _ = tokio::signal::ctrl_c() => Err(Failure::NotConfirmed("stopped".to_owned())),
+    };
     tcsetattr(&stdin, OptionalActions::Flush, &before).map_err(io::Error::from)?;
     eprintln!();
     line

@@ -22,10 +22,19 @@ use std::process::ExitCode;
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
-use crate::{cli::Cli, output::Output};
+use crate::{cli::Cli, failure::Failure, output::Output};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        // Programs get their last line here, too.
+        Err(error) if error.use_stderr() && std::env::args_os().any(|word| word == "--json") => {
+            let failure = Failure::Usage(error.to_string().trim_end().to_owned());
+            Output::new(true).failed(&failure);
+            return ExitCode::from(failure.code());
+        }
+        Err(error) => error.exit(),
+    };
     // The engine's own log, for those who ask for it. It never holds messages or keys.
     if let Ok(filter) = EnvFilter::try_from_env("KOINE_CHAT_LOG") {
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();

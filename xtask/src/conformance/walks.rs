@@ -33,12 +33,14 @@ const WALKS: [(&str, Prepare); 10] = [
 const PROGRAMS: [(&str, &[(&str, &str)]); 2] =
     [("profanity", &[("profanity", "profanity"), ("tmux", "tmux")]), ("converse", &[("chromium", "chromium")])];
 
-/// Walks that are taken only when they are named: what `chat` walks with costs ten minutes of processor time to build, and
-/// `converse` does not get beyond its step with files.
+/// Walks that are taken only when they are named: neither gets to its end yet.
 const WHEN_NAMED: [&str; 2] = ["chat", "converse"];
 
 /// So many lines of a walk that failed stand in the summary too.
 const LAST_LINES: usize = 6;
+
+/// How koine-chat is built for tests: whole, and with sessions that may be renewed within seconds.
+pub const CHAT_FEATURES: &str = "fast-rotation";
 
 pub fn run(yard: &Yard, names: &[String]) -> Result<Summary> {
     if let Some(unknown) = names.iter().find(|n| WALKS.iter().all(|(w, _)| w != n)) {
@@ -140,14 +142,20 @@ fn profanity(yard: &Yard) -> Result<Command> {
     python(yard, "profanity")
 }
 
-/// Our own client, as scripts use it and as people see it. It is `KOINE_CHAT`, or else is built first (dev profile).
+/// Our own client, as scripts use it and as people see it.
 fn chat(yard: &Yard) -> Result<Command> {
     let mut walk = python(yard, "chat")?;
-    match std::env::var_os("KOINE_CHAT") {
-        Some(program) => walk.env("KOINE_CHAT", Path::new(&program).canonicalize()?),
-        None => walk.env("KOINE_CHAT", build("koine-chat", "koine-chat", &["--features", "engine"])?),
-    };
+    walk.env("KOINE_CHAT", koine_chat()?);
     Ok(walk)
+}
+
+/// Our own client: `KOINE_CHAT`, or else built first (dev profile), with its tests, so that its dependencies have the features
+/// that they have when those are run: they cost ten minutes of the processor in each flavour.
+pub fn koine_chat() -> Result<PathBuf> {
+    match std::env::var_os("KOINE_CHAT") {
+        Some(program) => Ok(Path::new(&program).canonicalize().map_err(|error| format!("KOINE_CHAT: {error}"))?),
+        None => build("koine-chat", "koine-chat", &["--tests", "--features", CHAT_FEATURES]),
+    }
 }
 
 /// In a virtual environment.

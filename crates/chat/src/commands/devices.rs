@@ -204,7 +204,7 @@ async fn delete(device: OwnedDeviceId, session: &Session, out: &Output) -> Resul
     if let Err(error) = session.client.delete_devices(std::slice::from_ref(&device), None).await {
         let Some(asked) = error.as_uiaa_response() else { return Err(error.into()) };
         let own = session.client.user_id().ok_or_else(|| Failure::Local("the session has no user".to_owned()))?;
-        let secret = ask::secret("KOINE_CHAT_PASSWORD", "Password")?;
+        let secret = ask::secret("KOINE_CHAT_PASSWORD", "Password").await?;
         let mut password =
             uiaa::Password::new(UserIdentifier::Matrix(MatrixUserIdentifier::new(own.to_string())), secret);
         password.session.clone_from(&asked.session);

@@ -59,7 +59,7 @@ pub async fn export(args: &ExportArgs, session: &Session, out: &Output) -> Resul
         Some(room) => Some(session.room(room).await?.room_id().to_owned()),
         None => None,
     };
-    let passphrase = ask::secret("KOINE_CHAT_PASSPHRASE", "Passphrase for the file")?;
+    let passphrase = ask::secret("KOINE_CHAT_PASSPHRASE", "Passphrase for the file").await?;
     if passphrase.chars().count() < PASSPHRASE_MIN {
         return Err(Failure::Usage(format!("the passphrase has fewer than {PASSPHRASE_MIN} characters")));
     }
@@ -74,7 +74,7 @@ pub async fn export(args: &ExportArgs, session: &Session, out: &Output) -> Resul
 /// Reads them.
 pub async fn import(args: &ImportArgs, session: &Session, out: &Output) -> Result<(), Failure> {
     fs::metadata(&args.file).map_err(|error| Failure::Local(format!("{}: {error}", args.file.display())))?;
-    let passphrase = ask::secret("KOINE_CHAT_PASSPHRASE", "Passphrase of the file")?;
+    let passphrase = ask::secret("KOINE_CHAT_PASSPHRASE", "Passphrase of the file").await?;
     let result = session.client.encryption().import_room_keys(args.file.clone(), &passphrase).await;
     let result = result.map_err(|error| match error {
         RoomKeyImportError::Export(_) => {

@@ -80,7 +80,7 @@ pub async fn run(args: Args, common: &Common, out: &Output) -> Result<(), Failur
         free(&accounts, &Accounts::label(label)?)?;
     }
     let server = server_of(&user, args.homeserver.as_deref())?;
-    let password = ask::secret("KOINE_CHAT_PASSWORD", &format!("Password of {}", harmless::line(&user)))?;
+    let password = ask::secret("KOINE_CHAT_PASSWORD", &format!("Password of {}", harmless::line(&user))).await?;
     let wish = Wish {
         user,
         server,
@@ -150,6 +150,8 @@ pub async fn log_in(wish: Wish, accounts: &Accounts, common: &Common) -> Result<
     session.client.encryption().wait_for_e2ee_initialization_tasks().await;
     session.catch_up().await?;
     let (first_device, recovery_key) = set_up(&session, &wish).await?;
+    // What the identity signed is known here once the server says it.
+    session.client.encryption().request_user_identity(&account.user_id).await?;
     let device = session.client.encryption().get_own_device().await.map_err(matrix_sdk::Error::from)?;
     let made = LoggedIn {
         r#type: "login",

@@ -44,7 +44,7 @@ pub async fn run(args: &Args, session: &Session, out: &Output) -> Result<(), Fai
         start_over(session).await?;
         Some(recovery.enable().await?)
     } else {
-        let key = ask::secret("KOINE_CHAT_RECOVERY_KEY", "Recovery key")?;
+        let key = ask::secret("KOINE_CHAT_RECOVERY_KEY", "Recovery key").await?;
         recovery.recover(key.trim()).await?;
         None
     };
@@ -72,7 +72,7 @@ async fn start_over(session: &Session) -> Result<(), Failure> {
     match handle.auth_type() {
         CrossSigningResetAuthType::Uiaa(asked) => {
             let own = session.client.user_id().ok_or_else(|| Failure::Local("the session has no user".to_owned()))?;
-            let secret = ask::secret("KOINE_CHAT_PASSWORD", "Password")?;
+            let secret = ask::secret("KOINE_CHAT_PASSWORD", "Password").await?;
             let identifier = UserIdentifier::Matrix(MatrixUserIdentifier::new(own.to_string()));
             let mut password = uiaa::Password::new(identifier, secret);
             password.session.clone_from(&asked.session);

@@ -89,7 +89,9 @@ const KEYS: &[(&str, &[(&str, &str)])] = &[
 pub fn draw(frame: &mut Frame, popup: &Popup, area: Rect) {
     let (title, lines, scroll, cursor) = match popup {
         Popup::Help { scroll } => ("Keys".to_owned(), help(), *scroll, None),
-        Popup::Text { title, text, scroll } => (harmless::line(title), prose(text, area), *scroll, None),
+        Popup::Text { title, text, scroll } => {
+            (harmless::line(title), with_answers(text, "Enter closes this", area), *scroll, None)
+        }
         Popup::Form { title, text, fields, at, busy, error, .. } => {
             let (lines, cursor) = form(text, fields, *at, *busy, error, area);
             ((*title).to_owned(), lines, 0, Some(cursor))

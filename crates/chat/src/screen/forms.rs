@@ -130,12 +130,16 @@ pub fn details(item: &Item) -> Popup {
 pub fn press(app: &mut App, key: KeyEvent) -> Vec<Effect> {
     let Some(mut popup) = app.popup.take() else { return Vec::new() };
     match &mut popup {
-        Popup::Help { scroll } | Popup::Text { scroll, .. } => match key.code {
-            KeyCode::Down | KeyCode::Char('j') => *scroll = scroll.saturating_add(1),
-            KeyCode::Up | KeyCode::Char('k') => *scroll = scroll.saturating_sub(1),
-            KeyCode::PageDown => *scroll = scroll.saturating_add(10),
-            KeyCode::PageUp => *scroll = scroll.saturating_sub(10),
+        Popup::Help { scroll } => match key.code {
+            code if scrolled(scroll, code) => {}
             _ => return Vec::new(),
+        },
+        // It may be a recovery key: whoever goes on typing does not close it.
+        Popup::Text { scroll, .. } => match key.code {
+            KeyCode::Enter | KeyCode::Esc => return Vec::new(),
+            code => {
+                scrolled(scroll, code);
+            }
         },
         Popup::Members { rows, at } => match key.code {
             KeyCode::Down | KeyCode::Char('j') => *at = (*at + 1).min(rows.len().saturating_sub(1)),
@@ -193,6 +197,17 @@ pub fn press(app: &mut App, key: KeyEvent) -> Vec<Effect> {
     }
     app.popup = Some(popup);
     Vec::new()
+}
+
+fn scrolled(scroll: &mut u16, code: KeyCode) -> bool {
+    *scroll = match code {
+        KeyCode::Down | KeyCode::Char('j') => scroll.saturating_add(1),
+        KeyCode::Up | KeyCode::Char('k') => scroll.saturating_sub(1),
+        KeyCode::PageDown => scroll.saturating_add(10),
+        KeyCode::PageUp => scroll.saturating_sub(10),
+        _ => return false,
+    };
+    true
 }
 
 fn form_key(app: &mut App, mut popup: Popup, key: KeyEvent) -> Vec<Effect> {

@@ -34,7 +34,10 @@ use crossterm::{
 };
 use futures_util::StreamExt;
 use ratatui::{Terminal, backend::CrosstermBackend};
-use tokio::sync::mpsc;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+};
 
 use self::{
     engine::Engine,
@@ -106,6 +109,8 @@ async fn show(
 ) -> Result<(), Failure> {
     let mut app = App::default();
     let mut keys = EventStream::new();
+    // Whoever ends the process, or the terminal, from outside loses nothing that was typed.
+    let (mut terminated, mut hung_up) = (signal(SignalKind::terminate())?, signal(SignalKind::hangup())?);
     let mut unkept = false;
     let mut tick = tokio::time::interval(KEEP_EVERY);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
@@ -124,6 +129,8 @@ async fn show(
                 Some(event) => event,
                 None => break,
             },
+            _ = terminated.recv() => break,
+            _ = hung_up.recv() => break,
             _ = tick.tick(), if unkept => {
                 unkept = false;
                 keep(&app, accounts);

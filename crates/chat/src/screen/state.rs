@@ -1,7 +1,7 @@
 //! What the screen shows, as plain data: no terminal, no engine. [`update`](super::update) changes it, [`draw`](super::draw)
 //! shows it, tests do both.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use ratatui::layout::Rect;
 
@@ -379,6 +379,8 @@ pub struct App {
     pub typing: Vec<String>,
     pub focus: Focus,
     pub popup: Option<Popup>,
+    /// What comes to the front once `popup` was closed: nothing that came by itself takes the place of what somebody reads or fills in.
+    pub waiting: VecDeque<Popup>,
     pub search: String,
     pub note: String,
     pub is_trouble: bool,

@@ -90,7 +90,6 @@ fn rooms_messages_and_writing_are_on_the_screen() {
 │  Tea                       │
 │▾ Work                      │
 │    Plans                  3│
-│                            │
 │                            │                      ── 2026-11-30 ──
 │                            │12:00 ✔ bob: hello
 │                            │12:00 ✔ me: hi there
@@ -244,7 +243,7 @@ fn the_mouse_opens_rooms_and_chooses_messages() {
             modifiers: KeyModifiers::NONE,
         })
     };
-    update(&mut app, click(40, 7));
+    update(&mut app, click(40, 6));
     assert_eq!(app.pane.selected.as_deref(), Some("1"));
     let effects = update(&mut app, click(5, 4));
     assert!(effects.contains(&Effect::Open { room: "!inside".into() }), "{effects:?}");
@@ -277,6 +276,47 @@ fn older_messages_are_asked_for_at_the_top_and_the_selection_stays_in_view() {
         let chosen = app.pane.current().unwrap().body.clone();
         assert!(picture(&mut app, 90, 12).contains(&chosen), "{chosen}");
     }
+}
+
+#[test]
+fn what_comes_by_itself_waits_behind_what_is_read_and_a_recovery_key_is_closed_on_purpose() {
+    let mut app = App::default();
+    update(&mut app, Event::NoAccount);
+    let opened = Event::Opened {
+        label: "one".into(),
+        user_id: "@me:x".into(),
+        verified: true,
+        room: None,
+        drafts: HashMap::new(),
+    };
+    update(&mut app, opened);
+    update(&mut app, Event::Tell { title: "You are in".into(), text: "EsTc 1234".into() });
+    update(&mut app, Event::Asked { who: "@bob:x".into(), flow: "f".into() });
+    update(&mut app, Event::Rooms(vec![row("!tea", "Tea")]));
+    typed(&mut app, "hello");
+    assert!(picture(&mut app, 90, 20).contains("EsTc 1234"));
+    key(&mut app, KeyCode::Enter);
+    assert!(picture(&mut app, 90, 20).contains("@bob:x wants to verify"));
+    update(&mut app, Event::VerificationEnded("cancelled".into()));
+    assert_eq!(app.popup, None);
+}
+
+#[test]
+fn the_choice_stays_with_its_room_when_the_order_changes() {
+    let mut app = opened();
+    app.focus = Focus::Rooms;
+    let newer = RoomRow { latest_ms: 5, ..row("!new", "New") };
+    update(&mut app, Event::Rooms(vec![row("!tea", "Tea"), newer]));
+    let shown = app.shown_rooms();
+    assert_eq!(app.rooms[shown[app.room_at].index].id, "!tea");
+}
+
+#[test]
+fn what_is_pasted_is_kept_like_what_is_typed() {
+    let mut app = opened();
+    let effects = update(&mut app, Event::Paste("from elsewhere".into()));
+    assert!(effects.contains(&Effect::Keep), "{effects:?}");
+    assert_eq!(app.composer.text(), "from elsewhere");
 }
 
 proptest! {

@@ -10,25 +10,44 @@ use super::{
 
 /// Pictures that are kept at once.
 const PICTURES_MAX: usize = 50;
+/// Popups that wait for their turn; more are dropped, and can be asked for again.
+const WAITING_MAX: usize = 16;
 
 /// Takes an event in.
 pub fn update(app: &mut App, event: Event) -> Vec<Effect> {
-    match event {
+    let effects = match event {
         Event::Key(key) if key.kind != KeyEventKind::Release => press(app, key),
         Event::Mouse(mouse) => point(app, mouse),
-        Event::Paste(text) => {
-            paste(app, &text);
-            Vec::new()
-        }
+        Event::Paste(text) => paste(app, &text),
         Event::Key(_) | Event::Redraw => Vec::new(),
         other => news(app, other),
+    };
+    if app.popup.is_none() {
+        app.popup = app.waiting.pop_front();
     }
+    effects
+}
+
+/// Shows something that came by itself, or after a while: at once if nothing is in front, else when its turn comes.
+fn bring(app: &mut App, popup: Popup) {
+    if app.popup.is_none() {
+        app.popup = Some(popup);
+    } else if app.waiting.len() < WAITING_MAX {
+        app.waiting.push_back(popup);
+    }
+}
+
+fn is_verification(popup: &Popup) -> bool {
+    matches!(popup, Popup::Emoji { .. } | Popup::Asked { .. })
 }
 
 fn news(app: &mut App, event: Event) -> Vec<Effect> {
     match event {
         Event::Opened { label, user_id, verified, room, drafts } => {
-            *app = App { label, user_id, verified, drafts, ..App::default() };
+            // Words that are told once, a recovery key, outlive the account they are told in.
+            let told = app.popup.take().into_iter().chain(std::mem::take(&mut app.waiting));
+            let waiting = told.filter(|popup| matches!(popup, Popup::Text { .. })).collect();
+            *app = App { label, user_id, verified, drafts, waiting, ..App::default() };
             if let Some(room) = room {
                 return open(app, room);
             }
@@ -42,8 +61,12 @@ fn news(app: &mut App, event: Event) -> Vec<Effect> {
             _ => trouble(app, reason),
         },
         Event::Rooms(rooms) => {
+            // The order changes with what is said; the choice stays with the room.
+            let chosen = app.shown_rooms().get(app.room_at).map(|shown| app.rooms[shown.index].id.clone());
             app.rooms = rooms;
-            app.room_at = app.room_at.min(app.shown_rooms().len().saturating_sub(1));
+            let shown = app.shown_rooms();
+            let there = shown.iter().position(|one| Some(&app.rooms[one.index].id) == chosen.as_ref());
+            app.room_at = there.unwrap_or(app.room_at.min(shown.len().saturating_sub(1)));
         }
         Event::Timeline { room, thread, items } => {
             if app.room.as_ref() != Some(&room) || thread && app.thread.is_none() {
@@ -68,9 +91,9 @@ fn news(app: &mut App, event: Event) -> Vec<Effect> {
         }
         Event::Verified(verified) => app.verified = verified,
         Event::Members { room, rows } if app.room.as_ref() == Some(&room) => {
-            app.popup = Some(Popup::Members { rows, at: 0 });
+            bring(app, Popup::Members { rows, at: 0 });
         }
-        Event::Accounts(rows) => app.popup = Some(Popup::Accounts { rows, at: 0 }),
+        Event::Accounts(rows) => bring(app, Popup::Accounts { rows, at: 0 }),
         Event::Picture { event, picture } => {
             if app.pictures.len() >= PICTURES_MAX {
                 app.pictures.clear();
@@ -83,13 +106,12 @@ fn news(app: &mut App, event: Event) -> Vec<Effect> {
             app.is_trouble = false;
         }
         Event::Trouble(text) => trouble(app, text),
-        Event::Tell { title, text } => app.popup = Some(Popup::Text { title, text, scroll: 0 }),
-        Event::Asked { who, flow } => app.popup = Some(Popup::Asked { who, flow }),
-        Event::Emoji(emoji) => app.popup = Some(Popup::Emoji { emoji, answered: false }),
+        Event::Tell { title, text } => bring(app, Popup::Text { title, text, scroll: 0 }),
+        Event::Asked { who, flow } => bring(app, Popup::Asked { who, flow }),
+        Event::Emoji(emoji) => bring(app, Popup::Emoji { emoji, answered: false }),
         Event::VerificationEnded(text) => {
-            if matches!(app.popup, Some(Popup::Emoji { .. } | Popup::Asked { .. })) {
-                app.popup = None;
-            }
+            app.popup.take_if(|popup| is_verification(popup));
+            app.waiting.retain(|popup| !is_verification(popup));
             app.note = text;
             app.is_trouble = false;
         }
@@ -508,16 +530,15 @@ fn send(app: &mut App) -> Vec<Effect> {
     effects
 }
 
-fn paste(app: &mut App, text: &str) {
+fn paste(app: &mut App, text: &str) -> Vec<Effect> {
     if app.popup.is_some() {
         forms::paste(app, text);
-        return;
-    }
-    if app.room.is_some() {
+    } else if app.room.is_some() {
         app.focus = Focus::Composer;
         app.composer.insert(text);
-        typed(app);
+        return typed(app);
     }
+    Vec::new()
 }
 
 fn point(app: &mut App, mouse: MouseEvent) -> Vec<Effect> {
