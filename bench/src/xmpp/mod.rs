@@ -57,12 +57,23 @@ struct Results {
 pub async fn run(options: Options) -> Result<(), Failure> {
     let folder = process::WorkFolder::new()?;
     let machine = Machine::here(&folder.path);
-    let mut contestants = Vec::new();
-    for peer in &options.peers {
-        contestants.push(peers::start(*peer, options.koine.as_deref(), &folder.path).await?);
-    }
     let scenarios = if options.scenarios.is_empty() { Scenario::ALL.to_vec() } else { options.scenarios };
     let (mut lines, mut skipped) = (Vec::new(), Vec::new());
+    let (mut contestants, mut present) = (Vec::new(), Vec::new());
+    for peer in options.peers {
+        match peers::start(peer, options.koine.as_deref(), &folder.path).await {
+            Ok(contestant) => {
+                contestants.push(contestant);
+                present.push(peer);
+            }
+            // What is measured is koine; another server that is not there is left out aloud.
+            Err(error) if peer == Peer::Koine => return Err(error),
+            Err(error) => {
+                eprintln!("\n******** SKIPPED: {peer:?}: {error}\n");
+                skipped.push(format!("{peer:?}: {error}"));
+            }
+        }
+    }
     for round in 0..options.rounds {
         for scenario in &scenarios {
             // Memory is what a fresh server takes; those that have worked hold on to what they needed.
@@ -78,9 +89,9 @@ pub async fn run(options: Options) -> Result<(), Failure> {
     let servers = contestants.iter().map(|contestant| contestant.participant.clone()).collect();
     drop(contestants);
     if scenarios.contains(&Scenario::Idle) {
-        for peer in &options.peers {
+        for peer in present {
             let folder = process::WorkFolder::named("idle")?;
-            let contestant = peers::start(*peer, options.koine.as_deref(), &folder.path).await?;
+            let contestant = peers::start(peer, options.koine.as_deref(), &folder.path).await?;
             take(&contestant, Scenario::Idle, (&options.sizes, 0), &mut lines, &mut skipped).await;
         }
     }

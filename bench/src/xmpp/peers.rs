@@ -115,7 +115,6 @@ loglevel: error
 auth_method: internal
 auth_password_format: scram
 registration_timeout: infinity
-access_rules: {{ all: [ {{ allow: all }} ] }}
 listen:
   - {{ port: {port}, ip: "127.0.0.1", module: ejabberd_c2s, access: all, max_stanza_size: 262144 }}
 modules:
@@ -159,7 +158,7 @@ fn ejabberd_code() -> Option<PathBuf> {
     let packages = libraries.filter_map(|library| std::fs::read_dir(library).ok()).flatten();
     let of_ejabberd = |entry: &std::fs::DirEntry| entry.file_name().to_string_lossy().starts_with("ejabberd-");
     let code = packages.filter_map(Result::ok).filter(of_ejabberd).map(|entry| entry.path().join("ebin"));
-    code.into_iter().find(|code| code.join("ejabberd.app").exists())
+    code.filter(|code| code.join("ejabberd.app").exists()).min()
 }
 
 /// Waits until a server takes sessions.
