@@ -114,10 +114,16 @@ impl Core {
             Place::Account(user) => Some(user),
             _ => None,
         };
-        let (payload, session) = (payload.clone(), session.cloned());
-        let request = Request { from, to, verb, payload, session, account };
+        let payload = payload.clone();
+        let request = Request { from, to, verb, payload, session: session.cloned(), account };
         let payload = iq::answer(self, at, request).await?;
         self.deliver(iq::result(stanza, payload)).await;
+        if let Some(session) = session {
+            let behind = std::mem::take(&mut session.state().behind);
+            for stanza in behind {
+                session.send(stanza);
+            }
+        }
         Ok(())
     }
 

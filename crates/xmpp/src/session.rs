@@ -43,6 +43,8 @@ pub(crate) struct SessionState {
     pub(crate) carbons: bool,
     /// Nobody looks at it just now. [XEP-0352]
     pub(crate) inactive: bool,
+    /// What goes out behind the answer to its request at hand.
+    pub(crate) behind: Vec<Element>,
 }
 
 /// An available session.

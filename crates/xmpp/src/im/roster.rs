@@ -10,7 +10,11 @@ use super::subscription::refused;
 use crate::{
     core::Core,
     iq::{Answer, At, Extension, Handler, Request, Verb},
+    session::Session,
 };
+
+/// Most changes that a client gets one by one, instead of the whole list.
+const PUSHES_MAX: usize = 100;
 
 /// Asked of one's own account.
 pub(crate) const EXTENSION: Extension = Extension {
@@ -43,6 +47,15 @@ async fn get(core: Arc<Core>, request: Request) -> Answer {
     // [RFC6121 §2.6.2] Whoever has the present list need not get it again.
     if asked.is_some_and(|asked| asked == version && asked > 0) {
         return Ok(None);
+    }
+    // [RFC6121 §2.6.3] Who has an older one gets what changed since then, each contact once.
+    if let (Some(asked), Some(account)) = (asked.filter(|asked| (1..version).contains(asked)), core.jid_of(user)) {
+        let changed = core.accounts().contacts_after(user, asked).map_err(|error| unreadable(&error))?;
+        if changed.len() <= PUSHES_MAX {
+            let pushes = changed.iter().map(|(address, contact)| pushed(&account, &session, address, contact));
+            session.state().behind = pushes.collect();
+            return Ok(None);
+        }
     }
     let contacts = core.accounts().contacts(user).map_err(|error| unreadable(&error))?;
     let items = contacts.iter().filter(|(_, contact)| contact.listed).map(|(address, contact)| item(address, contact));
@@ -124,20 +137,22 @@ pub(super) async fn push(core: &Arc<Core>, user: &UserId, address: &str) {
         }
     };
     for session in core.sessions.of(&account) {
-        if !session.state().wants_roster {
-            continue;
+        if session.state().wants_roster {
+            session.send(pushed(&account, &session, address, &contact));
         }
-        let query = Element::new("query", ns::ROSTER)
-            .with_attr("ver", contact.position.to_string())
-            .with_child(item(address, &contact));
-        let push = Element::new("iq", ns::CLIENT)
-            .with_attr("from", account.to_string())
-            .with_attr("to", session.jid().to_string())
-            .with_attr("id", format!("r{:x}", rand::random::<u64>()))
-            .with_attr("type", "set")
-            .with_child(query);
-        session.send(push);
     }
+}
+
+fn pushed(account: &BareJid, session: &Session, address: &str, contact: &Contact) -> Element {
+    let query = Element::new("query", ns::ROSTER)
+        .with_attr("ver", contact.position.to_string())
+        .with_child(item(address, contact));
+    Element::new("iq", ns::CLIENT)
+        .with_attr("from", account.to_string())
+        .with_attr("to", session.jid().to_string())
+        .with_attr("id", format!("r{:x}", rand::random::<u64>()))
+        .with_attr("type", "set")
+        .with_child(query)
 }
 
 pub(crate) fn item(address: &str, contact: &Contact) -> Element {

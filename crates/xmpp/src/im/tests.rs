@@ -320,6 +320,39 @@ async fn what_was_left_is_entered_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_has_an_older_list_of_contacts_gets_what_changed() {
+    let world = World::new();
+    let mut alice = come(&world, "alice", "a").await;
+    let set = |jid: &str, rest: &str| {
+        format!("<iq type='set' id='s'><query xmlns='{}'><item jid='{jid}@x.example' {rest}/></query></iq>", ns::ROSTER)
+    };
+    // Only who has asked for the list is told of changes.
+    alice.ask(&format!("<iq type='get' id='g'><query xmlns='{}'/></iq>", ns::ROSTER)).await;
+    let mut versions = Vec::new();
+    for (jid, rest) in
+        [("a", ""), ("b", ""), ("a", "name='One'"), ("a", "name='Two'"), ("b", "subscription='remove'"), ("c", "")]
+    {
+        alice.send(&set(jid, rest)).await;
+        let push = alice.until(|stanza| stanza.kind() == Some("set")).await;
+        versions
+            .push(push.child("query", ns::ROSTER).and_then(|query| query.attr("ver")).expect("a version").to_owned());
+        alice.until(|stanza| stanza.kind() == Some("result")).await;
+    }
+    let get = format!("<iq type='get' id='g'><query xmlns='{}' ver='{}'/></iq>", ns::ROSTER, versions[1]);
+    assert_eq!(alice.ask(&get).await.children().count(), 0, "the list does not come whole");
+    for (at, expected) in [(3, "name='Two'"), (4, "subscription='remove'"), (5, "c@x.example")] {
+        let push = alice.next().await;
+        let query = push.child("query", ns::ROSTER).expect("a push");
+        assert_eq!(query.attr("ver"), Some(versions[at].as_str()));
+        assert!(query.to_xml().contains(expected), "{}", query.to_xml());
+    }
+    let get = format!("<iq type='get' id='g'><query xmlns='{}' ver='{}'/></iq>", ns::ROSTER, versions[5]);
+    assert_eq!(alice.ask(&get).await.children().count(), 0);
+    let get = format!("<iq type='get' id='g'><query xmlns='{}' ver=''/></iq>", ns::ROSTER);
+    assert_eq!(alice.ask(&get).await.child("query", ns::ROSTER).map(|query| query.children().count()), Some(2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_may_not_ask_is_told_nothing_of_accounts() {
     let world = World::new();
     let mut alice = come(&world, "alice", "a").await;
