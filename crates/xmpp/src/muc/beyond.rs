@@ -293,3 +293,22 @@ async fn everybody_is_told_when_what_is_said_is_for_all_to_read() {
     let mut carol = world.connect("carol", "c").await;
     assert!(codes(&enter(&mut carol, "carol").await).contains(&"170".into()), "whoever enters is warned");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_enters_sees_the_roles_that_the_room_has_given_already() {
+    let world = World::new();
+    let (mut alice, mut bob) = (world.connect("alice", "a").await, world.connect("bob", "b").await);
+    make(&mut alice, "alice").await;
+    enter(&mut bob, "bob").await;
+    let (room, owner, core) = (room_of(&world), alice.session.user().clone(), world.core());
+    let hall = core.muc.hall(room.no()).expect("somebody is inside");
+    let mut inside = hall.inside.lock().await;
+    // What the log tells waits for the hall.
+    super::standing::set_level(core, &owner, &room, bob.session.user(), Some(50)).await.expect("she may");
+    let role = |inside: &super::hall::Inside| inside.occupant("bob").expect("he is inside").role;
+    assert_eq!(role(&inside), koine_projection::muc::Role::Participant);
+    super::happened::catch_up(core, &hall, &room, &mut inside).await.expect("read");
+    assert_eq!(role(&inside), koine_projection::muc::Role::Moderator);
+    drop(inside);
+    alice.until(|stanza| stanza.to_xml().contains("role='moderator' jid='bob@")).await;
+}

@@ -11,7 +11,7 @@ use serde_json::{Map, json};
 
 use super::{
     hall::{Hall, Inside, Notice, OCCUPANTS_MAX, Occupant, SHOWN_MEMBERS_MAX, Seat, tell},
-    history, name, refused,
+    happened, history, name, refused,
     settings::{Own, Settings},
     standing, unreadable, user_x, versions,
 };
@@ -128,6 +128,7 @@ impl Visit<'_> {
 
     async fn enter(&self, inside: &mut Inside) -> Result<(), StanzaError> {
         prepare(self.core, self.room, inside)?;
+        happened::catch_up(self.core, self.hall, self.room, inside).await.map_err(|error| unreadable(&error))?;
         // [XEP-0045 §enter-locked]
         if inside.locked.as_ref().is_some_and(|maker| maker != self.user) {
             return Err(StanzaError::new(Condition::ItemNotFound, "the room is being set up"));
@@ -259,7 +260,7 @@ impl Visit<'_> {
             return Ok(());
         }
         let profile = self.core.room_profile(self.user, self.nick);
-        let extra = Map::from_iter([("koine.xmpp".to_owned(), json!({ "nick": self.nick }))]);
+        let extra = by_xmpp(self.nick);
         let rooms = self.core.rooms();
         let join = || rooms.join(self.user, self.room.id(), &profile, None, extra.clone());
         let refusal = match join().await {
@@ -400,6 +401,7 @@ fn prepare(core: &Core, room: &Room, inside: &mut Inside) -> Result<(), StanzaEr
     inside.hats = super::hats::of(room).map_err(read)?;
     inside.ready = true;
     let members_only = inside.settings.members_only;
+    inside.levels_at = happened::levels_at(room).map_err(read)?;
     let levels = standing::levels(room).map_err(read)?;
     // In a large room, only those with a level of their own are shown before they speak.
     let large = room.published().joined > 5 * SHOWN_MEMBERS_MAX as u64;
@@ -554,7 +556,12 @@ async fn leave(
     }
 }
 
-fn joined_by_xmpp(room: &Room, user: &UserId) -> bool {
+/// What the membership of somebody says who came by XMPP.
+pub(super) fn by_xmpp(nick: &str) -> Map<String, serde_json::Value> {
+    Map::from_iter([("koine.xmpp".to_owned(), json!({ "nick": nick }))])
+}
+
+pub(super) fn joined_by_xmpp(room: &Room, user: &UserId) -> bool {
     let member = room.current("m.room.member", user.as_str()).ok().flatten();
     member.is_some_and(|placed| placed.event.content_field::<serde_json::Value>("koine.xmpp").is_some())
 }

@@ -47,6 +47,8 @@ pub(super) struct Inside {
     pub(super) reserved: HashMap<String, OwnedUserId>,
     /// Settings were read, and members shown.
     pub(super) ready: bool,
+    /// Where in the room those levels stand by which everybody was shown last.
+    pub(super) levels_at: Option<i64>,
     /// Everybody's affiliation, where somebody keeps the list.
     pub(super) affiliations: Option<super::versions::Affiliations>,
     /// Who wears which hat.

@@ -196,30 +196,8 @@ impl Told<'_> {
         Ok(())
     }
 
-    /// Whoever's affiliation or role changed is presented anew to everybody.
     async fn standings(&self, inside: &mut Inside) -> Result<(), ReadError> {
-        let levels = standing::levels(self.room)?;
-        let before = std::mem::replace(&mut inside.hats, hats::of(self.room)?);
-        let members_only = inside.settings.members_only;
-        let mut changed = Vec::new();
-        for (nick, occupant) in &inside.occupants {
-            let known = standing::known(self.room, &occupant.user, members_only)?;
-            let now =
-                (standing_of::affiliation(&levels, &occupant.user, known), standing_of::role(&levels, &occupant.user));
-            let other_hat = before.get(&occupant.user) != inside.hats.get(&occupant.user);
-            if (other_hat || now != (occupant.affiliation, occupant.role)) && now.0 != Affiliation::Outcast {
-                changed.push((nick.clone(), now));
-            }
-        }
-        for (nick, now) in changed {
-            if let Some(occupant) = inside.occupants.get_mut(&nick) {
-                (occupant.affiliation, occupant.role) = now;
-            }
-            if let Some(occupant) = inside.occupant(&nick) {
-                self.hall.announce(self.core, inside, (&nick, occupant), Notice::default()).await;
-            }
-        }
-        Ok(())
+        standings(self.core, self.hall, self.room, inside).await
     }
 
     /// [XEP-0045 §roomconfig-notify]
@@ -296,6 +274,47 @@ impl Told<'_> {
         destroyed(self.core, self.hall, inside, end).await;
         Ok(())
     }
+}
+
+/// Where in the room its present levels stand.
+pub(super) fn levels_at(room: &Room) -> Result<Option<i64>, ReadError> {
+    Ok(room.current("m.room.power_levels", "")?.map(|placed| placed.order))
+}
+
+/// Before somebody enters: the room may be ahead of what its occupants were told, and whoever gave somebody a role has had the
+/// answer already.
+pub(super) async fn catch_up(core: &Arc<Core>, hall: &Hall, room: &Room, inside: &mut Inside) -> Result<(), ReadError> {
+    match levels_at(room)? == inside.levels_at {
+        true => Ok(()),
+        false => standings(core, hall, room, inside).await,
+    }
+}
+
+/// Whoever's affiliation or role changed is presented anew to everybody.
+async fn standings(core: &Arc<Core>, hall: &Hall, room: &Room, inside: &mut Inside) -> Result<(), ReadError> {
+    inside.levels_at = levels_at(room)?;
+    let levels = standing::levels(room)?;
+    let before = std::mem::replace(&mut inside.hats, hats::of(room)?);
+    let members_only = inside.settings.members_only;
+    let mut changed = Vec::new();
+    for (nick, occupant) in &inside.occupants {
+        let known = standing::known(room, &occupant.user, members_only)?;
+        let now =
+            (standing_of::affiliation(&levels, &occupant.user, known), standing_of::role(&levels, &occupant.user));
+        let other_hat = before.get(&occupant.user) != inside.hats.get(&occupant.user);
+        if (other_hat || now != (occupant.affiliation, occupant.role)) && now.0 != Affiliation::Outcast {
+            changed.push((nick.clone(), now));
+        }
+    }
+    for (nick, now) in changed {
+        if let Some(occupant) = inside.occupants.get_mut(&nick) {
+            (occupant.affiliation, occupant.role) = now;
+        }
+        if let Some(occupant) = inside.occupant(&nick) {
+            hall.announce(core, inside, (&nick, occupant), Notice::default()).await;
+        }
+    }
+    Ok(())
 }
 
 /// What those who are sent out of a room that ends are told.
