@@ -27,8 +27,10 @@ pub(crate) const EXTENSION: Extension = Extension {
         (At::PubsubService, ns::DISCO_INFO),
         (At::PubsubService, ns::DISCO_ITEMS),
         (At::MatrixService, ns::DISCO_INFO),
+        (At::MatrixService, ns::DISCO_ITEMS),
         (At::MatrixService, "jid\\20escaping"),
         (At::MailService, ns::DISCO_INFO),
+        (At::MailService, ns::DISCO_ITEMS),
     ],
     handlers: &[
         Handler {
@@ -47,7 +49,7 @@ pub(crate) const EXTENSION: Extension = Extension {
             run: |core, request| Box::pin(async move { info(&core, &request) }),
         },
         Handler {
-            at: &[At::Host, At::Account, At::UploadService, At::PubsubService],
+            at: &[At::Host, At::Account, At::UploadService, At::PubsubService, At::MatrixService, At::MailService],
             verbs: &[Verb::Get],
             name: "query",
             ns: ns::DISCO_ITEMS,
