@@ -251,8 +251,7 @@ impl Visit<'_> {
         inside.settings.own.made_by.as_deref() == Some(self.user.as_str())
     }
 
-    /// The account joins the room if it is not in it: whoever speaks in a room is a member of it. `may_ask_in`: whoever is on
-    /// the list of members, or knows the password, is asked in by the room.
+    /// Who speaks in a room is a member of it. `may_ask_in`: they are on the list of members, or know the password.
     async fn become_member(&self, may_ask_in: bool) -> Result<(), StanzaError> {
         let read = |error| unreadable(&error);
         let membership = standing::membership(self.room, self.user).map_err(read)?;
