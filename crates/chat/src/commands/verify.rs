@@ -4,7 +4,10 @@
 //! question; a script answers it with a line `yes` or `no` on standard input after the `emoji` line, or says beforehand what
 //! it expects (`--expect`), or that it believes everything (`--emoji-match`, for tests).
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
+};
 
 use futures_util::StreamExt;
 use matrix_sdk::{
@@ -108,12 +111,23 @@ pub async fn run(args: &Args, session: &Session, out: &Output) -> Result<(), Fai
         let sas = agree(&request).await?;
         compare(args, &sas, out).await
     };
+    let ended = AtomicBool::new(false);
+    let mut syncing = std::pin::pin!(keep_syncing(session, &ended));
     let done = tokio::select! {
-        done = tokio::time::timeout(args.timeout, flow) => match done {
-            Ok(done) => done,
-            Err(_) => Err(Failure::TimedOut("the other side did not answer in time".to_owned())),
+        done = tokio::time::timeout(args.timeout, flow) => {
+            // What ended it is seen before the engine has drawn its conclusions (who is trusted now), which it does in the
+            // same poll: that is not cut short.
+            ended.store(true, Ordering::Relaxed);
+            match (done, syncing.await) {
+                (Ok(Ok(_)), Err(failure)) => Err(failure),
+                (Ok(done), _) => done,
+                (Err(_), _) => Err(Failure::TimedOut("the other side did not answer in time".to_owned())),
+            }
         },
-        failure = keep_syncing(session) => Err(failure),
+        failed = &mut syncing => match failed {
+            Err(failure) => Err(failure),
+            Ok(()) => Err(Failure::Local("the engine stopped".to_owned())),
+        },
     };
     for handler in handlers {
         client.remove_event_handler(handler);
@@ -149,15 +163,16 @@ pub fn listen(client: &Client, asked: &mpsc::Sender<(OwnedUserId, String)>) -> [
     ]
 }
 
-/// The protocol lives on what sync brings.
-async fn keep_syncing(session: &Session) -> Failure {
-    loop {
+/// The protocol lives on what sync brings, until it has ended.
+async fn keep_syncing(session: &Session, ended: &AtomicBool) -> Result<(), Failure> {
+    while !ended.load(Ordering::Relaxed) {
         match session.wait_for_news(POLL).await {
             Ok(_) => {}
             Err(Failure::Network(_)) => tokio::time::sleep(POLL).await,
-            Err(failure) => return failure,
+            Err(failure) => return Err(failure),
         }
     }
+    Ok(())
 }
 
 /// Waits for a request and accepts it.
