@@ -148,7 +148,9 @@ class Screen:
         os.write(self.fd, text.encode())
 
     def text(self):
-        return "\n".join(self.screen.display)
+        # pyte's own `display` trips over the second half of a wide letter whose first half was overwritten.
+        rows = (self.screen.buffer[row] for row in range(self.screen.lines))
+        return "\n".join("".join(row[column].data for column in range(self.screen.columns)) for row in rows)
 
     def until(self, fits, what):
         """Reads until the screen fits; milliseconds since the start."""

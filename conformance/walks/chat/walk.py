@@ -5,6 +5,7 @@ usage: walk.py BASE_URL   (the program is KOINE_CHAT, the server's data folder K
 Prints one line per step. Ends with status 1 at the first wrong thing, saying what was expected and what was seen.
 """
 
+import contextlib
 import json
 import os
 import pathlib
@@ -209,11 +210,17 @@ class Walk:
         expect_that("what was said is kept here", "can you see this?" in seen, seen)
         self.bob.run("send", self.room, "x", "--offline", code=2)
         away = Chat(self.program, self.base, f"{self.folder}/bob", "desk")
-        path = self.account_file("bob")
-        before = path.read_text()
-        path.write_text(before.replace(self.base, "http://127.0.0.1:9"))
-        try:
+        with self._server_away("bob"):
             away.run("rooms", "--network-patience", "1", code=5)
+
+    @contextlib.contextmanager
+    def _server_away(self, who):
+        """The server is where nothing listens."""
+        path = self.account_file(who)
+        before = path.read_text()
+        path.write_text(json.dumps({**json.loads(before), "homeserver": "http://127.0.0.1:9"}))
+        try:
+            yield
         finally:
             path.write_text(before)
 
@@ -269,18 +276,13 @@ class Walk:
         evil = "\x1b[2J\x1b]0;title\x07evil \u202egpj.exe"
         self.alice.run("send", self.room, evil)
         self.bob.run("read", self.room)
-        path = self.account_file("bob")
-        before = path.read_text()
-        path.write_text(before.replace(self.base, "http://127.0.0.1:9"))
-        try:
+        with self._server_away("bob"):
             screen = Screen(self.program, f"{self.folder}/bob")
             took = screen.until(lambda seen: "half a sentence, not se" in seen and "written on a screen" in seen, "the last state")
             expect_that("escapes are shown, not obeyed", "␛[2J" in screen.text(), screen.text())
             screen.shows("offline, trying again")
             memory = screen.memory_kib()
             expect("it closes in order", 0, screen.close())
-        finally:
-            path.write_text(before)
         print(f"       the last state was on the screen after {took} ms, without a server; {memory} KiB resident")
 
     def logging_out(self):

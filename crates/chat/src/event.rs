@@ -98,7 +98,7 @@ pub async fn line(room: &Room, event: &TimelineEvent) -> Line {
         TimelineEventKind::PlainText { .. } => Encryption::plain(),
         TimelineEventKind::Decrypted(decrypted) => {
             let info = &decrypted.encryption_info;
-            let (code, words) = trust::of(info);
+            let (code, words) = trust::now(&room.client(), info).await;
             Encryption {
                 state: "decrypted",
                 code,

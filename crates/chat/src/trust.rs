@@ -1,9 +1,10 @@
 //! Who a message comes from, and why one cannot be read: the engine's findings as codes for scripts and words for people.
 
 use matrix_sdk::{
+    Client,
     deserialized_responses::{
-        DeviceLinkProblem, EncryptionInfo, UnableToDecryptInfo, UnableToDecryptReason, VerificationLevel,
-        VerificationState, WithheldCode,
+        AlgorithmInfo, DeviceLinkProblem, EncryptionInfo, UnableToDecryptInfo, UnableToDecryptReason,
+        VerificationLevel, VerificationState, WithheldCode,
     },
     ruma::{events::AnySyncTimelineEvent, serde::Raw},
 };
@@ -15,6 +16,28 @@ pub type Finding = (&'static str, &'static str);
 /// How sure it is who sent a message that was decrypted.
 pub fn of(info: &EncryptionInfo) -> Finding {
     state(&info.verification_state)
+}
+
+/// As [`of`], by what is known now: with a session the engine keeps how far its sender was trusted when its key came, and people
+/// are verified later.
+pub async fn now(client: &Client, info: &EncryptionInfo) -> Finding {
+    let then = of(info);
+    let (Some(id), AlgorithmInfo::MegolmV1AesSha2 { curve25519_key, .. }) = (&info.sender_device, &info.algorithm_info)
+    else {
+        return then;
+    };
+    if then.0 != "unverified-person" {
+        return then;
+    }
+    match client.encryption().get_device(&info.sender, id).await {
+        Ok(Some(device))
+            if device.is_verified_with_cross_signing()
+                && device.curve25519_key().is_some_and(|key| key.to_base64() == *curve25519_key) =>
+        {
+            state(&VerificationState::Verified)
+        }
+        _ => then,
+    }
 }
 
 /// As [`of`].

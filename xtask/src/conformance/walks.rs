@@ -33,9 +33,6 @@ const WALKS: [(&str, Prepare); 10] = [
 const PROGRAMS: [(&str, &[(&str, &str)]); 2] =
     [("profanity", &[("profanity", "profanity"), ("tmux", "tmux")]), ("converse", &[("chromium", "chromium")])];
 
-/// Walks that are taken only when they are named: it does not get to its end yet.
-const WHEN_NAMED: [&str; 1] = ["chat"];
-
 /// So many lines of a walk that failed stand in the summary too.
 const LAST_LINES: usize = 6;
 
@@ -48,7 +45,7 @@ pub fn run(yard: &Yard, names: &[String]) -> Result<Summary> {
     }
     let mut summary = Summary::default();
     for (name, prepare) in WALKS {
-        if !names.iter().any(|n| n == name) && (!names.is_empty() || WHEN_NAMED.contains(&name)) {
+        if !names.is_empty() && !names.iter().any(|n| n == name) {
             continue;
         }
         println!("walk {name}");

@@ -19,9 +19,9 @@ use tokio::sync::{broadcast, mpsc};
 
 use super::{
     items,
-    state::{Event, RoomRow},
+    state::{Event, Item, RoomRow},
 };
-use crate::session::name_of;
+use crate::{session::name_of, trust};
 
 /// Events fetched when a room is opened of which little is kept here.
 const FIRST_PAGE: u16 = 40;
@@ -92,13 +92,14 @@ pub async fn timeline(
     let mut changes = Box::pin(changes);
     let mut typing = typing;
     let mut asked: HashSet<OwnedEventId> = HashSet::new();
-    let shown = |items: &[Arc<TimelineItem>]| Event::Timeline {
+    let client = timeline.room().client();
+    let shown = async |items: &[Arc<TimelineItem>]| Event::Timeline {
         room: room.clone(),
         thread,
-        items: items.iter().map(|one| items::item(one, &own)).collect(),
+        items: lines(items, &own, &client).await,
     };
     let now: Vec<_> = items.iter().cloned().collect();
-    if events.send(shown(&now)).await.is_err() {
+    if events.send(shown(&now).await).await.is_err() {
         return;
     }
     let few = now.len() < usize::from(FIRST_PAGE);
@@ -123,7 +124,7 @@ pub async fn timeline(
                     diff.apply(&mut items);
                 }
                 let now: Vec<_> = items.iter().cloned().collect();
-                if events.send(shown(&now)).await.is_err() {
+                if events.send(shown(&now).await).await.is_err() {
                     return;
                 }
                 for wanted in unanswered(&now) {
@@ -141,6 +142,28 @@ pub async fn timeline(
             }
         }
     }
+}
+
+/// The lines of a timeline, with what is known of their senders now.
+async fn lines(from: &[Arc<TimelineItem>], own: &str, client: &Client) -> Vec<Item> {
+    let mut sessions: HashMap<String, trust::Finding> = HashMap::new();
+    let mut lines = Vec::with_capacity(from.len());
+    for one in from {
+        let mut line = items::item(one, own);
+        let info = one.as_event().and_then(|event| event.encryption_info());
+        if let (true, Some(info)) = (line.trust == "unverified-person", info) {
+            let session = info.session_id().unwrap_or_default();
+            let known = sessions.get(session).copied();
+            let finding = match known {
+                Some(finding) => finding,
+                None => trust::now(client, info).await,
+            };
+            sessions.insert(session.to_owned(), finding);
+            (line.trust, line.words) = finding;
+        }
+        lines.push(line);
+    }
+    lines
 }
 
 /// Answers of which what they answer is not loaded.
