@@ -11,7 +11,7 @@ use crate::compare::{Participant, koine};
 use super::stream::{Address, Stream};
 
 /// How long a server may take until it listens.
-const START_WAIT_MAX: Duration = Duration::from_secs(30);
+const START_WAIT_MAX: Duration = Duration::from_secs(90);
 /// koine listens for XMPP three ports further than for the web.
 const XMPP_PORT: u16 = 3;
 
@@ -93,8 +93,8 @@ Component "rooms.localhost" "muc"
     let at = ready(port).await?;
     let about = output(Command::new("prosodyctl").arg("about")).unwrap_or_default();
     // What it warns of comes before.
-    let version = about.lines().find_map(|line| line.strip_prefix("Prosody ")?.split(' ').next());
-    let version = version.filter(|version| version.starts_with(|first: char| first.is_ascii_digit()));
+    let mut words = about.lines().filter_map(|line| line.strip_prefix("Prosody ")?.split(' ').next());
+    let version = words.find(|word| word.starts_with(|first: char| first.is_ascii_digit()));
     let version = version.unwrap_or("of unknown version").to_owned();
     let settings = "archives in SQLite with its defaults, the rest in files, stream management, carbons and PEP on";
     let participant = Participant { name: "prosody".to_owned(), version, settings: settings.to_owned() };

@@ -91,9 +91,9 @@ impl Bucket {
         let place = self.place(hash);
         let first = part(&mut file).await?;
         if first.len() < PART_BYTES {
-            return self.store.put(&place, PutPayload::from(first)).await.map(drop).map_err(|error| self.said(error));
+            return self.store.put(&place, PutPayload::from(first)).await.map(drop).map_err(|error| self.said(&error));
         }
-        let mut upload = self.store.put_multipart(&place).await.map_err(|error| self.said(error))?;
+        let mut upload = self.store.put_multipart(&place).await.map_err(|error| self.said(&error))?;
         let mut next = first;
         let sent = loop {
             if let Err(error) = upload.put_part(PutPayload::from(next)).await {
@@ -107,18 +107,18 @@ impl Bucket {
         if let Err(error) = sent {
             // Parts of what never became whole cost space: thrown away if the bucket can be reached at all.
             let _ = upload.abort().await;
-            return Err(self.said(error));
+            return Err(self.said(&error));
         }
         Ok(())
     }
 
     /// Writes the blob into a new file, and finds out whether it is the one that was asked for.
     pub(crate) async fn get(&self, hash: ContentHash, into: &Path) -> io::Result<()> {
-        let got = self.store.get(&self.place(hash)).await.map_err(|error| self.said(error))?;
+        let got = self.store.get(&self.place(hash)).await.map_err(|error| self.said(&error))?;
         let mut pieces = got.into_stream();
         let (mut file, mut hasher) = (File::create_new(into).await?, Sha256::new());
         while let Some(piece) = pieces.next().await {
-            let piece = piece.map_err(|error| self.said(error))?;
+            let piece = piece.map_err(|error| self.said(&error))?;
             hasher.update(&piece);
             file.write_all(&piece).await?;
         }
@@ -134,12 +134,12 @@ impl Bucket {
     pub(crate) async fn remove(&self, hash: ContentHash) -> io::Result<()> {
         match self.store.delete(&self.place(hash)).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-            Err(error) => Err(self.said(error)),
+            Err(error) => Err(self.said(&error)),
         }
     }
 
-    fn said(&self, error: object_store::Error) -> io::Error {
-        let kind = match &error {
+    fn said(&self, error: &object_store::Error) -> io::Error {
+        let kind = match error {
             object_store::Error::NotFound { .. } => io::ErrorKind::NotFound,
             _ => io::ErrorKind::Other,
         };
@@ -221,7 +221,7 @@ impl Wires {
 }
 
 fn failed(error: NetError) -> HttpError {
-    let kind = match &error {
+    let kind = match error {
         NetError::Timeout { .. } => HttpErrorKind::Timeout,
         NetError::Broken(_) => HttpErrorKind::Interrupted,
         NetError::Unreachable { .. } | NetError::Dns { .. } => HttpErrorKind::Connect,

@@ -258,7 +258,7 @@ async fn the_form_says_who_are_owners_and_admins() {
     make(&mut alice, "alice").await;
     enter(&mut bob, "bob").await;
     let (mine, his) = ("alice@example.org".to_owned(), "bob@example.org".to_owned());
-    assert_eq!(listed(&mut alice, "roomowners").await, [mine.clone()]);
+    assert_eq!(listed(&mut alice, "roomowners").await, std::slice::from_ref(&mine));
     assert!(listed(&mut alice, "roomadmins").await.is_empty());
 
     assert_eq!(configure(&mut alice, "roomadmins", &his).await.kind(), Some("result"));
