@@ -30,6 +30,13 @@ pub fn cache() -> Result<PathBuf, String> {
 pub fn cargo() -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root());
+    // What Cargo told this program of itself is no business of what is built: ring's build script looks at it, and ring and all above it would
+    // be built anew whenever cargo is called by hand and by this program in turn.
+    for (name, _) in env::vars_os() {
+        if name.to_str().is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")) {
+            command.env_remove(name);
+        }
+    }
     command
 }
 
