@@ -55,7 +55,7 @@ pub(crate) struct Links {
 struct Link {
     queue: mpsc::Sender<Element>,
     /// What stanzas come back with at once while the server is left alone.
-    failed: Option<Condition>,
+    failed: Option<StanzaError>,
 }
 
 impl Links {
@@ -140,7 +140,7 @@ impl Core {
         let key = (ours.clone(), theirs.clone());
         let mut failed = None;
         if let Some(link) = links.get(&key) {
-            failed = link.failed;
+            failed = link.failed.clone();
             if failed.is_none() {
                 match link.queue.try_send(stanza.clone()) {
                     Ok(()) => return Ok(()),
@@ -151,8 +151,9 @@ impl Core {
             }
         }
         if is_left_alone {
-            let condition = failed.unwrap_or(Condition::RemoteServerNotFound);
-            return Err(StanzaError::new(condition, "that server could not be reached a moment ago"));
+            let unknown =
+                || StanzaError::new(Condition::RemoteServerNotFound, "that server could not be reached a moment ago");
+            return Err(failed.unwrap_or_else(unknown));
         }
         links.remove(&key);
         if links.len() >= LINKS_MAX {
@@ -171,9 +172,9 @@ impl Core {
     }
 
     /// A connection to a server did not come to be.
-    fn link_failed(&self, ours: &str, theirs: &str, condition: Condition) {
+    fn link_failed(&self, ours: &str, theirs: &str, error: &StanzaError) {
         if let Some(link) = self.links.to.lock().get_mut(&(ours.to_owned(), theirs.to_owned())) {
-            link.failed = Some(condition);
+            link.failed = Some(error.clone());
         }
     }
 

@@ -316,6 +316,7 @@ pub(super) async fn run(core: Weak<Core>, ours: String, theirs: String, mut flow
             Ok(reached) => reached,
             Err(reason) => {
                 tracing::info!(server = theirs, %reason, "an XMPP server was not reached");
+                let error = StanzaError::new(reason.condition(), format!("{theirs} was not reached: {reason}"));
                 strong.server_failed(&theirs, began, &reason);
                 if let Some(until) = resume_until
                     && timeout_at(until, strong.until_server_ready(&theirs)).await.is_ok()
@@ -323,8 +324,7 @@ pub(super) async fn run(core: Weak<Core>, ours: String, theirs: String, mut flow
                 {
                     continue;
                 }
-                strong.link_failed(&ours, &theirs, reason.condition());
-                let error = StanzaError::new(reason.condition(), format!("{theirs} was not reached: {reason}"));
+                strong.link_failed(&ours, &theirs, &error);
                 super::bounce_all(&strong, &flow.give_up(), &error);
                 return;
             }
