@@ -13,5 +13,8 @@ fuzz_target!(|bytes: &[u8]| {
     again.write(&mut twice);
     assert_eq!(once, twice, "writing is stable");
     assert_eq!(value.is_canonical(), again.is_canonical());
-    assert!(serde_json::from_slice::<serde_json::Value>(&once).is_ok(), "another reader takes it");
+    // Numbers beyond all bounds are kept as they came, for the old versions that allow them; other readers refuse them.
+    if value.is_canonical() {
+        assert!(serde_json::from_slice::<serde_json::Value>(&once).is_ok(), "another reader takes it");
+    }
 });
