@@ -500,22 +500,21 @@ def odd_mails(world):
 # With Postfix.
 
 
-def from_postfix_by_smtp(world):
+def through_postfix(world, name, sender, subject):
+    """Somebody writes through Postfix, which hands on by what its settings say for the recipient."""
     world.postfix()
-    alice, bob = world.person("alice8"), "bob8@good.test"
-    world.by_relay(bob, [alice.address], mail(bob, alice.address, "By SMTP", "Through Postfix"))
-    room = alice.accept(ghost(bob))
-    content = alice.said(room)[0]["content"]
+    person = world.person(name)
+    world.by_relay(sender, [person.address], mail(sender, person.address, subject, "Through Postfix"))
+    content = person.said(person.accept(ghost(sender)))[0]["content"]
     assert "Through Postfix" in content["body"] and content["koine.mail"]["verdict"]["trusted"], content
+
+
+def from_postfix_by_smtp(world):
+    through_postfix(world, "alice8", "bob8@good.test", "By SMTP")
 
 
 def from_postfix_by_lmtp(world):
-    world.postfix()
-    person, bob = world.person("lmtp"), "bob9@good.test"
-    world.by_relay(bob, [person.address], mail(bob, person.address, "By LMTP", "Through Postfix"))
-    room = person.accept(ghost(bob))
-    content = person.said(room)[0]["content"]
-    assert "Through Postfix" in content["body"] and content["koine.mail"]["verdict"]["trusted"], content
+    through_postfix(world, "lmtp", "bob9@good.test", "By LMTP")
 
 
 def from_dovecot_by_lmtp(world):

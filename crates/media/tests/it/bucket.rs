@@ -19,9 +19,9 @@ use koine_net::{Client, bytes::Bytes};
 use koine_store::DomainId;
 use parking_lot::Mutex;
 use ruma_common::{MilliSecondsSinceUnixEpoch, owned_server_name};
-use tokio::{io::AsyncReadExt as _, net::TcpListener};
+use tokio::net::TcpListener;
 
-use crate::{House, alice, described};
+use crate::{House, alice, described, read};
 
 #[derive(Default)]
 struct Store {
@@ -133,14 +133,6 @@ async fn upload(media: &Media, bytes: &[u8]) -> Result<koine_media::Item, koine_
     let uri = upload.finish(described(), now()).await?;
     let (server_name, media_id) = uri.parts().expect("an address");
     Ok(media.find(server_name, media_id).expect("readable").expect("there"))
-}
-
-async fn read(media: &Media, item: &koine_media::Item) -> Vec<u8> {
-    let mut content = media.content(item).await.expect("content");
-    let mut bytes = Vec::new();
-    content.file.read_to_end(&mut bytes).await.expect("readable");
-    assert_eq!(bytes.len() as u64, content.size);
-    bytes
 }
 
 #[tokio::test]
