@@ -92,18 +92,12 @@ impl Accounts {
         let gone = ToldDevice { is_deleted: true, ..ToldDevice::default() };
         let Some(localpart) = self.key(user_id) else { return Ok(gone) };
         let Some(device) = self.shard.get(&DEVICE, self.domain, &(localpart, device_id))? else { return Ok(gone) };
-        let keys = match self.has_device_keys(user_id, device_id)? {
+        let keys = match self.shard.view().contains(&DEVICE_KEYS, self.domain, &(localpart, device_id))? {
             true => self.keys_for_servers(user_id, &[device_id.to_owned()])?,
             false => None,
         };
         let keys = keys.and_then(|keys| keys.devices.into_iter().next());
         Ok(ToldDevice { is_deleted: false, display_name: device.display_name, keys: keys.map(|(_, keys)| keys) })
-    }
-
-    /// Whether a device has uploaded keys.
-    pub fn has_device_keys(&self, user_id: &UserId, device_id: &str) -> Result<bool, StoreUnavailable> {
-        let Some(localpart) = self.key(user_id) else { return Ok(false) };
-        Ok(self.shard.view().contains(&DEVICE_KEYS, self.domain, &(localpart, device_id))?)
     }
 
     /// Ids of all devices of a user, those without keys too.

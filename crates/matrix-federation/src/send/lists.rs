@@ -8,7 +8,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use koine_account::{DeviceChange, StoreUnavailable, told_elsewhere};
+use koine_account::{DeviceChange, StoreUnavailable, ToldDevice, told_elsewhere};
 use koine_room::{Membership, Placed, ReadError, Room};
 use koine_store::{LogEntry, Position};
 use ruma_common::{OwnedServerName, OwnedUserId, ServerName, UserId};
@@ -167,13 +167,14 @@ impl Federation {
                     break;
                 }
                 // Without keys it is nothing that anybody could encrypt for, and to be asked after is enough.
-                if accounts.has_device_keys(user, &device_id)? {
-                    units.push(self.device_unit(user, &DeviceChange { stream_id, previous: None, device_id })?);
+                let device = accounts.told_device(user, &device_id)?;
+                if device.keys.is_some() {
+                    units.push(device_unit(user, &DeviceChange { stream_id, previous: None, device_id }, device));
                 }
             }
         } else {
             for change in &waiting.devices {
-                units.push(self.device_unit(user, change)?);
+                units.push(device_unit(user, change, accounts.told_device(user, &change.device_id)?));
             }
         }
         if waiting.signing_keys
@@ -188,25 +189,6 @@ impl Federation {
             units.push(unit("m.signing_key_update", &content));
         }
         Ok(())
-    }
-
-    /// [SS-API §definition-mdevice_list_update]
-    fn device_unit(&self, user: &UserId, change: &DeviceChange) -> Result<String, StoreUnavailable> {
-        let device = self.accounts().told_device(user, &change.device_id)?;
-        let mut content = json!({
-            "user_id": user,
-            "device_id": change.device_id,
-            "stream_id": change.stream_id,
-            "prev_id": change.previous.as_slice(),
-            "deleted": device.is_deleted,
-        });
-        if let Some(name) = device.display_name {
-            content["device_display_name"] = json!(name);
-        }
-        if let Some(keys) = device.keys {
-            content["keys"] = json!(keys);
-        }
-        Ok(unit("m.device_list_update", &content))
     }
 
     /// Queues what a log entry tells of accounts. `true`: it was of one.
@@ -320,6 +302,24 @@ pub(super) enum NewsError {
     Accounts(#[from] StoreUnavailable),
     #[error(transparent)]
     Rooms(#[from] ReadError),
+}
+
+/// What is told of a device as it is now. [SS-API §definition-mdevice_list_update]
+fn device_unit(user: &UserId, change: &DeviceChange, device: ToldDevice) -> String {
+    let mut content = json!({
+        "user_id": user,
+        "device_id": change.device_id,
+        "stream_id": change.stream_id,
+        "prev_id": change.previous.as_slice(),
+        "deleted": device.is_deleted,
+    });
+    if let Some(name) = device.display_name {
+        content["device_display_name"] = json!(name);
+    }
+    if let Some(keys) = device.keys {
+        content["keys"] = json!(keys);
+    }
+    unit("m.device_list_update", &content)
 }
 
 fn unit(edu_type: &str, content: &Value) -> String {
