@@ -6,16 +6,17 @@
 mod element;
 mod error;
 pub mod form;
+mod jid;
 mod known;
 pub mod ns;
+mod precis;
 pub mod reader;
 pub mod rsm;
 mod stream_error;
 
-pub use jid::{BareJid, DomainPart, FullJid, Jid, NodePart, ResourcePart};
-
 pub use self::{
     element::{Attribute, Element, Name, Node, escape},
     error::{Condition, ErrorType, StanzaError},
+    jid::{BareJid, FullJid, Jid, JidError, local_part, resource_part},
     stream_error::{StreamCondition, StreamError, stream_element},
 };

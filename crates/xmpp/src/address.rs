@@ -81,7 +81,7 @@ pub fn address_of(user: &UserId) -> Option<String> {
 impl crate::core::Core {
     /// Whose business `jid` is. Says nothing about whether the account or room exists.
     pub(crate) fn place(&self, jid: &Jid) -> Place {
-        let (host, node) = (jid.domain().as_str(), jid.node());
+        let (host, node) = (jid.domain(), jid.node());
         match node {
             None if host == self.hosts.domain => Place::Host,
             None if host == self.hosts.rooms => Place::RoomService,
@@ -103,10 +103,10 @@ impl crate::core::Core {
 
     /// The account that an address of our domain stands for. Old names with upper case and the like are escaped in JIDs.
     pub(crate) fn user_of(&self, jid: &BareJid) -> Option<OwnedUserId> {
-        if jid.domain().as_str() != self.hosts.domain {
+        if jid.domain() != self.hosts.domain {
             return None;
         }
-        let localpart = koine_projection::id::local_from_node(jid.node()?.as_str())?;
+        let localpart = koine_projection::id::local_from_node(jid.node()?)?;
         UserId::parse(format!("@{localpart}:{}", self.rooms().server_name())).ok()
     }
 
@@ -122,8 +122,8 @@ impl crate::core::Core {
     /// Whoever an address stands for in rooms: an account of ours, somebody of a Matrix server (at the gateway), or the
     /// ghost of somebody of another XMPP server. `None` for hosts, rooms, and what cannot be a name.
     pub(crate) fn person_of(&self, jid: &BareJid) -> Option<OwnedUserId> {
-        let (host, server) = (jid.domain().as_str(), self.rooms().server_name());
-        let node = jid.node().map(AsRef::<str>::as_ref);
+        let (host, server) = (jid.domain(), self.rooms().server_name());
+        let node = jid.node();
         match node {
             Some(_) if host == self.hosts.domain => self.user_of(jid),
             // Never a ghost of a ghost: whoever is ours has an address of their own.
@@ -149,7 +149,7 @@ impl crate::core::Core {
         }
         match user.localpart().starts_with(koine_projection::id::GHOST) {
             true => koine_projection::id::jid_from_ghost(user.localpart(), server)
-                .filter(|jid| !self.hosts.is_ours(jid.domain().as_str())),
+                .filter(|jid| !self.hosts.is_ours(jid.domain())),
             false => self.jid_of(user),
         }
     }
@@ -162,7 +162,7 @@ impl crate::core::Core {
         let name = koine_projection::id::ghost_from_address(Some(&address).filter(|_| is_theirs)?, server)?;
         let user = UserId::parse(format!("@{name}:{server}")).ok()?;
         // Each id has one other name.
-        (self.address_of(&user)?.node()?.as_str() == node).then_some(user)
+        (self.address_of(&user)?.node()? == node).then_some(user)
     }
 
     /// The address of mail of somebody who has nothing else.

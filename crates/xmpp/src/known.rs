@@ -3,7 +3,7 @@
 
 use koine_projection::message;
 use koine_room::{Placed, ReadError, Room, RoomNo};
-use koine_stanza::{BareJid, Jid, ResourcePart};
+use koine_stanza::{BareJid, Jid};
 use koine_store::{Space, Table};
 use ruma_common::{EventId, OwnedEventId, UserId};
 use serde_json::Value;
@@ -109,8 +109,8 @@ impl Core {
     pub(crate) fn speaker(&self, address: &BareJid, placed: &Placed) -> Jid {
         let content: Option<Value> = placed.event.content_field(message::KEEPSAKE);
         let resource = content.as_ref().and_then(|kept| kept.get("resource")).and_then(Value::as_str);
-        match resource.and_then(|resource| ResourcePart::new(resource).ok()) {
-            Some(resource) => address.with_resource(&resource).into(),
+        match resource.and_then(|resource| address.with_resource(resource).ok()) {
+            Some(full) => full.into(),
             None => address.clone().into(),
         }
     }

@@ -152,8 +152,8 @@ impl Sessions {
         let mut of = self.of.write();
         let bare = session.jid.to_bare();
         let Some(sessions) = of.get_mut(&bare) else { return };
-        if sessions.get(session.jid.resource().as_str()).is_some_and(|there| Arc::ptr_eq(there, session)) {
-            sessions.remove(session.jid.resource().as_str());
+        if sessions.get(session.jid.resource()).is_some_and(|there| Arc::ptr_eq(there, session)) {
+            sessions.remove(session.jid.resource());
         }
         if sessions.is_empty() {
             of.remove(&bare);
@@ -162,7 +162,7 @@ impl Sessions {
 
     /// The session with that address.
     pub(crate) fn get(&self, jid: &FullJid) -> Option<Arc<Session>> {
-        self.of.read().get(&jid.to_bare())?.get(jid.resource().as_str()).cloned()
+        self.of.read().get(&jid.to_bare())?.get(jid.resource()).cloned()
     }
 
     /// All sessions of an account.

@@ -125,10 +125,7 @@ fn clean(core: &Core, stanza: &Element) -> Element {
     let mut stanza = stanza.clone();
     let ours = |child: &Element| {
         child.is("stanza-id", ns::STANZA_ID)
-            && child
-                .attr("by")
-                .and_then(|by| Jid::new(by).ok())
-                .is_none_or(|by| core.hosts.is_ours(by.domain().as_str()))
+            && child.attr("by").and_then(|by| Jid::new(by).ok()).is_none_or(|by| core.hosts.is_ours(by.domain()))
     };
     let wraps_a_copy = |child: &Element| child.ns() == ns::CARBONS && child.name() != "private";
     stanza.retain_children(|child| !ours(child) && !wraps_a_copy(child));
@@ -149,7 +146,7 @@ async fn keep(
     let done = match act {
         Act::Send { kind, mut content } => {
             if let Some(session) = session {
-                content[KEEPSAKE]["resource"] = json!(session.jid().resource().as_str());
+                content[KEEPSAKE]["resource"] = json!(session.jid().resource());
             }
             let content = to_raw_value(&content).map_err(|error| {
                 StanzaError::new(Condition::BadRequest, format!("the message cannot be kept: {error}"))

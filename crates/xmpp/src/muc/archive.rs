@@ -115,7 +115,7 @@ impl<'a> Reader<'a> {
     /// Whether somebody said it, by their address or by their nickname in the room.
     fn is_by(&self, placed: &Placed, with: &Jid) -> bool {
         match with.resource().filter(|_| with.to_bare().to_string() == self.address) {
-            Some(nick) => words::nick_in(&self.room, placed) == nick.as_str(),
+            Some(nick) => words::nick_in(&self.room, placed) == nick,
             None => self.core.person_of(&with.to_bare()).is_some_and(|user| user == *placed.event.sender()),
         }
     }

@@ -454,7 +454,7 @@ pub(super) fn add_member(
     let name = name.as_deref().map(str::trim).filter(|name| !name.is_empty() && name.len() <= NICK_BYTES_MAX / 2);
     let name = name.unwrap_or(user.localpart());
     // A nickname is a resource of an address.
-    let fits = |nick: &str| koine_stanza::ResourcePart::new(nick).ok().map(|nick| nick.to_string());
+    let fits = |nick: &str| koine_stanza::resource_part(nick).ok().map(std::borrow::Cow::into_owned);
     let wanted = fits(name).or_else(|| fits(user.localpart())).unwrap_or_else(|| "member".to_owned());
     let mut nick = wanted.clone();
     if inside.occupant(&nick).is_some() || inside.looks_like_another(&nick, user) {
@@ -474,7 +474,7 @@ async fn make(
     nick: &str,
     is_ours: bool,
 ) -> Result<(Arc<Room>, bool), StanzaError> {
-    let alias = address.node().and_then(|node| name::alias(core, node.as_str()));
+    let alias = address.node().and_then(|node| name::alias(core, node));
     let Some(alias) = alias else {
         return Err(StanzaError::new(Condition::ItemNotFound, "there is no such room"));
     };

@@ -21,11 +21,11 @@ pub(super) fn alias(core: &Core, node: &str) -> Option<OwnedRoomAliasId> {
 /// The room at an address; `None` where there is none.
 pub(crate) fn room(core: &Core, jid: &BareJid) -> Result<Option<Arc<Room>>, StanzaError> {
     let Some(node) = jid.node() else { return Ok(None) };
-    let id = match room_name::parse(node.as_str()) {
+    let id = match room_name::parse(node) {
         None => return Ok(None),
         Some(RoomNode::Id(id)) => id,
         Some(RoomNode::Alias(_)) => {
-            let Some(alias) = alias(core, node.as_str()) else { return Ok(None) };
+            let Some(alias) = alias(core, node) else { return Ok(None) };
             match core.rooms().resolve_alias(&alias) {
                 Ok(id) => id,
                 Err(CommandError::NoSuchAlias(_)) => return Ok(None),

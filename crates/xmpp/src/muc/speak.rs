@@ -52,7 +52,7 @@ pub(crate) async fn message(
         (Some(_), Some("groupchat")) => {
             Err(StanzaError::new(Condition::BadRequest, "a message to one occupant is of type chat, not groupchat"))
         }
-        (Some(nick), _) => said.to_one(nick.as_str()).await,
+        (Some(nick), _) => said.to_one(nick).await,
         (None, _) => said.to_room().await,
     };
     done.map_err(|error| error.with_by(&address))

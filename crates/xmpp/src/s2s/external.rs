@@ -103,9 +103,8 @@ impl Wire {
         };
         let Some(theirs) = self.theirs.clone() else { return Ok(Err(Failure::NotAuthorized)) };
         // [XEP-0178 §3] Who it wants to be is who its header says it is.
-        let is_same = wanted.is_none_or(|wanted| {
-            Jid::new(&wanted).is_ok_and(|jid| jid.node().is_none() && jid.domain().as_str() == theirs)
-        });
+        let is_same = wanted
+            .is_none_or(|wanted| Jid::new(&wanted).is_ok_and(|jid| jid.node().is_none() && jid.domain() == theirs));
         Ok(match (is_same, self.is_vouched(core)) {
             (false, _) => Err(Failure::InvalidAuthzid),
             (true, false) => Err(Failure::NotAuthorized),

@@ -107,7 +107,7 @@ impl Core {
     /// Hands an answer of ours to its recipient.
     async fn bounce(self: &Arc<Self>, answer: Element) {
         let Some(to) = answer.attr("to").and_then(|to| Jid::new(to).ok()) else { return };
-        match self.hosts.is_ours(to.domain().as_str()) {
+        match self.hosts.is_ours(to.domain()) {
             true => self.route(answer, None).await,
             // An error that is not delivered is answered by none, so this ends.
             false => drop(self.queue_elsewhere(&answer)),

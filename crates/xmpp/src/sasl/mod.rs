@@ -10,7 +10,7 @@ mod scram;
 use std::{net::IpAddr, sync::Arc};
 
 use koine_account::{Class, LimitKey, ScramHash};
-use koine_stanza::{BareJid, DomainPart, Element, NodePart, ns};
+use koine_stanza::{BareJid, Element, ns};
 use ruma_common::OwnedUserId;
 
 pub(crate) use self::ht::{Ht, token_text};
@@ -217,11 +217,10 @@ fn check_state(user: &OwnedUserId, attempt: &Attempt<'_>) -> Result<(), Failure>
 /// The account that a name means, whether or not there is one.
 fn named(name: &str, attempt: &Attempt<'_>) -> Option<OwnedUserId> {
     let hosts = &attempt.core.hosts;
-    let domain = DomainPart::new(&hosts.domain).ok()?;
     // Some clients send their whole address.
     let name = name.strip_suffix(hosts.domain.as_str()).and_then(|name| name.strip_suffix('@')).unwrap_or(name);
-    let node = NodePart::new(name).ok()?;
-    attempt.core.user_of(&BareJid::from_parts(Some(&node), &domain))
+    let node = koine_stanza::local_part(name).ok()?;
+    attempt.core.user_of(&BareJid::new(&format!("{node}@{}", hosts.domain)).ok()?)
 }
 
 /// Whether somebody may act for `authzid`: nobody but for themselves. [RFC6120 §6.3.8]

@@ -5,7 +5,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use koine_account::AttachDevice;
 use koine_stanza::{
-    BareJid, Condition, Element, FullJid, Jid, ResourcePart, StanzaError, StreamCondition, StreamError, ns,
+    BareJid, Condition, Element, FullJid, Jid, StanzaError, StreamCondition, StreamError, ns,
     reader::{Header, Limits},
 };
 use ruma_common::{OwnedDeviceId, OwnedUserId};
@@ -233,12 +233,12 @@ impl Negotiation {
         // [RFC6120 §4.7.2]
         let to = element.attr("to").map(Jid::new);
         match to {
-            Some(Ok(to)) if to.node().is_none() && to.domain().as_str() == self.core.hosts.domain => {}
+            Some(Ok(to)) if to.node().is_none() && to.domain() == self.core.hosts.domain => {}
             Some(_) => return refuse(StreamCondition::HostUnknown, "this host is not served here"),
             None => return refuse(StreamCondition::HostUnknown, "say in `to` whom you want"),
         }
         match element.attr("from").map(Jid::new) {
-            Some(Ok(from)) if from.domain().as_str() == self.core.hosts.domain => Ok(()),
+            Some(Ok(from)) if from.domain() == self.core.hosts.domain => Ok(()),
             Some(_) => refuse(StreamCondition::InvalidFrom, "`from` is no address of this host"),
             None => Ok(()),
         }
@@ -270,7 +270,7 @@ impl Negotiation {
                 return Err(refused("bind a resource first"));
             };
             let resource = wanted.child_text("resource", ns::BIND).filter(|resource| !resource.is_empty());
-            let bound = match resource.as_deref().map(ResourcePart::new) {
+            let bound = match resource.as_deref().map(koine_stanza::resource_part) {
                 Some(Err(_)) => Err(StanzaError::new(Condition::BadRequest, "this cannot be a resource")),
                 Some(Ok(resource)) => self.start(&user, resource.to_string(), agent.clone()).await,
                 None => self.start(&user, new_id(), agent.clone()).await,
@@ -298,8 +298,7 @@ impl Negotiation {
         let core = &self.core;
         let internal = || StanzaError::from(Condition::InternalServerError);
         let bare = core.jid_of(user).ok_or_else(internal)?;
-        let resource = ResourcePart::new(&resource).map_err(|_| StanzaError::from(Condition::BadRequest))?;
-        let jid: FullJid = bare.with_resource(&resource);
+        let jid: FullJid = bare.with_resource(&resource).map_err(|_| StanzaError::from(Condition::BadRequest))?;
         // [RFC6120 §7.7.2.2] The newcomer has it; often it is the same client, whose connection broke.
         if let Some(old) = core.sessions.get(&jid) {
             old.end(StreamError::new(StreamCondition::Conflict, "another connection has taken this resource"));

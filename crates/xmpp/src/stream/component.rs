@@ -203,7 +203,7 @@ async fn take(core: &std::sync::Arc<Core>, host: &str, mut stanza: Element) -> R
     let (Some(from), Some(to)) = (address("from"), address("to")) else {
         return Err(StreamError::new(StreamCondition::ImproperAddressing, "a stanza has both addresses"));
     };
-    if from.domain().as_str() != host {
+    if from.domain() != host {
         return Err(StreamError::new(StreamCondition::InvalidFrom, "`from` is not at your host"));
     }
     let to = to.domain().to_string();

@@ -1,7 +1,7 @@
 //! Making an account before logging in. [XEP-0077 §3.1] Where not everybody may, an invitation goes before it. [XEP-0445]
 
 use koine_account::{Class, CreateError, LimitKey, NewAccount, Secret};
-use koine_stanza::{Condition, Element, NodePart, StanzaError, ns};
+use koine_stanza::{Condition, Element, StanzaError, ns};
 
 use super::{
     client::Negotiation,
@@ -74,10 +74,10 @@ impl Negotiation {
         if !permitted || self.made >= MADE_MAX {
             return Err(StanzaError::new(Condition::ResourceConstraint, "too many new accounts; try again later"));
         }
-        let name =
-            NodePart::new(&name).map_err(|_| StanzaError::new(Condition::JidMalformed, "this cannot be a name"))?;
+        let name = koine_stanza::local_part(&name)
+            .map_err(|_| StanzaError::new(Condition::JidMalformed, "this cannot be a name"))?;
         let account = NewAccount {
-            name: Some(name.as_str().to_owned()),
+            name: Some(name.into_owned()),
             password: Some(Secret::from(password)),
             registration_token: self.invitation.clone(),
             ..NewAccount::default()

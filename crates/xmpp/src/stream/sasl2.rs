@@ -177,7 +177,7 @@ impl Negotiation {
             None => new_id(),
         };
         let tag = wanted.child_text("tag", ns::BIND2).unwrap_or_default();
-        let is_good = !tag.is_empty() && tag.len() <= TAG_BYTES_MAX && koine_stanza::ResourcePart::new(&tag).is_ok();
+        let is_good = !tag.is_empty() && tag.len() <= TAG_BYTES_MAX && koine_stanza::resource_part(&tag).is_ok();
         if is_good { format!("{tag}/{own}") } else { own }
     }
 

@@ -76,7 +76,7 @@ async fn set(core: Arc<Core>, request: Request) -> Answer {
     let (Some(name), Some(password)) = (text("username"), text("password")) else {
         return Err(StanzaError::new(Condition::BadRequest, "say your name and the new password"));
     };
-    if session.jid().node().is_none_or(|node| node.as_str() != name) {
+    if session.jid().node().is_none_or(|node| node != name) {
         return Err(StanzaError::new(Condition::NotAllowed, "this is not your name, and a name does not change"));
     }
     core.accounts().set_password(&user, Secret::from(password)).await.map_err(|error| refused(&error))?;

@@ -68,7 +68,7 @@ async fn edit_admins(core: &Arc<Core>, form: &Form) -> Result<(), StanzaError> {
 }
 
 async fn add(core: &Arc<Core>, jid: &BareJid, password: &str) -> Result<(), StanzaError> {
-    if jid.domain().as_str() != core.hosts.domain {
+    if jid.domain() != core.hosts.domain {
         return Err(error(Condition::NotAcceptable, "accounts of this server end with its name"));
     }
     let name =

@@ -171,7 +171,7 @@ pub(crate) async fn greet_remote(core: &Arc<Core>, presence: &Element, from: &Ji
 pub(crate) async fn answered_remote(core: &Arc<Core>, stanza: &Element, from: &Jid) -> bool {
     let Some(id) = stanza.id().filter(|id| id.starts_with(ID)) else { return false };
     let Some((client, key, user)) = core.wants.asked_remote.get(id) else { return true };
-    if from.try_as_full().ok() != Some(&client) {
+    if *from != client {
         return true;
     }
     core.wants.asked_remote.remove(id);
