@@ -14,12 +14,19 @@ pub struct Outcome {
     pub failed: usize,
     /// What could not be tried, with the reason.
     pub not_run: Vec<String>,
+    /// What passed only when it was done once more, with what went wrong at first.
+    pub again: Vec<String>,
 }
 
 impl Outcome {
     /// A step that is one check.
     pub fn of(fine: bool) -> Self {
-        Self { passed: usize::from(fine), failed: usize::from(!fine), not_run: Vec::new() }
+        Self::counted(usize::from(fine), usize::from(!fine))
+    }
+
+    /// A step of several checks.
+    pub fn counted(passed: usize, failed: usize) -> Self {
+        Self { passed, failed, not_run: Vec::new(), again: Vec::new() }
     }
 }
 
@@ -53,6 +60,9 @@ impl Steps {
         for line in self.done.iter().flat_map(|(_, _, outcome)| &outcome.not_run) {
             println!("NOT RUN  {line}");
         }
+        for line in self.done.iter().flat_map(|(_, _, outcome)| &outcome.again) {
+            println!("AGAIN    {line}");
+        }
         let sum = |part: fn(&Outcome) -> usize| self.done.iter().map(|(_, _, outcome)| part(outcome)).sum::<usize>();
         let (passed, failed) = (sum(|outcome| outcome.passed), sum(|outcome| outcome.failed));
         println!("\n{passed} passed, {failed} failed");
@@ -68,7 +78,7 @@ pub fn command(command: &mut Command) -> Outcome {
 /// A run of `cargo test`: shown as it goes, and its tests counted.
 pub fn cargo_test(command: &mut Command) -> Outcome {
     let Ok(mut child) = command.stdout(Stdio::piped()).spawn() else { return Outcome::of(false) };
-    let mut outcome = Outcome { passed: 0, failed: 0, not_run: Vec::new() };
+    let mut outcome = Outcome::counted(0, 0);
     let stdout = child.stdout.take().expect("it was asked for");
     for line in BufReader::new(stdout).lines().map_while(Result::ok) {
         // Thousands of lines of success hide the one that matters.

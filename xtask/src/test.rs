@@ -11,6 +11,11 @@ use crate::{
 const CONFORMANCE: [&str; 10] =
     ["hostile", "faults", "mail", "walks", "e2ee", "federation", "xmpp-servers", "smack", "compare", "complement"];
 
+/// Those of them that depend on other people's programs and the races these have in themselves (a thread's message that matrix-js-sdk
+/// has by /sync before its answer ends its retry with an exception): what fails is done once more, and told if it passes then.
+/// Nothing that is ours alone is.
+const WITH_OTHERS: [&str; 6] = ["mail", "walks", "e2ee", "federation", "xmpp-servers", "smack"];
+
 /// Runs all checks; whether all passed. `--quick` leaves out what needs other ecosystems' packages.
 pub fn run(args: &[String]) -> bool {
     let quick = match args {
@@ -44,19 +49,34 @@ fn findings(found: Result<Vec<String>, String>) -> Outcome {
     found.iter().for_each(|finding| println!("{finding}"));
     match found.len() {
         0 => Outcome::of(true),
-        failed => Outcome { passed: 0, failed, not_run: Vec::new() },
+        failed => Outcome::counted(0, failed),
     }
 }
 
 fn conforms(what: &str) -> Outcome {
+    let (first, failures) = conforms_once(what);
+    if first.failed == 0 || !WITH_OTHERS.contains(&what) {
+        return first;
+    }
+    println!("\n=== {what}, once more");
+    let (mut second, _) = conforms_once(what);
+    if second.failed == 0 {
+        second.again.extend(failures.into_iter().map(|failure| format!("{what}: {failure}")));
+    }
+    second
+}
+
+/// How it went, and what failed.
+fn conforms_once(what: &str) -> (Outcome, Vec<String>) {
     match conformance::run(&[what.to_owned()]) {
         Ok(summary) => {
             println!("{}", summary.report());
-            Outcome { passed: summary.passed, failed: summary.failures.len(), not_run: summary.not_run }
+            let counted = Outcome::counted(summary.passed, summary.failures.len());
+            (Outcome { not_run: summary.not_run, ..counted }, summary.failures)
         }
         Err(error) => {
             println!("{what}: {error}");
-            Outcome::of(false)
+            (Outcome::of(false), vec![error.to_string()])
         }
     }
 }

@@ -1,7 +1,8 @@
 //! The writer's thread: group after group.
 //!
-//! Order within a group: commands, one commit with one sync, callbacks, the new view, `watch`, acknowledgements. So a
-//! view shows nothing whose callbacks have not run, and who is told "done" finds it in the next view.
+//! Order within a group: commands, one commit with one sync, callbacks, the new view, acknowledgements, `watch`. So a
+//! view shows nothing whose callbacks have not run, and who is told "done" finds it in the next view, and is told
+//! before the log's readers wake up: a client's send is answered before its sync tells of it.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -48,6 +49,7 @@ pub(super) fn work_here(shared: &Shared) {
 fn work(shared: &Shared, first: Command, arena: BytesMut) -> BytesMut {
     let (group, mut waiting, scratch) = gather(shared, first, arena);
     shared.queue.drained();
+    let position = group.position;
     let settled = settle(shared, group, &mut waiting);
     if settled.is_ok() {
         add(&shared.meter.commits, waiting.len() as u64);
@@ -58,6 +60,9 @@ fn work(shared: &Shared, first: Command, arena: BytesMut) -> BytesMut {
             Ok(()) => drop(reply.send(Ok(built.position))),
             Err(error) => fail(shared, reply, error.clone()),
         }
+    }
+    if settled.is_ok() {
+        shared.grown.send_if_modified(|newest| std::mem::replace(newest, position) != position);
     }
     scratch
 }
@@ -86,7 +91,7 @@ fn gather(shared: &Shared, first: Command, arena: BytesMut) -> (Group, Vec<Waiti
     (group, waiting, arena)
 }
 
-/// Makes the group durable, runs its callbacks, and publishes what is there now. On an error nothing has changed.
+/// Makes the group durable, runs its callbacks, and lets views show it. On an error nothing has changed.
 fn settle(shared: &Shared, group: Group, waiting: &mut [Waiting]) -> Result<(), CommitError> {
     let Group { batch, position, oldest, entries } = group;
     let is_empty = batch.is_empty();
@@ -111,7 +116,6 @@ fn settle(shared: &Shared, group: Group, waiting: &mut [Waiting]) -> Result<(), 
     if !is_empty {
         let view = View::new(shared.engine.snapshot().into(), position, oldest);
         let _previous = std::mem::replace(&mut *shared.view.write(), view);
-        shared.grown.send_if_modified(|newest| std::mem::replace(newest, position) != position);
     }
     Ok(())
 }
