@@ -17,6 +17,8 @@ GOOD, BAD, RELAY = "127.0.0.2", "127.0.0.3", "127.0.0.4"
 DOMAIN, BEHIND_SMARTHOST = "koine.test", "smart.test"
 MAILBOXES, UNKNOWN_TO_DNS = "mx.test", "far.test"
 EXCHANGE = f"mail.{MAILBOXES}"
+# Domains of Postfix's too; DNS names the certificate of their servers, signed: the right one, another, and not at all.
+NAMED, MISNAMED, UNNAMED = "named.test", "misnamed.test", "unnamed.test"
 
 
 def free_port(address="127.0.0.1"):
@@ -62,6 +64,7 @@ enabled = false
 [mail]
 enabled = true
 resolver = "{resolver}"
+resolver_validates = true
 
 [mail.incoming]
 trusted_networks = ["{RELAY}/32"]
@@ -184,7 +187,7 @@ class Postfix:
         shutil.chown(self.config / "data", "postfix")
         owner = pwd.getpwnam("nobody")
         shutil.chown(self.mail, owner.pw_uid, owner.pw_gid)
-        people = [f"{name}@{domain}" for domain in (MAILBOXES, UNKNOWN_TO_DNS) for name in ("bob", "carl", "dora", "full", "late")]
+        people = [f"{name}@{domain}" for domain in (MAILBOXES, UNKNOWN_TO_DNS, NAMED, MISNAMED, UNNAMED) for name in ("bob", "carl", "dora", "full", "late")]
         mailboxes = ", ".join(f"{{ {person} = {person}/ }}" for person in people)
         by_smtp, by_lmtp = f"smtp:[127.0.0.1]:{koine.smtp}", f"lmtp:inet:127.0.0.1:{koine.lmtp}"
         fussy = f"smtp:[127.0.0.1]:{fussy.port}"
@@ -214,7 +217,7 @@ disable_dns_lookups = yes
 relay_domains = {DOMAIN}, {BEHIND_SMARTHOST}, rooms.{DOMAIN}, rooms.{BEHIND_SMARTHOST}
 relay_recipient_maps =
 transport_maps = inline:{{ {ways} }}
-virtual_mailbox_domains = {MAILBOXES}, {UNKNOWN_TO_DNS}
+virtual_mailbox_domains = {MAILBOXES}, {UNKNOWN_TO_DNS}, {NAMED}, {MISNAMED}, {UNNAMED}
 virtual_mailbox_base = {self.mail}
 virtual_mailbox_maps = inline:{{ {mailboxes} }}
 virtual_uid_maps = static:{owner.pw_uid}

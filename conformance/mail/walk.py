@@ -8,6 +8,7 @@ Prints a line for each step: `well NAME`, `WRONG NAME: why`, or `notrun NAME: wh
 
 import argparse
 import asyncio
+import hashlib
 import base64
 import os
 import pathlib
@@ -31,7 +32,7 @@ import people  # noqa: E402
 from people import CLIENT, Xmpp  # noqa: E402
 from people import said as heard  # noqa: E402
 from servers import (  # noqa: E402
-    BAD, BEHIND_SMARTHOST, DOMAIN, EXCHANGE, GOOD, MAILBOXES, RELAY, UNKNOWN_TO_DNS, Dovecot, Fussy, Koine, Postfix, certificate, free_port, until,
+    BAD, BEHIND_SMARTHOST, DOMAIN, EXCHANGE, GOOD, MAILBOXES, MISNAMED, NAMED, RELAY, UNKNOWN_TO_DNS, UNNAMED, Dovecot, Fussy, Koine, Postfix, certificate, free_port, until,
 )  # fmt: skip
 
 ZONE = {
@@ -48,6 +49,10 @@ ZONE = {
     ("nomail.test", "MX"): ["."],
     (BEHIND_SMARTHOST, "MX"): [EXCHANGE],
     (f"rooms.{BEHIND_SMARTHOST}", "MX"): [EXCHANGE],
+    **{(domain, "MX"): [f"mail.{domain}"] for domain in (NAMED, MISNAMED, UNNAMED)},
+    **{(f"mail.{domain}", "A"): [RELAY] for domain in (NAMED, MISNAMED, UNNAMED)},
+    (f"_25._tcp.mail.{MISNAMED}", "TLSA"): ["030101" + "07" * 32],
+    (f"_25._tcp.mail.{UNNAMED}", "TLSA"): "servfail",
 }
 PASSWORD = "a long enough one"
 # How long a session of XMPP waits for what comes by mail.
@@ -128,6 +133,13 @@ class Person:
         return self.ask("GET", f"/media/download/{mxc.removeprefix('mxc://')}", base="/_matrix/client/v1")
 
 
+def digest_of_key(certificate):
+    """SHA-256 of a certificate's public key, as TLSA records have it."""
+    key = subprocess.run(["openssl", "x509", "-in", certificate, "-pubkey", "-noout"], check=True, capture_output=True).stdout
+    der = subprocess.run(["openssl", "pkey", "-pubin", "-outform", "DER"], input=key, check=True, capture_output=True).stdout
+    return hashlib.sha256(der).hexdigest()
+
+
 class World:
     """Everything that steps share."""
 
@@ -139,9 +151,10 @@ class World:
         self.relay = None
         self.ends = []
         try:
-            self.dns = self.closing(Dns(dict(ZONE)))
+            self.dns = self.closing(Dns(dict(ZONE), (NAMED, MISNAMED, UNNAMED)))
             resolver = f"127.0.0.1:{self.dns.port}"
             self.certificate = certificate(self.folder)
+            self.dns.zone[f"_25._tcp.mail.{NAMED}", "TLSA"] = [f"030101{digest_of_key(self.certificate[0])}"]
             self.port = free_port(RELAY)
             smarthost = f'deliver = "smarthost"\n[mail.outgoing.smarthost]\nhost = "{RELAY}"\nport = {self.port}'
             authority = self.certificate[0]
@@ -429,6 +442,10 @@ def garbage(world):
             after = b""
         assert b"250" not in after, after
     with Raw(port) as wire:
+        # Words behind it are an error, and all stays in the clear. [RFC 3207 §4]
+        assert wire.say("EHLO sender.test")[0] == "250"
+        assert wire.say("STARTTLS now")[0] == "501" and wire.say("NOOP")[0] == "250"
+    with Raw(port) as wire:
         assert wire.say("NOOP")[0] == "250"
 
 
@@ -681,6 +698,29 @@ def reading_is_told(world):
     assert asked["content"]["koine.mail"]["message_id"].strip("<>") in mdn and "displayed" in mdn, mdn
 
 
+def certificates_in_dns(world):
+    """Where DNS names the certificate of a server, signed, it gets mails if it has that one, and else they wait. [RFC 7672]"""
+    world.postfix()
+    alice = world.person("alice18")
+    for domain in (NAMED, MISNAMED, UNNAMED):
+        alice.says(alice.room_with(f"bob@{domain}"), f"To {domain}")
+    letter = world.letter(f"bob@{NAMED}", "the mail", lambda raw: f"To {NAMED}" in said(raw))
+    assert "with ESMTPS" in str(parsed(letter).get_all("Received")), "it came without TLS"
+    for domain, reason in [(MISNAMED, "certificate"), (UNNAMED, "cannot be looked up")]:
+        waiting = lambda: [  # noqa: E731
+            lane for lane in world.koine.admin("mail", "queue")["destinations"] if lane["name"] == domain and lane["reason"]  # noqa: B023
+        ]
+        lane = until(f"the reason why {domain} waits", waiting)[0]
+        assert reason in lane["reason"] and lane["waiting"] == 1, lane
+        assert not world.relay.inbox(f"bob@{domain}"), "it was sent all the same"
+    told = " ".join(world.koine.admin("mail", "test", f"bob@{NAMED}")["steps"])
+    assert "DANE" in told, told
+    # Once DNS names the right one, it goes out.
+    world.dns.zone[f"_25._tcp.mail.{MISNAMED}", "TLSA"] = world.dns.zone[f"_25._tcp.mail.{NAMED}", "TLSA"]
+    world.koine.admin("mail", "retry", MISNAMED)
+    world.letter(f"bob@{MISNAMED}", "the mail that waited", lambda raw: f"To {MISNAMED}" in said(raw))
+
+
 def two_gateways(world):
     """Two Koine servers that know each other by mail alone: people, and rooms with addresses that are members of each other."""
     world.postfix()
@@ -842,7 +882,7 @@ STEPS = [
     verified_sender, forged_sender, doubtful_sender, dns_that_does_not_answer, answers_and_threads, corpus, swaks, smuggling,
     many_recipients, mails_that_are_bombs, forged_bounces, garbage, a_mail_without_end, odd_mails, from_postfix_by_smtp,
     from_postfix_by_lmtp, from_dovecot_by_lmtp, conversation, a_copy_brings_somebody_in, nobody_is_told, a_bounce_and_a_delay, automatic_answers,
-    reading_is_told, two_gateways, by_smarthost, xmpp_client, killed, full_disk,
+    reading_is_told, certificates_in_dns, two_gateways, by_smarthost, xmpp_client, killed, full_disk,
 ]  # fmt: skip
 
 

@@ -28,6 +28,11 @@ pub struct MailConfig {
     #[schemars(with = "Option<String>", example = "127.0.0.1:53")]
     pub resolver: Option<SocketAddr>,
 
+    /// Whether that resolver checks signatures (DNSSEC) and its word for it is taken. Then the certificates that domains name
+    /// in DNS (DANE) are obeyed when mails go out. `resolver` has to be set, to an address of loopback: anywhere else its
+    /// word could be changed on the way. Default: false. Needs a restart.
+    pub resolver_validates: bool,
+
     /// Mails that come in.
     pub incoming: InConfig,
 

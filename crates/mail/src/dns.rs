@@ -1,6 +1,6 @@
 //! Asking DNS about senders and recipients. One resolver for all of mail, with its cache.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use hickory_resolver::{
     Resolver, TokioResolver,
@@ -8,6 +8,8 @@ use hickory_resolver::{
     net::runtime::TokioRuntimeProvider,
 };
 use mail_auth::MessageAuthenticator;
+
+use crate::out::{Lookup, Proven};
 
 /// Answers that are kept.
 const CACHE_ENTRIES_MAX: u64 = 16_384;
@@ -41,6 +43,19 @@ impl Dns {
     /// Who judges senders.
     pub(crate) fn judge(&self) -> &MessageAuthenticator {
         &self.0
+    }
+
+    /// Answers for who sends: proven where `validates` says that the resolver at an address checks signatures.
+    ///
+    /// # Errors
+    /// A sentence, if that resolver is none that can be believed.
+    pub fn for_sending(&self, resolver: Option<SocketAddr>, validates: bool) -> Result<Arc<dyn Lookup>, String> {
+        let usual = self.resolver().clone();
+        match (validates, resolver) {
+            (false, _) => Ok(Arc::new(usual)),
+            (true, Some(resolver)) => Ok(Arc::new(Proven::new(resolver, usual)?)),
+            (true, None) => Err("mail.resolver_validates: mail.resolver has to say which one does".to_owned()),
+        }
     }
 
     /// The resolver itself.

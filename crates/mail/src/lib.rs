@@ -22,5 +22,5 @@ pub use self::{
     config::MailConfig,
     core::{Cores, Mail},
     dns::Dns,
-    receive::{Dialect, InConfig, Peer},
+    receive::{Dialect, Encryption, InConfig, Peer},
 };

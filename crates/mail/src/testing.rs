@@ -15,7 +15,7 @@ use tokio::{
     sync::watch,
 };
 
-use crate::{Cores, Dialect, Dns, Mail, MailConfig, Peer};
+use crate::{Cores, Dialect, Dns, Encryption, Mail, MailConfig, Peer};
 
 /// Longest that a test waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -85,17 +85,22 @@ impl World {
 
     /// A connection, as if from an address.
     pub(crate) async fn connect_from(&self, dialect: Dialect, address: IpAddr) -> Client {
+        let mut client = Client { stream: self.served(Encryption::None, dialect, address).await };
+        let greeting = client.answer().await;
+        assert!(greeting.starts_with("220") || greeting.starts_with('5'), "{greeting}");
+        client
+    }
+
+    /// The other end of a connection that is served.
+    pub(crate) async fn served(&self, encryption: Encryption, dialect: Dialect, address: IpAddr) -> TcpStream {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
         let port = listener.local_addr().expect("it is bound");
         let (mail, closing) = (self.mail.clone(), self.closing.subscribe());
         tokio::spawn(async move {
             let (socket, _) = listener.accept().await.expect("the test connects");
-            mail.serve(socket, None, dialect, Peer { address, closing }).await;
+            mail.serve(socket, encryption, dialect, Peer { address, closing }).await;
         });
-        let mut client = Client { stream: TcpStream::connect(port).await.expect("it listens") };
-        let greeting = client.answer().await;
-        assert!(greeting.starts_with("220") || greeting.starts_with('5'), "{greeting}");
-        client
+        TcpStream::connect(port).await.expect("it listens")
     }
 
     pub(crate) async fn connect(&self) -> Client {

@@ -188,8 +188,9 @@ pub struct ListenerConfig {
 
     /// What is spoken here: "http" (Matrix, and XMPP over WebSocket and BOSH), "xmpp-client" or "xmpp-server" (without `tls`
     /// it begins in the clear and goes on with STARTTLS), "xmpp-component" (programs of your own, see `xmpp.components`;
-    /// without `tls` in the clear, so only on loopback), "smtp" (other mail servers, with STARTTLS; see `[mail]`) or "lmtp" (a
-    /// mail server in front of this one). Default: "http". Needs a restart.
+    /// without `tls` in the clear, so only on loopback), "smtp" (other mail servers; without `tls`, as they expect it, it begins
+    /// in the clear and goes on with STARTTLS; see `[mail]`) or "lmtp" (a mail server in front of this one; the same).
+    /// Default: "http". Needs a restart.
     #[serde(default)]
     pub serves: Serves,
 

@@ -1,6 +1,9 @@
 //! Carrying mails to where they go: one destination at a time has one connection, and what waits for it goes over that.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use koine_store::{CommitError, StoreError};
 use tokio::net::TcpStream;
@@ -8,7 +11,8 @@ use tokio::net::TcpStream;
 use super::{
     Out,
     config::{Deliver, SmarthostTls},
-    mx::{self, LookupError, NoWay},
+    dane::Demand,
+    mx::{self, Found, LookupError, NoWay},
     outbox,
     queue::{self, SMARTHOST},
     schedule,
@@ -26,6 +30,8 @@ pub(crate) struct Link {
     session: Session,
     /// Which server it is.
     host: String,
+    /// How it is talked to.
+    how: &'static str,
     mails: u32,
 }
 
@@ -222,38 +228,41 @@ impl Out {
     }
 
     async fn server_of(&self, domain: &str) -> Result<Link, NoLink> {
-        let hosts = mx::exchanges(&*self.0.cores.dns, domain, &self.0.cores.hostname).await;
-        let hosts = hosts.map_err(|error| match error {
+        let servers = mx::exchanges(&*self.0.cores.dns, domain, &self.0.cores.hostname).await;
+        let servers = servers.map_err(|error| match error {
             NoWay::Later(_) => NoLink::Later(error.to_string()),
             error => NoLink::Never { code: error.code().to_owned(), words: error.to_string() },
         })?;
         let policy = if domain.starts_with('[') { None } else { self.policy(domain).await };
         let mut last = NoLink::Later("its servers cannot be reached".to_owned());
-        for host in &hosts {
-            if policy.as_ref().is_some_and(|policy| !policy.allows(host)) {
-                // [RFC 8461 §5]
-                last = NoLink::Later(format!("{host} is not among the servers that the policy of {domain} names"));
-                continue;
-            }
-            match self.server(host, policy.is_some() || self.config().require_tls).await {
-                Ok(session) => return Ok(Link { session, host: host.clone(), mails: 0 }),
+        for host in &servers.hosts {
+            let reached = async {
+                let found = self.found_addresses(host).await?;
+                let demand = self.demand(domain, host, servers.are_proven, &found, policy.as_ref()).await?;
+                let session = self.server(host, self.allowed(host, found.records)?, &demand).await?;
+                Ok((session, demand))
+            };
+            match reached.await {
+                Ok((session, demand)) => {
+                    let how = demand.how(session.is_tls());
+                    return Ok(Link { session, host: host.clone(), how, mails: 0 });
+                }
                 Err(error) => last = error,
             }
         }
         Err(last)
     }
 
-    /// A server by its name, greeted, over TLS as far as it can be had.
-    async fn server(&self, host: &str, verified: bool) -> Result<Session, NoLink> {
-        let addresses = self.addresses_of(host).await?;
+    /// A server by its name, greeted, over TLS as it is asked for, or as far as it can be had.
+    async fn server(&self, host: &str, addresses: Vec<SocketAddr>, demand: &Demand) -> Result<Session, NoLink> {
         let mut last = NoLink::Later(format!("{host} cannot be reached"));
         for address in addresses {
             let mut plain = false;
             loop {
-                match self.greet(host, address, verified, plain).await {
+                match self.greet(host, address, demand, plain).await {
                     Ok(session) => return Ok(session),
                     // [RFC 7435] TLS that does not work is no reason to keep a mail from who asks for none.
-                    Err((_, true)) if !plain && !verified => plain = true,
+                    Err((_, true)) if !plain && matches!(demand, Demand::Nothing) => plain = true,
                     Err((error, _)) => {
                         last = error;
                         break;
@@ -264,23 +273,25 @@ impl Out {
         Err(last)
     }
 
-    /// The addresses of a host that may be connected to.
-    async fn addresses_of(&self, host: &str) -> Result<Vec<SocketAddr>, NoLink> {
+    /// The addresses of a host, wherever they lead.
+    async fn found_addresses(&self, host: &str) -> Result<Found<IpAddr>, NoLink> {
         let literal = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-        let found = match literal {
+        let none = || NoLink::Later(format!("{host} has no address"));
+        match literal {
             Some(literal) => {
                 let literal = literal.strip_prefix("ipv6:").unwrap_or(literal);
-                literal.parse().map(|address| vec![address]).unwrap_or_default()
+                literal.parse().map(|address| Found::unproven(vec![address], host)).map_err(|_| none())
             }
             None => match self.0.cores.dns.addresses(host).await {
-                Ok(found) => found,
-                Err(LookupError::NotFound) => Vec::new(),
-                Err(LookupError::Failed(reason)) => return Err(NoLink::Later(format!("DNS has no answer: {reason}"))),
+                Ok(found) => Ok(found),
+                Err(LookupError::NotFound) => Err(none()),
+                Err(LookupError::Failed(reason)) => Err(NoLink::Later(format!("DNS has no answer: {reason}"))),
             },
-        };
-        if found.is_empty() {
-            return Err(NoLink::Later(format!("{host} has no address")));
         }
+    }
+
+    /// Those of a host's addresses that may be connected to.
+    fn allowed(&self, host: &str, found: Vec<IpAddr>) -> Result<Vec<SocketAddr>, NoLink> {
         let allowed: Vec<_> = found.into_iter().filter(|address| self.0.cores.guard.allows(*address)).collect();
         if allowed.is_empty() {
             let words = format!("{host} has no address on the internet");
@@ -295,7 +306,7 @@ impl Out {
         &self,
         host: &str,
         address: SocketAddr,
-        verified: bool,
+        demand: &Demand,
         plain: bool,
     ) -> Result<Session, (NoLink, bool)> {
         let later = |reason: String| (NoLink::Later(reason), false);
@@ -305,14 +316,14 @@ impl Out {
         session.hello(&self.0.cores.hostname).await.map_err(|error| (no_link(host, &error), false))?;
         if session.offers.starttls && !plain {
             let tls = match session.start_tls().await {
-                Ok(stream) => self.0.tls.begin(stream, host, verified).await,
+                Ok(stream) => self.0.tls.begin(stream, host, demand).await,
                 Err(error) => Err(format!("{host}: {error}")),
             };
             let stream = tls.map_err(|reason| (NoLink::Later(reason), true))?;
             session.over(stream);
             session.hello(&self.0.cores.hostname).await.map_err(|error| (no_link(host, &error), true))?;
         }
-        if verified && !session.is_tls() {
+        if !matches!(demand, Demand::Nothing) && !session.is_tls() {
             return Err(later(format!("{host} offers no TLS, which it has to")));
         }
         Ok(session)
@@ -335,7 +346,7 @@ impl Out {
         let failed = |error: SmtpError| NoLink::Later(format!("{host}: {error}"));
         let mut session = match config.tls {
             SmarthostTls::Implicit => {
-                let stream = self.0.tls.begin(stream, host, true).await.map_err(later)?;
+                let stream = self.0.tls.begin(stream, host, &Demand::Believed).await.map_err(later)?;
                 Session::greeted_tls(stream, self.0.patience).await.map_err(failed)?
             }
             _ => Session::greeted(stream, self.0.patience).await.map_err(failed)?,
@@ -346,7 +357,7 @@ impl Out {
                 return Err(later(format!("{host} offers no STARTTLS; nothing is said to it in the clear")));
             }
             let stream = session.start_tls().await.map_err(failed)?;
-            session.over(self.0.tls.begin(stream, host, true).await.map_err(later)?);
+            session.over(self.0.tls.begin(stream, host, &Demand::Believed).await.map_err(later)?);
             session.hello(&self.0.cores.hostname).await.map_err(failed)?;
         }
         if let Some(name) = &config.username {
@@ -358,7 +369,8 @@ impl Out {
             })?;
             session.log_in(name, password.lines().next().unwrap_or_default()).await.map_err(failed)?;
         }
-        Ok(Link { session, host: host.clone(), mails: 0 })
+        let how = if session.is_tls() { "with TLS" } else { "without TLS" };
+        Ok(Link { session, host: host.clone(), how, mails: 0 })
     }
 
     /// How far a mail to an address would come, told step by step; nothing is sent.
@@ -386,8 +398,8 @@ impl Out {
             }
             Deliver::Smarthost => told.push("mails go to the smarthost".to_owned()),
             Deliver::Internet => match mx::exchanges(&*self.0.cores.dns, domain, &self.0.cores.hostname).await {
-                Ok(hosts) => {
-                    told.push(format!("mails for {domain} go to {}", hosts.join(", then ")));
+                Ok(servers) => {
+                    told.push(format!("mails for {domain} go to {}", servers.hosts.join(", then ")));
                     let policy = self.policy(domain).await;
                     told.push(match policy {
                         Some(_) => "the domain asks for TLS with a certificate that is believed (MTA-STS)".to_owned(),
@@ -402,8 +414,7 @@ impl Out {
         }
         match self.connect(domain).await {
             Ok(mut link) => {
-                let how = if link.session.is_tls() { "with TLS" } else { "without TLS" };
-                told.push(format!("{} answers, {how}", link.host));
+                told.push(format!("{} answers, {}", link.host, link.how));
                 let to = ascii_domain(&address.to_string());
                 match link.session.would_take(&format!("postmaster@{}", self.host()), &to).await {
                     Ok(()) => told.push(format!("it takes mails for {address}")),

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! log ── follow ── batch ── plan ── queue ── schedule ── deliver ── smtp, tls     to the servers of other domains
-//!                                     │                    │├─ mx, mta_sts       which those are, and what they ask for
+//!                                     │                    │├─ mx, proven        which those are, and whether that is signed
+//!                                     │                    │├─ mta_sts, dane     what they ask for
 //!                                     │                    │├─ compose, dkim     what is said, signed
 //!                                     │                    │└─ outbox            a folder instead
 //!                                   status ◂── bounce, suppress                  what became of it, told in the room
@@ -18,6 +19,7 @@ mod batch;
 mod bounce;
 mod compose;
 mod config;
+mod dane;
 mod deliver;
 mod dkim;
 mod follow;
@@ -26,6 +28,7 @@ mod mta_sts;
 mod mx;
 mod outbox;
 mod plan;
+mod proven;
 mod queue;
 mod schedule;
 mod smtp;
@@ -60,7 +63,8 @@ pub use self::{
     admin::{Lane, Queue},
     bounce::{Outcome, PREFIX as BOUNCES},
     config::{Deliver, OutConfig, SmarthostConfig, SmarthostTls},
-    mx::{Answering, Lookup, LookupError},
+    mx::{Answering, Found, Lookup, LookupError},
+    proven::Proven,
     suppress::{LISTED_MAX, Suppressed},
 };
 use self::{dkim::Keys, smtp::Patience, tables::FACT, tls::Tls};

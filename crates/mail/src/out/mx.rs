@@ -7,7 +7,7 @@ use hickory_resolver::{
     net::{DnsError as Dns, NetError},
     proto::{
         op::ResponseCode,
-        rr::{Name, RData, RecordType},
+        rr::{Name, RData, RecordType, rdata::TLSA},
     },
 };
 use rand::seq::SliceRandom as _;
@@ -31,30 +31,57 @@ pub enum LookupError {
     Failed(String),
 }
 
+/// Records that were found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found<T> {
+    /// At least one.
+    pub records: Vec<T>,
+    /// The name that has them: another than was asked for, where that is an alias.
+    pub name: String,
+    /// Whether their signatures were checked (DNSSEC).
+    pub is_proven: bool,
+}
+
+impl<T> Found<T> {
+    /// Records that nobody signed.
+    pub fn unproven(records: Vec<T>, name: &str) -> Self {
+        Self { records, name: name.to_owned(), is_proven: false }
+    }
+}
+
 /// What sending asks of DNS.
 pub trait Lookup: Send + Sync + 'static {
     /// MX records: preference and host, in any order.
-    fn exchanges<'a>(&'a self, domain: &'a str) -> Answering<'a, Vec<(u16, String)>>;
+    fn exchanges<'a>(&'a self, domain: &'a str) -> Answering<'a, Found<(u16, String)>>;
     /// Addresses of a host.
-    fn addresses<'a>(&'a self, host: &'a str) -> Answering<'a, Vec<IpAddr>>;
+    fn addresses<'a>(&'a self, host: &'a str) -> Answering<'a, Found<IpAddr>>;
+    /// TLSA records. Who proves nothing need not look.
+    fn certificates<'a>(&'a self, name: &'a str) -> Answering<'a, Found<TLSA>>;
     /// TXT records, the parts of each joined.
     fn texts<'a>(&'a self, name: &'a str) -> Answering<'a, Vec<String>>;
 }
 
 impl Lookup for TokioResolver {
-    fn exchanges<'a>(&'a self, domain: &'a str) -> Answering<'a, Vec<(u16, String)>> {
+    fn exchanges<'a>(&'a self, domain: &'a str) -> Answering<'a, Found<(u16, String)>> {
         Box::pin(async move {
             let found = self.lookup(full_name(domain)?, RecordType::MX).await.map_err(failed)?;
             let found = found.answers().iter().filter_map(|record| match &record.data {
                 RData::MX(mx) => Some((mx.preference, host(&mx.exchange))),
                 _ => None,
             });
-            some(found.collect())
+            Ok(Found::unproven(some(found.collect())?, domain))
         })
     }
 
-    fn addresses<'a>(&'a self, host: &'a str) -> Answering<'a, Vec<IpAddr>> {
-        Box::pin(async move { some(self.lookup_ip(full_name(host)?).await.map_err(failed)?.iter().collect()) })
+    fn addresses<'a>(&'a self, host: &'a str) -> Answering<'a, Found<IpAddr>> {
+        Box::pin(async move {
+            let found = self.lookup_ip(full_name(host)?).await.map_err(failed)?;
+            Ok(Found::unproven(some(found.iter().collect())?, host))
+        })
+    }
+
+    fn certificates<'a>(&'a self, _: &'a str) -> Answering<'a, Found<TLSA>> {
+        Box::pin(async { Err(LookupError::NotFound) })
     }
 
     fn texts<'a>(&'a self, name: &'a str) -> Answering<'a, Vec<String>> {
@@ -69,19 +96,19 @@ impl Lookup for TokioResolver {
     }
 }
 
-fn host(name: &Name) -> String {
+pub(super) fn host(name: &Name) -> String {
     let mut host = name.to_ascii();
     host.truncate(host.trim_end_matches('.').len());
     host.to_ascii_lowercase()
 }
 
-fn full_name(name: &str) -> Result<Name, LookupError> {
+pub(super) fn full_name(name: &str) -> Result<Name, LookupError> {
     let mut name = Name::from_ascii(name).map_err(|_| LookupError::NotFound)?;
     name.set_fqdn(true);
     Ok(name)
 }
 
-fn some<T>(found: Vec<T>) -> Result<Vec<T>, LookupError> {
+pub(super) fn some<T>(found: Vec<T>) -> Result<Vec<T>, LookupError> {
     if found.is_empty() { Err(LookupError::NotFound) } else { Ok(found) }
 }
 
@@ -126,20 +153,28 @@ impl NoWay {
     }
 }
 
-/// The servers of a domain, best first, at most [`EXCHANGES_MAX`]. `own` is our name: behind ourselves nobody is tried.
-pub(crate) async fn exchanges(dns: &dyn Lookup, domain: &str, own: &str) -> Result<Vec<String>, NoWay> {
+/// The servers of a domain, best first, at most [`EXCHANGES_MAX`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Servers {
+    pub(crate) hosts: Vec<String>,
+    /// Whether it is proven that these are they. Where the domain is its own server there is nothing to prove.
+    pub(crate) are_proven: bool,
+}
+
+/// Where the mails of a domain go. `own` is our name: behind ourselves nobody is tried.
+pub(crate) async fn exchanges(dns: &dyn Lookup, domain: &str, own: &str) -> Result<Servers, NoWay> {
     // An address in brackets is its own server.
     if domain.starts_with('[') {
-        return Ok(vec![domain.to_owned()]);
+        return Ok(Servers { hosts: vec![domain.to_owned()], are_proven: false });
     }
     let Ok(url::Host::Domain(domain)) = url::Host::parse(domain) else { return Err(NoWay::NoDomain) };
-    let mut found = match dns.exchanges(&domain).await {
-        Ok(found) => found,
+    let (mut found, are_proven) = match dns.exchanges(&domain).await {
+        Ok(found) => (found.records, found.is_proven),
         // [RFC 5321 §5.1] The implicit MX.
         Err(LookupError::NotFound) => {
             return match dns.addresses(&domain).await {
                 Ok(_) if domain == own => Err(NoWay::Loop),
-                Ok(_) => Ok(vec![domain]),
+                Ok(_) => Ok(Servers { hosts: vec![domain], are_proven: true }),
                 Err(LookupError::NotFound) => Err(NoWay::NoDomain),
                 Err(LookupError::Failed(reason)) => Err(NoWay::Later(reason)),
             };
@@ -161,7 +196,10 @@ pub(crate) async fn exchanges(dns: &dyn Lookup, domain: &str, own: &str) -> Resu
         }
     }
     let hosts: Vec<String> = found.into_iter().map(|(_, host)| host).filter(|host| !host.is_empty()).collect();
-    if hosts.is_empty() { Err(NoWay::Null) } else { Ok(hosts.into_iter().take(EXCHANGES_MAX).collect()) }
+    match hosts.is_empty() {
+        true => Err(NoWay::Null),
+        false => Ok(Servers { hosts: hosts.into_iter().take(EXCHANGES_MAX).collect(), are_proven }),
+    }
 }
 
 #[cfg(test)]
@@ -171,13 +209,20 @@ mod tests {
     struct Zone(Vec<(u16, &'static str)>, bool);
 
     impl Lookup for Zone {
-        fn exchanges<'a>(&'a self, _: &'a str) -> Answering<'a, Vec<(u16, String)>> {
-            Box::pin(async { some(self.0.iter().map(|(n, host)| (*n, (*host).to_owned())).collect()) })
+        fn exchanges<'a>(&'a self, name: &'a str) -> Answering<'a, Found<(u16, String)>> {
+            Box::pin(async move {
+                let found = some(self.0.iter().map(|(n, host)| (*n, (*host).to_owned())).collect())?;
+                Ok(Found::unproven(found, name))
+            })
         }
 
-        fn addresses<'a>(&'a self, _: &'a str) -> Answering<'a, Vec<IpAddr>> {
-            let there = self.1;
-            Box::pin(async move { if there { Ok(vec![[192, 0, 2, 1].into()]) } else { Err(LookupError::NotFound) } })
+        fn addresses<'a>(&'a self, name: &'a str) -> Answering<'a, Found<IpAddr>> {
+            let found = if self.1 { vec![[192, 0, 2, 1].into()] } else { Vec::new() };
+            Box::pin(async move { Ok(Found::unproven(some(found)?, name)) })
+        }
+
+        fn certificates<'a>(&'a self, _: &'a str) -> Answering<'a, Found<TLSA>> {
+            Box::pin(async { Err(LookupError::NotFound) })
         }
 
         fn texts<'a>(&'a self, _: &'a str) -> Answering<'a, Vec<String>> {
@@ -187,7 +232,7 @@ mod tests {
 
     #[tokio::test]
     async fn servers_are_tried_in_their_order() {
-        let find = async |zone: Zone| exchanges(&zone, "example.net", "mx.example.org").await;
+        let find = async |zone: Zone| exchanges(&zone, "example.net", "mx.example.org").await.map(|found| found.hosts);
         let hosts = |names: &[&str]| Ok(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
         assert_eq!(find(Zone(vec![(20, "b"), (10, "a"), (30, "c")], true)).await, hosts(&["a", "b", "c"]));
         assert_eq!(find(Zone(vec![], true)).await, hosts(&["example.net"]));
@@ -202,7 +247,8 @@ mod tests {
     #[tokio::test]
     async fn a_domain_of_other_letters_is_asked_for_as_dns_writes_it() {
         let zone = Zone(vec![], true);
-        assert_eq!(exchanges(&zone, "bücher.example", "x").await, Ok(vec!["xn--bcher-kva.example".to_owned()]));
-        assert_eq!(exchanges(&zone, "[192.0.2.1]", "x").await, Ok(vec!["[192.0.2.1]".to_owned()]));
+        let find = async |name: &str| exchanges(&zone, name, "x").await.map(|found| found.hosts);
+        assert_eq!(find("bücher.example").await, Ok(vec!["xn--bcher-kva.example".to_owned()]));
+        assert_eq!(find("[192.0.2.1]").await, Ok(vec!["[192.0.2.1]".to_owned()]));
     }
 }

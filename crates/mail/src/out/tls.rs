@@ -1,5 +1,6 @@
 //! TLS towards mail servers. By itself it is opportunistic: whatever certificate is better than none. Where a domain's policy
-//! or the operator asks for more, the certificate has to be for the host, from somebody who is believed. [RFC 7435] [RFC 8461]
+//! or the operator asks for more, the certificate has to be for the host, from somebody who is believed; where DNS names it
+//! (`dane.rs`) it has to be that one. [RFC 7435] [RFC 8461]
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -12,13 +13,16 @@ use rustls::{
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
+use super::dane::{Dane, Demand};
+
 /// How long a handshake may take.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(30);
 
-/// Both kinds.
+/// All kinds.
 pub(crate) struct Tls {
     any: Arc<ClientConfig>,
     verified: Arc<ClientConfig>,
+    provider: Arc<CryptoProvider>,
 }
 
 impl Tls {
@@ -39,28 +43,30 @@ impl Tls {
             }
         }
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = || {
-            let builder = ClientConfig::builder_with_provider(provider.clone());
-            builder.with_safe_default_protocol_versions().map_err(|error| error.to_string())
-        };
-        let anybody = Arc::new(Anybody(provider.clone()));
+        let builder = ClientConfig::builder_with_provider(provider.clone());
+        let builder = builder.with_safe_default_protocol_versions().map_err(|error| error.to_string())?;
         Ok(Self {
-            any: Arc::new(builder()?.dangerous().with_custom_certificate_verifier(anybody).with_no_client_auth()),
-            verified: Arc::new(builder()?.with_root_certificates(roots).with_no_client_auth()),
+            any: Arc::new(believing(None, &provider)?),
+            verified: Arc::new(builder.with_root_certificates(roots).with_no_client_auth()),
+            provider,
         })
     }
 
-    /// Begins TLS with a host; `verified` if its certificate has to be believed.
+    /// Begins TLS with a host, whose certificate has to be what is asked for.
     pub(crate) async fn begin(
         &self,
         stream: TcpStream,
         host: &str,
-        verified: bool,
+        demand: &Demand,
     ) -> Result<TlsStream<TcpStream>, String> {
-        let config = if verified { &self.verified } else { &self.any };
-        let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned())
+        let (config, asked) = match demand {
+            Demand::Nothing | Demand::Encrypted => (self.any.clone(), host),
+            Demand::Believed => (self.verified.clone(), host),
+            Demand::Named(dane) => (Arc::new(believing(Some(dane.clone()), &self.provider)?), dane.base.as_str()),
+        };
+        let name = ServerName::try_from(asked.trim_matches(['[', ']']).to_owned())
             .map_err(|_| format!("{host} cannot have a certificate"))?;
-        let handshake = TlsConnector::from(config.clone()).connect(name, stream);
+        let handshake = TlsConnector::from(config).connect(name, stream);
         match tokio::time::timeout(HANDSHAKE_MAX, handshake).await {
             Ok(Ok(stream)) => Ok(stream),
             Ok(Err(error)) => Err(format!("TLS with {host} failed: {error}")),
@@ -69,19 +75,33 @@ impl Tls {
     }
 }
 
-/// Believes every certificate, though not that somebody else has its key.
-#[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
+/// Settings that believe what DNS names, or everybody.
+fn believing(dane: Option<Arc<Dane>>, provider: &Arc<CryptoProvider>) -> Result<ClientConfig, String> {
+    let judge = Arc::new(Judge { dane, provider: provider.clone() });
+    let builder = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions();
+    let builder = builder.map_err(|error| error.to_string())?;
+    Ok(builder.dangerous().with_custom_certificate_verifier(judge).with_no_client_auth())
+}
 
-impl ServerCertVerifier for Anybody {
+/// Believes the certificates that DNS names, or where it names none every one, though not that somebody else has its key.
+#[derive(Debug)]
+struct Judge {
+    dane: Option<Arc<Dane>>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for Judge {
     fn verify_server_cert(
         &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
+        own: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
         _: &ServerName<'_>,
         _: &[u8],
-        _: UnixTime,
+        now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
+        if let Some(dane) = &self.dane {
+            dane.check(own, others, now, &self.provider)?;
+        }
         Ok(ServerCertVerified::assertion())
     }
 
@@ -91,7 +111,7 @@ impl ServerCertVerifier for Anybody {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+        verify_tls12_signature(message, certificate, signed, &self.provider.signature_verification_algorithms)
     }
 
     fn verify_tls13_signature(
@@ -100,10 +120,10 @@ impl ServerCertVerifier for Anybody {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+        verify_tls13_signature(message, certificate, signed, &self.provider.signature_verification_algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }

@@ -26,7 +26,13 @@ mod threads;
 mod verdict;
 
 #[cfg(test)]
+mod encryption_tests;
+#[cfg(test)]
 mod tests;
 
-pub use self::{config::InConfig, serve::Peer, session::Dialect};
+pub use self::{
+    config::InConfig,
+    serve::{Encryption, Peer},
+    session::Dialect,
+};
 pub(crate) use self::{follow::start as follow, limit::Gate};

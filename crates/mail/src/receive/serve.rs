@@ -13,7 +13,7 @@ use tokio::{
     sync::watch,
     time::timeout,
 };
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use super::{
     accept::{self, Came},
@@ -47,9 +47,19 @@ pub struct Peer {
     pub closing: watch::Receiver<bool>,
 }
 
+/// Whether a connection is encrypted.
+pub enum Encryption {
+    /// It stays in the clear.
+    None,
+    /// It begins in the clear, and may go on encrypted.
+    Offered(TlsAcceptor),
+    /// From the first byte. [RFC 8314 §3]
+    First(TlsAcceptor),
+}
+
 impl Mail {
-    /// Serves a connection until it ends. With `tls`, a session that begins in the clear may go on encrypted.
-    pub async fn serve(&self, mut socket: TcpStream, tls: Option<TlsAcceptor>, dialect: Dialect, peer: Peer) {
+    /// Serves a connection until it ends.
+    pub async fn serve(&self, mut socket: TcpStream, encryption: Encryption, dialect: Dialect, peer: Peer) {
         let core = &self.0;
         let incoming = &core.config().incoming;
         let rules = Rules {
@@ -57,7 +67,7 @@ impl Mail {
             hostname: core.hostname().to_owned(),
             message_bytes_max: incoming.message_bytes_max,
             recipients_max: incoming.recipients_max,
-            tls_offered: tls.is_some(),
+            tls_offered: matches!(encryption, Encryption::Offered(_)),
             gate: core.gate.clone(),
         };
         let mut talk = Talk {
@@ -71,6 +81,18 @@ impl Mail {
             Err(refusal) => Session::turned_away(rules, &refusal.into()),
         };
         let mut session = session;
+        let tls = match encryption {
+            Encryption::None => None,
+            Encryption::Offered(acceptor) => Some(acceptor),
+            Encryption::First(acceptor) => {
+                session.begun_encrypted();
+                if let Some(mut stream) = talk.shake_hands(acceptor, socket).await {
+                    talk.run(&mut session, &mut stream).await;
+                    let _ = timeout(WRITE_MAX, stream.shutdown()).await;
+                }
+                return;
+            }
+        };
         if !talk.greet(&mut session, &mut socket).await {
             return;
         }
@@ -78,14 +100,10 @@ impl Mail {
             return;
         }
         let Some(acceptor) = tls else { return };
-        match timeout(HANDSHAKE_MAX, acceptor.accept(socket)).await {
-            Ok(Ok(mut stream)) => {
-                session.encrypted();
-                talk.run(&mut session, &mut stream).await;
-                let _ = timeout(WRITE_MAX, stream.shutdown()).await;
-            }
-            Ok(Err(error)) => tracing::debug!(peer = %talk.peer.address, reason = %error, "TLS handshake failed"),
-            Err(_) => tracing::debug!(peer = %talk.peer.address, "TLS handshake took too long"),
+        if let Some(mut stream) = talk.shake_hands(acceptor, socket).await {
+            session.encrypted();
+            talk.run(&mut session, &mut stream).await;
+            let _ = timeout(WRITE_MAX, stream.shutdown()).await;
         }
     }
 }
@@ -113,6 +131,15 @@ struct Talk {
 }
 
 impl Talk {
+    async fn shake_hands(&self, acceptor: TlsAcceptor, socket: TcpStream) -> Option<TlsStream<TcpStream>> {
+        match timeout(HANDSHAKE_MAX, acceptor.accept(socket)).await {
+            Ok(Ok(stream)) => return Some(stream),
+            Ok(Err(error)) => tracing::debug!(peer = %self.peer.address, reason = %error, "TLS handshake failed"),
+            Err(_) => tracing::debug!(peer = %self.peer.address, "TLS handshake took too long"),
+        }
+        None
+    }
+
     /// Whether the other side is listened to at all.
     async fn welcome(&self) -> Result<(), Refusal> {
         if self.is_trusted {

@@ -161,6 +161,11 @@ impl<R> Session<R> {
         self.mode = Mode::Command;
     }
 
+    /// TLS was there from the first byte. Who was turned away still is.
+    pub(super) fn begun_encrypted(&mut self) {
+        self.tls = true;
+    }
+
     /// Whether the sender has said anything of a mail that is not done.
     pub(super) fn is_in_text(&self) -> bool {
         matches!(self.mode, Mode::Data(_) | Mode::Chunk(..))
@@ -259,6 +264,10 @@ impl<R> Session<R> {
         }
         let parsed = Request::parse(&mut line.iter()).map(Request::into_owned);
         match parsed {
+            Ok(Request::StartTls | Request::Data | Request::Rset | Request::Quit) if !is_one_word(&line) => {
+                self.wrong(501, "5.5.4", "this command is said without anything behind it");
+                None
+            }
             Ok(request) => self.obey(request),
             Err(error) => {
                 self.misunderstood(&error);
@@ -485,6 +494,11 @@ impl<R> Drop for Session<R> {
     fn drop(&mut self) {
         self.rules.gate.release(self.text.held);
     }
+}
+
+/// Whether a line is a command and nothing more. [RFC 5321 §4.1.1] [RFC 3207 §4]
+fn is_one_word(line: &[u8]) -> bool {
+    !line.trim_ascii().iter().any(u8::is_ascii_whitespace)
 }
 
 /// The address of a path; the route that old senders put before it says nothing. [RFC 5321 §4.1.2]

@@ -1,7 +1,7 @@
 //! A server with alice, and bob who has an address of mail and nothing else.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     net::IpAddr,
     sync::{
         Arc,
@@ -10,9 +10,10 @@ use std::{
     time::Duration,
 };
 
+use hickory_resolver::proto::rr::rdata::TLSA;
 use koine_account::{AccountConfig, Accounts, LimitConfig, NewAccount, PasswordConfig, Registration};
 use koine_graph::SigningKey;
-use koine_mail::out::{Answering, Lookup, LookupError, Out, OutConfig, OutCores};
+use koine_mail::out::{Answering, Found, Lookup, LookupError, Out, OutConfig, OutCores};
 use koine_media::{Media, Place};
 use koine_net::guard::{Guard, LOOPBACK};
 use koine_projection::mail::Address;
@@ -33,24 +34,42 @@ pub struct Zone {
     pub exchanges: Arc<Names<(u16, String)>>,
     pub addresses: Arc<Names<IpAddr>>,
     pub silent: Arc<Mutex<bool>>,
+    /// `None` under a name is an answer that does not come.
+    pub certificates: Arc<Mutex<HashMap<String, Option<Vec<TLSA>>>>>,
+    /// Names whose records are signed.
+    pub signed: Arc<Mutex<HashSet<String>>>,
 }
 
 impl Zone {
-    fn answer<T: Clone>(&self, of: &Names<T>, name: &str) -> Result<Vec<T>, LookupError> {
+    fn found<T>(&self, records: Vec<T>, name: &str) -> Result<Found<T>, LookupError> {
+        Ok(Found { records, name: name.to_owned(), is_proven: self.signed.lock().contains(name) })
+    }
+
+    fn answer<T: Clone>(&self, of: &Names<T>, name: &str) -> Result<Found<T>, LookupError> {
         if *self.silent.lock() {
             return Err(LookupError::Failed("no answer".into()));
         }
-        of.lock().get(name).cloned().ok_or(LookupError::NotFound)
+        self.found(of.lock().get(name).cloned().ok_or(LookupError::NotFound)?, name)
     }
 }
 
 impl Lookup for Zone {
-    fn exchanges<'a>(&'a self, domain: &'a str) -> Answering<'a, Vec<(u16, String)>> {
+    fn exchanges<'a>(&'a self, domain: &'a str) -> Answering<'a, Found<(u16, String)>> {
         Box::pin(async move { self.answer(&self.exchanges, domain) })
     }
 
-    fn addresses<'a>(&'a self, host: &'a str) -> Answering<'a, Vec<IpAddr>> {
+    fn addresses<'a>(&'a self, host: &'a str) -> Answering<'a, Found<IpAddr>> {
         Box::pin(async move { self.answer(&self.addresses, host) })
+    }
+
+    fn certificates<'a>(&'a self, name: &'a str) -> Answering<'a, Found<TLSA>> {
+        Box::pin(async move {
+            match self.certificates.lock().get(name).cloned() {
+                Some(Some(records)) => self.found(records, name),
+                Some(None) => Err(LookupError::Failed("the resolver says SERVFAIL".into())),
+                None => Err(LookupError::NotFound),
+            }
+        })
     }
 
     fn texts<'a>(&'a self, _: &'a str) -> Answering<'a, Vec<String>> {

@@ -21,7 +21,7 @@ use tokio::{
 };
 use tracing::debug;
 
-use koine_mail::Dialect;
+use koine_mail::{Dialect, Encryption};
 use koine_xmpp::{Beginning, Held, Peer};
 
 use super::{
@@ -29,7 +29,7 @@ use super::{
     request::Requests,
     tls::{Certificates, XMPP_CLIENT},
 };
-use crate::config::Serves;
+use crate::config::{ListenerConfig, Serves};
 
 /// A connection that has said nothing after this is closed.
 const FIRST_BYTE_MAX: Duration = Duration::from_secs(30);
@@ -50,7 +50,7 @@ const PENDING_RESETS_MAX: usize = 20;
 
 /// Serves a connection until it ends. It counts for as long as `held` is.
 pub async fn serve(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr, held: Held) {
-    if !greets(shared.config.serves) && !speaks(shared, &stream).await {
+    if !greets(&shared.config) && !speaks(shared, &stream).await {
         return;
     }
     let gauge = &shared.metrics.connections_open;
@@ -82,8 +82,8 @@ pub async fn serve(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr, he
 }
 
 /// Whether it is ours to speak first. [RFC 5321 §3.1] [RFC 2033 §4.1]
-fn greets(serves: Serves) -> bool {
-    matches!(serves, Serves::Smtp | Serves::Lmtp)
+fn greets(config: &ListenerConfig) -> bool {
+    matches!(config.serves, Serves::Smtp | Serves::Lmtp) && !config.tls
 }
 
 /// Waits for the first byte; whether it came. Before it the connection has no buffers: ten thousand silent ones cost next to
@@ -117,7 +117,14 @@ async fn mail(
 ) {
     let Some(mail) = &shared.services.mail else { return };
     let peer = koine_mail::Peer { address: peer.ip(), closing: shared.shutdown.receiver() };
-    Box::pin(mail.serve(stream, certificates.map(Certificates::mail_acceptor), dialect, peer)).await;
+    let encryption = match certificates.map(Certificates::mail_acceptor) {
+        Some(acceptor) if shared.config.tls => Encryption::First(acceptor),
+        Some(acceptor) => Encryption::Offered(acceptor),
+        // Where TLS is wanted there are certificates; without, nothing is said in the clear.
+        None if shared.config.tls => return,
+        None => Encryption::None,
+    };
+    Box::pin(mail.serve(stream, encryption, dialect, peer)).await;
 }
 
 async fn tls(shared: &Arc<Shared>, certificates: &Certificates, stream: TcpStream, peer: SocketAddr, held: Held) {
