@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use crate::{
     Error, Result, SupportConfig, TurnConfig,
     appservice::Services,
+    own_sends::OwnSends,
     sliding_sync::{Connections, Facts},
     synapse_admin::Jobs,
     sync::SeenMembers,
@@ -35,6 +36,7 @@ struct Inner {
     seen_members: SeenMembers,
     connections: Connections,
     facts: Facts,
+    own_sends: OwnSends,
     jobs: Jobs,
 }
 
@@ -117,6 +119,7 @@ impl Api {
             seen_members: SeenMembers::default(),
             connections: Connections::default(),
             facts: Facts::default(),
+            own_sends: OwnSends::default(),
             jobs: Jobs::default(),
         }))
     }
@@ -144,6 +147,11 @@ impl Api {
     /// What lists of rooms ask of every room.
     pub(crate) fn facts(&self) -> &Facts {
         &self.0.facts
+    }
+
+    /// What devices are sending just now.
+    pub(crate) fn own_sends(&self) -> &OwnSends {
+        &self.0.own_sends
     }
 
     /// What admins started that takes its time.

@@ -51,6 +51,7 @@ mod key_backup;
 mod keys;
 mod media;
 mod old_sync;
+mod own_sends;
 mod presence;
 mod profile;
 mod push_rules;

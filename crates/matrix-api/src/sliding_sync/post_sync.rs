@@ -105,7 +105,7 @@ async fn answer(api: &Api, who: &User, body: &Body, asked: Asked<'_>) -> Result<
             }
         }
         tokio::select! {
-            _ = bell.changed() => {}
+            _ = bell.changed() => api.own_sends().answered(who).await,
             () = tokio::time::sleep_until(deadline) => {}
             () = api.closing() => {}
         }

@@ -71,7 +71,7 @@ pub async fn sync(State(api): State<Api>, call: Call<v3::Request>) -> Result<Raw
         }
         since = Some(now);
         tokio::select! {
-            _ = bell.changed() => {}
+            _ = bell.changed() => api.own_sends().answered(&call.who).await,
             () = tokio::time::sleep_until(deadline) => {}
             () = api.closing() => return Ok(Raw(body)),
         }

@@ -1,0 +1,143 @@
+//! Sends on their way: a device hears the answer to its own before its sync tells of the event.
+//!
+//! [CS-API §local-echo] A client shows what it sends at once and has to know its event again when it comes back; the
+//! answer gives the id to know it by. Where the event comes first, some clients take it for another one (matrix-js-sdk
+//! ends with an exception in a thread). So a sync that wakes up waits for what is being sent by its own device just
+//! then. Others, and other devices, wait for nobody.
+
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher as _, RandomState},
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use ruma_common::{OwnedDeviceId, OwnedUserId};
+use tokio::sync::watch;
+
+use crate::User;
+
+/// Longest time a sync waits for its own device's sends: some commits.
+const PATIENCE: Duration = Duration::from_millis(50);
+/// Devices are spread over so many locks.
+const SHELVES: usize = 64;
+
+type Device = (OwnedUserId, OwnedDeviceId);
+
+/// Those of all devices. Holds nothing of a device that sends nothing.
+pub struct OwnSends {
+    shelves: [Mutex<HashMap<Device, watch::Sender<Count>>>; SHELVES],
+    chance: RandomState,
+}
+
+/// How many sends of a device began and ended since it last had none.
+#[derive(Debug, Clone, Copy, Default)]
+struct Count {
+    begun: u64,
+    ended: u64,
+}
+
+/// One send; to be dropped when its answer is there.
+pub struct OwnSend<'a> {
+    sends: &'a OwnSends,
+    device: Device,
+}
+
+impl Default for OwnSends {
+    fn default() -> Self {
+        Self { shelves: std::array::from_fn(|_| Mutex::default()), chance: RandomState::new() }
+    }
+}
+
+impl OwnSends {
+    /// A send of this device begins.
+    pub fn begin(&self, who: &User) -> OwnSend<'_> {
+        self.begin_on((who.user_id.clone(), who.device_id.clone()))
+    }
+
+    fn begin_on(&self, device: Device) -> OwnSend<'_> {
+        self.shelf(&device).lock().entry(device.clone()).or_default().send_modify(|count| count.begun += 1);
+        OwnSend { sends: self, device }
+    }
+
+    /// Waits until as many sends of this device have ended as had begun, for a moment at most.
+    pub async fn answered(&self, who: &User) {
+        self.answered_on(&(who.user_id.clone(), who.device_id.clone())).await;
+    }
+
+    async fn answered_on(&self, device: &Device) {
+        let Some(mut count) = self.shelf(device).lock().get(device).map(watch::Sender::subscribe) else { return };
+        let begun = count.borrow().begun;
+        // Both errors are fine: time is up, or the last of them ended.
+        let _ = tokio::time::timeout(PATIENCE, count.wait_for(|count| count.ended >= begun)).await;
+    }
+
+    fn shelf(&self, device: &Device) -> &Mutex<HashMap<Device, watch::Sender<Count>>> {
+        let hash = self.chance.hash_one(device);
+        &self.shelves[hash as usize % SHELVES]
+    }
+}
+
+impl Drop for OwnSend<'_> {
+    fn drop(&mut self) {
+        let mut shelf = self.sends.shelf(&self.device).lock();
+        let Some(counts) = shelf.get(&self.device) else { return };
+        counts.send_modify(|count| count.ended += 1);
+        let count = *counts.borrow();
+        if count.ended == count.begun {
+            shelf.remove(&self.device);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        pin::{Pin, pin},
+        task::{Context, Waker},
+    };
+
+    use ruma_common::{device_id, user_id};
+
+    use super::*;
+
+    fn phone() -> Device {
+        (user_id!("@alice:example.org").to_owned(), device_id!("PHONE").to_owned())
+    }
+
+    fn is_over(wait: Pin<&mut impl Future<Output = ()>>) -> bool {
+        wait.poll(&mut Context::from_waker(Waker::noop())).is_ready()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_device_waits_for_what_it_was_sending_and_not_for_what_it_sends_later() {
+        let sends = OwnSends::default();
+        let first = sends.begin_on(phone());
+        let device = phone();
+        let mut wait = pin!(sends.answered_on(&device));
+        assert!(!is_over(wait.as_mut()));
+        let _second = sends.begin_on(phone());
+        drop(first);
+        assert!(is_over(wait));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn other_devices_wait_for_nobody_and_nothing_stays_of_what_ended() {
+        let sends = OwnSends::default();
+        let sending = sends.begin_on(phone());
+        let desk = (phone().0, device_id!("DESK").to_owned());
+        assert!(is_over(pin!(sends.answered_on(&desk))));
+        drop(sending);
+        assert!(is_over(pin!(sends.answered_on(&phone()))));
+        assert!(sends.shelves.iter().all(|shelf| shelf.lock().is_empty()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_send_that_takes_long_is_not_waited_for() {
+        let sends = OwnSends::default();
+        let _sending = sends.begin_on(phone());
+        let before = tokio::time::Instant::now();
+        sends.answered_on(&phone()).await;
+        assert_eq!(before.elapsed().as_millis(), PATIENCE.as_millis());
+    }
+}
