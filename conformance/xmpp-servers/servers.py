@@ -99,11 +99,17 @@ class Server:
         return False
 
     def begin(self, command, environment=None):
+        self.begun = (command, environment)
         with open(self.log, "ab") as log:
             environment = {**os.environ, **(environment or {})}
             self.process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder, env=environment
             )
+
+    def begin_again(self):
+        self.end()
+        self.begin(*self.begun)
+        self.await_ready()
 
     def await_ready(self):
         deadline = time.monotonic() + READY_WITHIN_S

@@ -22,7 +22,7 @@ from servers import BLOCKED, COMPONENT_SECRET, DIALBACK, EJABBERD, LIAR, NAME_SE
 
 sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), "../walks/slixmpp"))
 
-from people import CLIENT, PASSWORD, SEEN_WITHIN_S, Matrix, Wrong, Xmpp, client_session, expect, expect_that, said  # noqa: E402
+from people import CLIENT, PASSWORD, SEEN_WITHIN_S, Matrix, Wrong, Xmpp, client_session, expect, expect_that, quote, said  # noqa: E402
 
 ERRORS = "{urn:ietf:params:xml:ns:xmpp-stanzas}"
 MUC_USER = "{http://jabber.org/protocol/muc#user}"
@@ -92,6 +92,11 @@ class Person(Xmpp):
         iq.append(ElementTree.fromstring(payload))
         return (await iq.send(timeout=SEEN_WITHIN_S)).xml
 
+    async def sets(self, to, payload):
+        iq = self.slix.make_iq_set(ito=to)
+        iq.append(ElementTree.fromstring(payload))
+        await iq.send(timeout=SEEN_WITHIN_S)
+
     async def enters(self, room, nick):
         presence = f"<presence to='{room}/{nick}'><x xmlns='http://jabber.org/protocol/muc'/></presence>"
         self.send(presence)
@@ -108,10 +113,8 @@ class Person(Xmpp):
     async def makes(self, room, nick):
         """A room as it comes."""
         await self.enters(room, nick)
-        iq = self.slix.make_iq_set(ito=room)
         form = "<query xmlns='http://jabber.org/protocol/muc#owner'><x xmlns='jabber:x:data' type='submit'/></query>"
-        iq.append(ElementTree.fromstring(form))
-        await iq.send(timeout=SEEN_WITHIN_S)
+        await self.sets(room, form)
 
     async def hears_in(self, room, nick, body):
         return await self.hears(
@@ -367,6 +370,97 @@ async def their_room_with_ours(town, other):
     await bob.hears("alice go", lambda s: s.get("from") == f"{hall}/alice" and s.get("type") == "unavailable")
 
 
+def mirror_of(room):
+    """The alias by which a Matrix client joins a room elsewhere."""
+    return f"#_xmpp_{room.replace('@', '=40')}:{ONE}"
+
+
+async def nick_comes(person, room, nick, kind=None):
+    here = f"{CLIENT}presence"
+    return await person.hears(nick, lambda s: s.tag == here and s.get("from") == f"{room}/{nick}" and s.get("type") == kind)
+
+
+@step(*ALL_OTHERS)
+async def their_room_by_matrix(town, other):
+    """Somebody of ours with a Matrix client alone in a room elsewhere, and somebody with XMPP beside them."""
+    bob, alice, mona = await town.person("bob", other), await town.person("alice", ONE), await town.matrix("mona", ONE)
+    hall = town.room(other)
+    await bob.makes(hall, "bob")
+    bob.send(f"<message to='{hall}' type='groupchat' id='s1'><subject>tea</subject></message>")
+    await bob.sends_in(hall, "before she came")
+    await bob.hears_in(hall, "bob", "before she came")
+    room = await mona.join(mirror_of(hall))
+    await nick_comes(bob, hall, "mona")
+    await mona.hears_said(room, "before she came")
+    topic = await mona.call("GET", mona.room(room, "state", "m.room.topic"))
+    expect("the subject", "tea", topic["topic"])
+    members = await mona.call("GET", mona.room(room, "joined_members"))
+    expect_that("bob is a member", any(one["display_name"] == "bob" for one in members["joined"].values()), members)
+    # Both ways; each once, also with somebody else of ours who hears it with an XMPP client.
+    await alice.enters(hall, "alice")
+    await bob.sends_in(hall, "good day, mona")
+    heard = await mona.hears_said(room, "good day, mona")
+    said_by_mona = await mona.says(room, "and to you")
+    for person in (bob, alice):
+        await person.hears_in(hall, "mona", "and to you")
+    await alice.sends_in(hall, "I am here too")
+    await mona.hears_said(room, "I am here too")
+    await bob.hears_in(hall, "alice", "I am here too")
+    answer = {"m.relates_to": {"m.in_reply_to": {"event_id": heard["event_id"]}}}
+    await mona.says(room, "an answer", **answer)
+    reply = await bob.hears_child("{urn:xmpp:reply:0}reply")
+    expect_that("what is answered", (said(reply) or "").endswith("an answer"), said(reply))
+    new = {"msgtype": "m.text", "body": "and to all of you"}
+    relation = {"rel_type": "m.replace", "event_id": said_by_mona}
+    await mona.send(room, {**new, "body": "* and to all of you", "m.new_content": new, "m.relates_to": relation})
+    edited = await bob.hears_child("{urn:xmpp:message-correct:0}replace")
+    expect("the edit", "and to all of you", said(edited))
+    await mona.redact(room, said_by_mona)
+    await bob.hears_child("{urn:xmpp:message-retract:1}retract")
+    await mona.call("PUT", mona.room(room, "state", "m.room.topic"), {"topic": "cake"})
+    if other != EJABBERD:
+        # There, only moderators change it: the old one comes back, and mona is told.
+        await mona.event(room, "a refusal", lambda e: e["content"].get("msgtype") == "m.notice")
+    else:
+        await bob.hears("the subject", lambda m: m.findtext(f"{CLIENT}subject") == "cake")
+    # Sent out there, out here, with the reason.
+    kick = (
+        "<query xmlns='http://jabber.org/protocol/muc#admin'>"
+        "<item nick='mona' role='none'><reason>too loud</reason></item></query>"
+    )
+    await bob.sets(hall, kick)
+    await nick_comes(bob, hall, "mona", "unavailable")
+    left = await mona.sync_until(
+        "that she is out", lambda seen: next((seen["rooms"]["leave"][r] for r in seen.get("rooms", {}).get("leave", {}) if r == room), None)
+    )
+    reasons = [e["content"].get("reason") for e in left["timeline"]["events"] if e["type"] == "m.room.member"]
+    expect_that("why", any("too loud" in (reason or "") for reason in reasons), reasons)
+    # She comes again, by the id of the room, and goes.
+    await mona.join(room)
+    await nick_comes(bob, hall, "mona")
+    await mona.call("POST", mona.room(room, "leave"), {})
+    await nick_comes(bob, hall, "mona", "unavailable")
+
+
+@step(*ALL_OTHERS)
+async def their_room_does_not_let_ours_in(town, other):
+    """A Matrix client is told why; a room that is not there is not made."""
+    bob, mona = await town.person("bob", other), await town.matrix("mona", ONE)
+    hall = town.room(other)
+    seen = await mona.call("POST", f"/_matrix/client/v3/join/{quote(mirror_of(hall))}", {}, fine=False)
+    expect("what is not there", "M_NOT_FOUND", seen.get("errcode"))
+    await bob.makes(hall, "bob")
+    form = (
+        "<query xmlns='http://jabber.org/protocol/muc#owner'><x xmlns='jabber:x:data' type='submit'>"
+        "<field var='FORM_TYPE'><value>http://jabber.org/protocol/muc#roomconfig</value></field>"
+        "<field var='muc#roomconfig_membersonly'><value>1</value></field></x></query>"
+    )
+    await bob.sets(hall, form)
+    seen = await mona.call("POST", f"/_matrix/client/v3/join/{quote(mirror_of(hall))}", {}, fine=False)
+    expect("who is no member", "M_FORBIDDEN", seen.get("errcode"))
+    expect_that("it says so", "members" in seen.get("error", ""), seen)
+
+
 @step()
 async def a_server_that_is_not_talked_to(town, _):
     """It is refused, and so is whoever wants to talk to it."""
@@ -476,6 +570,44 @@ async def a_component_with_another_secret(town, _):
     answer = (await asyncio.wait_for(reader.read(), SEEN_WITHIN_S)).decode()
     expect_that("it is refused", "<not-authorized" in answer and "</stream:stream>" in answer, answer)
     writer.close()
+
+
+@step(PROSODY, EJABBERD)
+async def mirrors_outlive_servers(town, other):
+    """Ours begins anew, then theirs: whoever is in a room elsewhere by Matrix comes back to it."""
+    bob, nora = await town.person("bob", other), await town.matrix("nora", ONE)
+    hall = town.room(other)
+    await bob.makes(hall, "bob")
+    room = await nora.join(mirror_of(hall))
+    await nick_comes(bob, hall, "nora")
+    for jid, person in list(town.people.items()):
+        if jid.endswith(f"@{ONE}"):
+            await person.leave()
+            del town.people[jid]
+    bob.heard.clear()
+    town.servers.all[ONE].begin_again()
+    await nick_comes(bob, hall, "nora")
+    await nora.says(room, "I am back")
+    await bob.hears_in(hall, "nora", "I am back")
+    await bob.sends_in(hall, "I see")
+    await nora.hears_said(room, "I see")
+    # Theirs: whoever lives there comes again, and so does nora.
+    await town.people.pop(bob.bare).leave()
+    town.servers.all[other].begin_again()
+    carl = await town.person("carl", TWO)
+    for _ in range(60):
+        try:
+            await carl.asks(hall, "<query xmlns='http://jabber.org/protocol/disco#info'/>")
+            break
+        except (slixmpp.exceptions.IqError, slixmpp.exceptions.IqTimeout):
+            # Neither has forgotten the room for good: nora makes it again.
+            await asyncio.sleep(1)
+    carl.send(f"<presence to='{hall}/carl'><x xmlns='http://jabber.org/protocol/muc'/></presence>")
+    await nick_comes(carl, hall, "nora")
+    await nora.says(room, "and again")
+    await carl.hears_in(hall, "nora", "and again")
+    await carl.sends_in(hall, "welcome")
+    await nora.hears_said(room, "welcome")
 
 
 def own_network(folder):

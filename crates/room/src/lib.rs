@@ -36,6 +36,7 @@ mod near;
 mod pair;
 mod partial;
 mod policy;
+mod portal;
 mod preview;
 mod purge;
 mod receipts;
@@ -87,6 +88,7 @@ pub use self::{
     mutual::MutualRooms,
     pair::{PAIRS_MAX, Pair},
     policy::{POLICY_KEY_ID, PolicyRefusal},
+    portal::Portals,
     preview::*,
     purge::Purge,
     receipts::*,

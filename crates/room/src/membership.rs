@@ -70,6 +70,7 @@ impl Rooms {
         extra: Map<String, Value>,
     ) -> Result<(), CommandError> {
         self.check_not_blocked(room)?;
+        self.admit(user, room).await?;
         if let Some(via) = self.way_in(room, user, via)? {
             let wish = Wish { user, room, via: &via, profile, reason, extra: &extra };
             return self.elsewhere()?.join(wish).await;

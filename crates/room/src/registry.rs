@@ -16,6 +16,7 @@ use crate::{
     error::ReadError,
     hub::Hub,
     partial::Partial,
+    portal::Portals,
     room::{Head, Room},
     state::root_of,
     tables::{
@@ -41,6 +42,7 @@ pub struct Rooms {
     pub(crate) pairs: Cache<RoomNo, Option<crate::pair::Pair>>,
     next_no: AtomicU64,
     pub(crate) elsewhere: OnceLock<Arc<dyn Elsewhere>>,
+    pub(crate) portals: OnceLock<Arc<dyn Portals>>,
     /// How far the index of words knows the log.
     pub(crate) indexed: crate::search::Indexed,
     /// Rung when an event was scheduled that may be due before the others.
@@ -72,6 +74,7 @@ impl Rooms {
             pairs: Cache::new(ROOMS_LOADED_MAX * 2),
             next_no: AtomicU64::new(newest.map_or(1, |no| no + 1).max(free)),
             elsewhere: OnceLock::new(),
+            portals: OnceLock::new(),
             indexed: crate::search::Indexed::default(),
             delayed_bell: Arc::default(),
             alias_writer: tokio::sync::Mutex::new(()),

@@ -94,6 +94,7 @@ pub(crate) struct Core {
     /// Connections to other servers.
     pub(crate) links: crate::s2s::Links,
     pub(crate) components: crate::stream::component::Components,
+    pub(crate) portals: crate::portal::Portals,
     pub(crate) im: crate::im::Im,
     pub(crate) wants: crate::xep::pep::Wants,
     pub(crate) pushes: crate::xep::push::Pushes,
@@ -123,6 +124,7 @@ impl Xmpp {
             muc: Muc::default(),
             links: crate::s2s::Links::default(),
             components,
+            portals: crate::portal::Portals::default(),
             im: crate::im::Im::default(),
             wants: crate::xep::pep::Wants::default(),
             pushes: crate::xep::push::Pushes::default(),
@@ -137,6 +139,8 @@ impl Xmpp {
     /// Starts to deliver what happens. Needs a tokio runtime; the task ends when the shard does, or the last owner lets go.
     pub fn start(&self) {
         crate::follow::start(&self.0);
+        crate::portal::serve(&self.0);
+        crate::portal::start(&self.0);
         // Devices of connections that the last run of the program had.
         let accounts = self.0.accounts().clone();
         tokio::spawn(async move {

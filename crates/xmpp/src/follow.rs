@@ -84,6 +84,9 @@ async fn room_changed(core: &Arc<Core>, position: Position, entry: &LogEntry) ->
     let room = core.rooms().room_by_no(no)?;
     let order = i64::try_from(position.0).unwrap_or(i64::MAX);
     let Some(placed) = room.event_at(order)? else { return Ok(()) };
+    if crate::portal::happened(core, &room, &placed) {
+        return Ok(());
+    }
     if !crate::im::happened(core, &room, &placed).await? {
         crate::muc::invited(core, &room, &placed).await?;
         crate::xep::bookmarks::moved(core, &room, &placed).await?;

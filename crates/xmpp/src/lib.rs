@@ -18,6 +18,7 @@ mod iq;
 mod known;
 mod muc;
 mod outbox;
+mod portal;
 mod route;
 mod s2s;
 mod sasl;

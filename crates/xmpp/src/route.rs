@@ -34,6 +34,9 @@ impl Core {
         if stanza.name() != "presence" || stanza.attr("to").is_some() {
             stanza.set_attr("to", Some(to.to_string()));
         }
+        if session.is_none() && crate::portal::takes(self, &stanza, &from, &to) {
+            return;
+        }
         let done = match stanza.name() {
             "iq" => self.route_iq(&stanza, from, to, session).await,
             "message" => crate::im::message(self, &stanza, &from, &to, session).await,

@@ -4,7 +4,7 @@
 
 use axum::extract::State;
 use ruma_client_api::membership::{join_room_by_id, join_room_by_id_or_alias};
-use ruma_common::{OwnedRoomId, OwnedServerName, RoomId};
+use ruma_common::{OwnedRoomId, OwnedServerName, RoomAliasId, RoomId};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -32,7 +32,20 @@ pub async fn join(
     State(api): State<Api>,
     call: Loose<join_room_by_id_or_alias::v3::Request, Body>,
 ) -> Result<Json<Value>> {
-    let (room, via) = find(&api, call.path.first().map(String::as_str).unwrap_or_default(), &call.query).await?;
+    let named = call.path.first().map(String::as_str).unwrap_or_default();
+    if let Ok(alias) = <&RoomAliasId>::try_from(named)
+        && alias.server_name() == api.rooms.server_name()
+        // No account's alias begins so.
+        && alias.alias().starts_with('_')
+    {
+        call.who.not_suspended()?;
+        permit(&api, &call.who)?;
+        // A room of another network answers for itself who may come in.
+        if let Some(room) = api.rooms.open_portal(&call.who.user_id, alias).await? {
+            return enter(&api, &call.who, (&room, &[]), call.body).await;
+        }
+    }
+    let (room, via) = find(&api, named, &call.query).await?;
     enter(&api, &call.who, (&room, &via), call.body).await
 }
 

@@ -77,6 +77,9 @@ pub(crate) async fn message(
     }
     let stanza = clean(core, stanza);
     if kind == "groupchat" {
+        if let Some(session) = session.filter(|_| place == Place::Elsewhere) {
+            core.portals.sends(&stanza, to, session.user());
+        }
         // [RFC6121 §8.5.2.1.1] Only rooms take them; from a room elsewhere they come to a session.
         return match to.resource().is_some() || place == Place::Elsewhere {
             true => pass(core, &stanza, to, session).await,

@@ -33,6 +33,10 @@ pub(crate) fn room(core: &Core, jid: &BareJid) -> Result<Option<Arc<Room>>, Stan
             }
         }
     };
+    // What mirrors a room elsewhere is entered there.
+    if crate::portal::mirrored(core, &id).is_some() {
+        return Ok(None);
+    }
     match core.rooms().room(&id) {
         Ok(room) => Ok(Some(room)),
         Err(ReadError::NoSuchRoom) => Ok(None),
@@ -42,6 +46,9 @@ pub(crate) fn room(core: &Core, jid: &BareJid) -> Result<Option<Arc<Room>>, Stan
 
 /// The address of a room: by its main alias if that is one of ours and leads here, or else by its id.
 pub(crate) fn address(core: &Core, room: &Room) -> Result<BareJid, ReadError> {
+    if let Some(elsewhere) = crate::portal::mirrored(core, room.id()) {
+        return Ok(elsewhere);
+    }
     let by_alias = || -> Result<Option<String>, ReadError> {
         let Some(event) = room.current("m.room.canonical_alias", "")? else { return Ok(None) };
         let Some(alias) = event.event.content_field::<OwnedRoomAliasId>("alias") else { return Ok(None) };

@@ -74,6 +74,14 @@ impl Components {
         hosts
     }
 
+    /// What a component is sent, in a test that speaks for it.
+    #[cfg(test)]
+    pub(crate) fn connect(&self, host: &str) -> mpsc::Receiver<Element> {
+        let (queue, came) = mpsc::channel(1_000);
+        *self.known.get(host).expect("there is such a component").queue.lock() = Some(queue);
+        came
+    }
+
     /// Hands a stanza to a component; `None` if there is none of that host.
     pub(crate) fn send(&self, host: &str, stanza: &Element) -> Option<Result<(), StanzaError>> {
         let known = self.known.get(host)?;
