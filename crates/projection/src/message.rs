@@ -34,7 +34,7 @@ use ruma_common::{EventId, OwnedEventId, OwnedUserId, UserId};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    markup, mention,
+    mail, markup, mention,
     sharing::{self, SFS},
     styling,
 };
@@ -410,9 +410,18 @@ fn body(kind: &str, content: &Value, answered: Option<&EventId>, names: &impl Na
         return Some(children);
     }
     let is_html = field("format") == Some("org.matrix.custom.html");
-    let (text, styled) = match field("formatted_body").filter(|_| is_html) {
-        Some(html) => (styling::to_text(html), true),
-        None => (field("body")?.to_owned(), false),
+    let of_mail = content.get(mail::KEEPSAKE);
+    let (text, styled) = match (field("formatted_body").filter(|_| is_html), of_mail) {
+        // What a mail quotes is folded in Matrix; here it is where the mail is.
+        (Some(html), Some(of_mail)) => {
+            let (seen, is_quoted) = mail::without_folds(html);
+            let text = styling::to_text(&seen).trim().to_owned();
+            let source = of_mail.get("source").and_then(Value::as_str).filter(|_| is_quoted);
+            let source = source.and_then(|source| names.url_of(source, "mail.eml"));
+            (source.map_or_else(|| text.clone(), |source| format!("{text}\n\n[with what it quotes: {source}]")), true)
+        }
+        (Some(html), None) => (styling::to_text(html), true),
+        (None, _) => (field("body")?.to_owned(), false),
     };
     let text = match answered {
         Some(_) if !styled => without_old_quote(&text),

@@ -369,6 +369,33 @@ fn fold_of(name: &str, style: &str, attribute: &impl Fn(&str) -> Option<String>)
     is_signature.then_some((Fold::Signature, false))
 }
 
+/// What is seen of the HTML of a mail while nothing is unfolded, and whether something quoted is not.
+pub(crate) fn without_folds(html: &str) -> (String, bool) {
+    let (mut seen, mut depth, mut is_quoted, mut rest) = (String::with_capacity(html.len()), 0_usize, false, html);
+    while let Some(at) = rest.find('<') {
+        let (text, tag) = rest.split_at(at);
+        let end = tag.find('>').map_or(tag.len(), |end| end + 1);
+        let (tag, after) = tag.split_at(end);
+        if depth == 0 {
+            seen.push_str(text);
+        }
+        match tag {
+            "<details>" => {
+                depth += 1;
+                is_quoted |= after.starts_with(QUOTED);
+            }
+            "</details>" => depth = depth.saturating_sub(1),
+            tag if depth == 0 => seen.push_str(tag),
+            _ => {}
+        }
+        rest = after;
+    }
+    if depth == 0 {
+        seen.push_str(rest);
+    }
+    (seen, is_quoted)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -17,6 +17,7 @@ pub mod outward;
 pub mod quote;
 
 pub use address::Address;
+pub(crate) use html::without_folds;
 
 /// Where an event keeps what came by mail.
 ///

@@ -218,3 +218,21 @@ fn what_servers_say_is_not_taken_from_events() {
     let content = json!({ "msgtype": "m.text", "body": "x", KEEPSAKE: { "payload": "<unclosed>" } });
     assert_eq!(write("m.room.message", &content, &Room), Some(vec![said("x")]), "what is damaged counts as not there");
 }
+
+#[test]
+fn what_a_mail_quotes_is_folded_for_xmpp_too() {
+    let content = json!({
+        "msgtype": "m.text", "body": "Yes", "format": "org.matrix.custom.html",
+        "formatted_body": "<p>Yes, <b>now</b></p><details><summary>Signature</summary>Bob</details><details><summary>Quoted text</summary><details>old</details>older</details>",
+        "koine.mail": { "source": "mxc://example.org/cat" },
+    });
+    let body = |content: &Value| {
+        let message = chat(write("m.room.message", content, &Room).expect("it says something"));
+        message.child_text("body", ns::CLIENT)
+    };
+    let expected = "Yes, *now*\n\n[with what it quotes: https://example.org/f/mail.eml]";
+    assert_eq!(body(&content).as_deref(), Some(expected));
+    let mut of_matrix = content;
+    of_matrix.as_object_mut().expect("an object").remove("koine.mail");
+    assert!(body(&of_matrix).is_some_and(|body| body.contains("older")), "what people fold themselves is shown");
+}
