@@ -53,6 +53,8 @@ enum Word {
     Return { user: OwnedUserId, nick: String },
     /// A stanza for somebody of ours there.
     Stanza { stanza: Element, user: OwnedUserId },
+    /// The connection to its server has ended: it may not know us any more.
+    Doubt,
     /// Something happened in the room here.
     Happened { placed: Arc<Placed> },
 }
@@ -149,6 +151,15 @@ pub(crate) fn takes(core: &Arc<Core>, stanza: &Element, from: &Jid, to: &Jid) ->
     // It has just been looked whether there is place; who is faster than that is left out too.
     let _ = queue.try_send(Word::Stanza { stanza: stanza.clone(), user });
     true
+}
+
+/// A connection to a server has ended that it may have ended because it ends itself: its rooms are asked whether we are in them.
+pub(crate) fn doubt(core: &Arc<Core>, host: &str) {
+    let queues = core.portals.queues.read();
+    for (_, queue) in queues.iter().filter(|(address, _)| address.domain() == host) {
+        // Where there is no place now, silence tells it later.
+        let _ = queue.try_send(Word::Doubt);
+    }
 }
 
 /// An event of a room; whether the room mirrors one elsewhere, and nobody else is concerned.

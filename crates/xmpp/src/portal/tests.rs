@@ -369,3 +369,17 @@ async fn what_somebody_says_with_a_client_is_theirs_and_what_a_room_claims_is_no
         assert!(scene.said(&room, id).await.1.localpart().starts_with("_xmppocc_"), "she never said so");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_a_connection_has_ended_a_room_is_asked_whether_it_knows_us() {
+    let mut scene = Scene::new();
+    let (_, _, to) = scene.alice_and_bob().await;
+    super::doubt(scene.world.core(), HOST);
+    let ping = scene.next(|stanza| stanza.has_child("ping", ns::PING)).await;
+    assert_eq!(ping.attr("to"), Some("hall@rooms.elsewhere.example/alice"));
+    let id = ping.id().expect("an id");
+    scene
+        .says(&format!("<iq type='error' id='{id}' from='{ROOM}/alice' to='{to}'><error type='modify'><not-acceptable xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></iq>"))
+        .await;
+    scene.next(|stanza| stanza.name() == "presence" && stanza.kind().is_none()).await;
+}

@@ -123,6 +123,7 @@ impl Worker {
                 self.pinged = None;
                 self.hear(core, &stanza, &user).await;
             }
+            Word::Doubt => self.ping(core).await,
             Word::Happened { placed } => self.tell(core, &placed).await,
         }
     }
@@ -468,19 +469,24 @@ impl Worker {
             self.heard = now;
             return self.lost(core).await;
         }
-        if now - self.heard > SILENCE_MAX
-            && self.pinged.is_none()
-            && let Some(seat) = self.ears().and_then(|user| self.seats.get(user))
-        {
-            let ping = Element::new("iq", ns::CLIENT)
-                .with_attr("from", seat.jid.to_string())
-                .with_attr("to", format!("{}/{}", self.address, seat.nick))
-                .with_attr("type", "get")
-                .with_attr("id", PING)
-                .with_child(Element::new("ping", ns::PING));
-            self.pinged = Some(now);
-            Box::pin(core.send_elsewhere(ping)).await;
+        if now - self.heard > SILENCE_MAX {
+            self.ping(core).await;
         }
+    }
+
+    /// Asks whether we are still in the room. [XEP-0410]
+    async fn ping(&mut self, core: &Arc<Core>) {
+        let Some(seat) = self.ears().and_then(|user| self.seats.get(user)).filter(|_| self.pinged.is_none()) else {
+            return;
+        };
+        let ping = Element::new("iq", ns::CLIENT)
+            .with_attr("from", seat.jid.to_string())
+            .with_attr("to", format!("{}/{}", self.address, seat.nick))
+            .with_attr("type", "get")
+            .with_attr("id", PING)
+            .with_child(Element::new("ping", ns::PING));
+        self.pinged = Some(Instant::now());
+        Box::pin(core.send_elsewhere(ping)).await;
     }
 }
 

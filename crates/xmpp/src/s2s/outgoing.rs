@@ -326,6 +326,9 @@ pub(super) async fn run(core: Weak<Core>, ours: String, theirs: String, mut flow
                 }
                 strong.link_failed(&ours, &theirs, &error);
                 super::bounce_all(&strong, &flow.give_up(), &error);
+                if resume_until.is_some() {
+                    crate::portal::doubt(&strong, &theirs);
+                }
                 return;
             }
         };
@@ -345,6 +348,9 @@ pub(super) async fn run(core: Weak<Core>, ours: String, theirs: String, mut flow
         if let Some(core) = core.upgrade() {
             // What comes from now on takes a new connection; what waits here goes there.
             super::not_certain(&core, flow);
+            if matches!(ended, Ended::Lost | Ended::Closed) {
+                crate::portal::doubt(&core, &theirs);
+            }
         }
         return match ended {
             Ended::Error(error) => end_with(&mut tcp, &error).await,
