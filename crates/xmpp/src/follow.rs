@@ -1,8 +1,8 @@
 //! The reader of the log: what happened in rooms becomes stanzas for those who are connected.
 
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Weak, atomic::Ordering};
 
-use koine_room::{Kind, ReadError, room_of};
+use koine_room::{Kind, Order, ReadError, room_of};
 use koine_store::{LogEntry, Position};
 use ruma_common::UserId;
 
@@ -15,6 +15,8 @@ const BATCH: usize = 512;
 pub(crate) fn start(core: &Arc<Core>) {
     let weak = Arc::downgrade(core);
     let mut place = core.shard().position();
+    core.im.telling.store(order(place), Ordering::Release);
+    core.im.told.store(order(place), Ordering::Release);
     let mut grown = core.shard().watch();
     tokio::spawn(async move {
         while grown.changed().await.is_ok() {
@@ -39,12 +41,19 @@ async fn follow(core: &Weak<Core>, place: &mut Position) -> Option<()> {
             return Some(());
         }
         for (position, entry) in &entries {
+            core.im.telling.store(order(*position), Ordering::Release);
             if let Err(error) = tell(&core, *position, entry).await {
                 tracing::error!(position = position.0, reason = %error, "a change could not be told to XMPP sessions");
             }
             *place = *position;
+            core.im.told.store(order(*position), Ordering::Release);
         }
     }
+}
+
+/// A place in the log, as rooms count.
+fn order(position: Position) -> Order {
+    Order::try_from(position.0).unwrap_or(Order::MAX)
 }
 
 async fn tell(core: &Arc<Core>, position: Position, entry: &LogEntry) -> Result<(), ReadError> {
@@ -82,8 +91,7 @@ async fn room_changed(core: &Arc<Core>, position: Position, entry: &LogEntry) ->
         _ => return Ok(()),
     }
     let room = core.rooms().room_by_no(no)?;
-    let order = i64::try_from(position.0).unwrap_or(i64::MAX);
-    let Some(placed) = room.event_at(order)? else { return Ok(()) };
+    let Some(placed) = room.event_at(order(position))? else { return Ok(()) };
     if crate::portal::happened(core, &room, &placed) {
         return Ok(());
     }

@@ -43,6 +43,8 @@ pub(crate) struct SessionState {
     pub(crate) carbons: bool,
     /// Nobody looks at it just now. [XEP-0352]
     pub(crate) inactive: bool,
+    /// What is said up to here, by the log, it gets late, and not as it happens. [XEP-0160]
+    pub(crate) late_up_to: koine_room::Order,
     /// What goes out behind the answer to its request at hand.
     pub(crate) behind: Vec<Element>,
 }

@@ -3,7 +3,7 @@
 //! There is no second store: where in the log the account was last told is remembered, and what came behind it is read from
 //! the rooms of two when somebody comes who takes messages. Whoever reads the archive themselves is not told twice.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use koine_account::Drawer;
 use koine_room::{Membership, Order, ReadError};
@@ -22,7 +22,7 @@ const THERE: &str = "there";
 
 /// Nobody takes messages any more: remembers since when.
 pub(super) async fn leave(core: &Arc<Core>, user: &UserId, stanza: &Element) {
-    let place = core.shard().position().0.to_string();
+    let place = core.im.told.load(Ordering::Acquire).to_string();
     let status = stanza.child_text("status", ns::CLIENT).unwrap_or_default();
     let seen = format!("{} {status}", core.now_ms());
     for (drawer, text) in [(Drawer::Delivered, place), (Drawer::LastSeen, seen)] {
@@ -32,19 +32,23 @@ pub(super) async fn leave(core: &Arc<Core>, user: &UserId, stanza: &Element) {
     }
 }
 
-/// A session takes messages, the first of its account: gives it those that nobody took.
-pub(super) async fn deliver(core: &Arc<Core>, session: &Arc<Session>) {
+/// Up to where in the log an account was told, whose first session comes that takes messages; `None` where nothing is told late.
+pub(super) fn after(core: &Core, session: &Session) -> Option<Order> {
+    if core.im.readers.lock().contains(session.jid()) {
+        return None;
+    }
+    // Somebody was there when the server ended: what they were not told of, it had not taken.
+    core.accounts().kept(session.user(), Drawer::Delivered, "").ok().flatten()?.parse().ok()
+}
+
+/// A session takes messages, the first of its account: gives it those that nobody took, which are those of the log between.
+pub(super) async fn deliver(core: &Arc<Core>, session: &Arc<Session>, between: Option<(Order, Order)>) {
     let user = session.user();
-    let place = core.accounts().kept(user, Drawer::Delivered, "").ok().flatten();
     if let Err(error) = core.accounts().keep(user, Drawer::Delivered, "", Some(THERE.to_owned())).await {
         tracing::error!(user_id = %user, reason = %error, "it was not noted that an account is there");
     }
-    if core.im.readers.lock().contains(session.jid()) {
-        return;
-    }
-    // Somebody was there when the server ended: what they were not told of, it had not taken.
-    let Some(after) = place.and_then(|place| place.parse::<Order>().ok()) else { return };
-    match late(core, session, after) {
+    let Some(between) = between else { return };
+    match late(core, session, between) {
         Ok(messages) => messages.into_iter().for_each(|message| {
             session.send(message);
         }),
@@ -52,13 +56,13 @@ pub(super) async fn deliver(core: &Arc<Core>, session: &Arc<Session>) {
     }
 }
 
-fn late(core: &Core, session: &Session, after: Order) -> Result<Vec<Element>, ReadError> {
+fn late(core: &Core, session: &Session, (after, up_to): (Order, Order)) -> Result<Vec<Element>, ReadError> {
     let me = session.user();
     let Some(account) = core.jid_of(me) else { return Ok(Vec::new()) };
     let mut found: Vec<(Order, Element)> = Vec::new();
     for (peer, no) in core.rooms().rooms_of_two(me)? {
         let room = core.rooms().room_by_no(no)?;
-        let newest = room.published().order;
+        let newest = room.published().order.min(up_to);
         if newest <= after || core.has_blocked(me, &peer) {
             continue;
         }

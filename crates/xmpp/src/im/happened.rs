@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use koine_account::Word;
-use koine_room::{Membership, Pair, Placed, ReadError, Room, RoomNo};
+use koine_room::{Membership, Order, Pair, Placed, ReadError, Room, RoomNo};
 use koine_stanza::{BareJid, Element, Jid, ns};
 use koine_store::Position;
 use ruma_common::{OwnedUserId, UserId};
@@ -54,7 +54,7 @@ async fn tell(core: &Arc<Core>, room: &Arc<Room>, placed: &Placed, pair: &Pair) 
     if core.is_ghost(&peer) {
         Box::pin(core.send_elsewhere(message)).await;
     } else if core.is_account(&peer) && !core.has_blocked(&peer, &me) {
-        receive(core, &with_stanza_id(&message, &to, event), &peer, &target).await;
+        receive(core, &with_stanza_id(&message, &to, event), (&peer, &target), placed.order).await;
     }
     Ok(())
 }
@@ -66,12 +66,14 @@ pub(crate) fn with_stanza_id(message: &Element, by: &BareJid, event: &str) -> El
 }
 
 /// Delivers a message to an account of ours. [RFC6121 §8.5]
-async fn receive(core: &Arc<Core>, message: &Element, user: &OwnedUserId, target: &Jid) {
+async fn receive(core: &Arc<Core>, message: &Element, (user, target): (&OwnedUserId, &Jid), order: Order) {
     let full = target.clone().try_into_full().ok().and_then(|full| core.sessions.get(&full));
-    let takers = match full {
+    let mut takers = match full {
         Some(session) => vec![session],
         None => core.sessions.takers(&target.to_bare()),
     };
+    // Who has just come gets it late.
+    takers.retain(|session| session.state().late_up_to < order);
     let took = |session: &Arc<Session>| takers.iter().any(|taker| taker.jid() == session.jid());
     for session in &takers {
         session.send(message.clone());

@@ -26,7 +26,10 @@ mod talk;
 mod tests;
 mod undelivered;
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::atomic::AtomicI64,
+};
 
 use koine_account::Polling;
 use koine_stanza::{FullJid, Jid};
@@ -57,6 +60,10 @@ pub(crate) struct Im {
     directed: Mutex<HashMap<FullJid, HashSet<Jid>>>,
     /// Sessions that read the archive themselves: they are not told of old messages.
     readers: Mutex<HashSet<FullJid>>,
+    /// Where in the log is what is told of just now, or was last.
+    pub(crate) telling: AtomicI64,
+    /// Up to where all was told.
+    pub(crate) told: AtomicI64,
     /// Sessions as Matrix sees them: present.
     shown: Mutex<HashMap<FullJid, Polling>>,
 }
@@ -75,6 +82,8 @@ impl Default for Im {
             making: tokio::sync::Mutex::default(),
             directed: Mutex::default(),
             readers: Mutex::default(),
+            telling: AtomicI64::new(0),
+            told: AtomicI64::new(0),
             shown: Mutex::default(),
         }
     }

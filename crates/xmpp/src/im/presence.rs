@@ -1,8 +1,9 @@
 //! Who is there. [RFC6121 §4] [RFC6121 §8.5]
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use koine_account::{Drawer, PresenceState, Word};
+use koine_room::Order;
 use koine_stanza::{BareJid, Condition, Element, Jid, StanzaError, ns};
 use ruma_common::{OwnedUserId, UserId};
 
@@ -138,7 +139,22 @@ async fn available(core: &Arc<Core>, session: &Arc<Session>, stanza: &Element) -
     let stanza = crate::xep::avatar::announced(core, user, stanza);
     let had_taker = !core.sessions.takers(&account).is_empty();
     let presence = Available { priority, stanza: Arc::new(stanza.clone()) };
-    let before = session.state().presence.replace(presence);
+    let is_first_taker = priority >= 0 && !had_taker;
+    let after = Some(()).filter(|()| is_first_taker).and_then(|()| away::after(core, session));
+    let before = {
+        let mut state = session.state();
+        if after.is_some() {
+            // Until it is known how far.
+            state.late_up_to = Order::MAX;
+        }
+        state.presence.replace(presence)
+    };
+    // What is being told just now does not find this session, or holds back: it belongs to what comes late.
+    let between = after.map(|after| {
+        let up_to = core.im.telling.load(Ordering::Acquire);
+        session.state().late_up_to = up_to;
+        (after, up_to)
+    });
     let shorter =
         before.as_ref().and_then(|before| crate::xep::caps::without_repetition(Some(&before.stanza), &stanza));
     show_to_matrix(core, session, &stanza);
@@ -166,8 +182,8 @@ async fn available(core: &Arc<Core>, session: &Arc<Session>, stanza: &Element) -
         }
     }
     // [RFC6121 §8.5.2.2] Whoever takes messages now gets those that nobody took.
-    if priority >= 0 && !had_taker {
-        away::deliver(core, session).await;
+    if is_first_taker {
+        away::deliver(core, session, between).await;
     }
     crate::xep::pep::greet(core, session, &stanza, before.is_none()).await;
     Ok(())

@@ -160,6 +160,13 @@ async fn who_was_away_gets_what_was_said_and_the_archive_has_it_all() {
         alice.send(&format!("<message to='bob@example.org' type='chat' id='m{n}'><body>{n}</body></message>")).await;
     }
     let mut bob = world.connect("bob", "later").await;
+    // All of it is said and told before he comes.
+    let (core, mut grown) = (world.core(), world.core().shard().watch());
+    while core.im.told.load(std::sync::atomic::Ordering::Acquire)
+        < i64::try_from(core.shard().position().0).expect("small")
+    {
+        let _ = tokio::time::timeout(std::time::Duration::from_millis(5), grown.changed()).await;
+    }
     bob.send("<presence/>").await;
     for n in 1..=5 {
         let late = bob.until(is_message).await;
