@@ -67,8 +67,8 @@ pub struct Sizes {
     #[arg(long, default_value_t = 1_000)]
     #[serde(default)]
     pub keyed: usize,
-    /// Keys in `key-claim`.
-    #[arg(long, default_value_t = 1_000)]
+    /// Keys in `key-claim`; koine keeps 500 of a device.
+    #[arg(long, default_value_t = 500)]
     #[serde(default)]
     pub claims: usize,
     /// Messages in `search`.

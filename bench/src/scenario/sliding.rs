@@ -200,10 +200,11 @@ pub async fn wake(world: &mut World, name: &'static str, devices: usize) -> Resu
         let elapsed = began.elapsed();
         answer_bytes = answer.len();
         let has_it = find(answer, text.as_bytes()).is_some();
+        let instead = (!has_it).then(|| String::from_utf8_lossy(&answer[..answer.len().min(INSTEAD_MAX)]).into_owned());
         pos = read(answer)?.pos;
-        match has_it {
-            true => tally.latencies.push(elapsed),
-            false => tally.fail(&"an answer without the message"),
+        match instead {
+            None => tally.latencies.push(elapsed),
+            Some(instead) => tally.fail(&format_args!("an answer without the message: {instead}")),
         }
         if Instant::now() >= until {
             break;
@@ -213,6 +214,9 @@ pub async fn wake(world: &mut World, name: &'static str, devices: usize) -> Resu
     let waking = line.server_cpu_ms_per_op.map_or(0.0, |cpu| (cpu - alone).max(0.0));
     Ok(line.with("wake_cpu_ms", waking).with("answer_kb", answer_bytes as f64 / 1e3))
 }
+
+/// So many bytes of an answer that is not what was waited for are shown.
+const INSTEAD_MAX: usize = 2_000;
 
 /// `idle-sync`.
 pub async fn idle(world: &mut World) -> Result<Line, CallError> {

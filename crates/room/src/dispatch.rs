@@ -88,6 +88,9 @@ fn deliver(rooms: &Rooms, position: Position, entry: &LogEntry) -> Result<(), Re
     let subject = Subject::Room(no);
     match kind {
         Kind::Event | Kind::Receipt | Kind::Whole => {
+            if kind != Kind::Receipt {
+                hub.note_stirred(no);
+            }
             // Who is not in the room any more, or not yet, learns of it too.
             hub.deliver(about.as_deref().into_iter(), subject, position);
             room.for_local_joined(|joined| hub.deliver(joined, subject, position));

@@ -80,8 +80,22 @@ pub struct Hub {
     /// Counts changes that are not in the log; starts anew with the process. Grows under the lock of the inboxes, with the
     /// change noted in them: who reads a mark has the changes up to it.
     fleeting: AtomicU64,
+    /// Rooms with new events, for the one who asks.
+    stirred: Mutex<Stirred>,
     /// Rooms in which somebody began to type, or stopped, for readers of all rooms.
     typed: tokio::sync::broadcast::Sender<RoomNo>,
+}
+
+/// Most rooms that are remembered as stirred while nobody asks.
+const STIRRED_MAX: usize = 100_000;
+
+/// Rooms in which something happened.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Stirred {
+    /// These.
+    pub rooms: HashSet<RoomNo>,
+    /// Perhaps others too: there were too many to remember.
+    pub all: bool,
 }
 
 /// Changes of typing that a reader of all rooms may be behind.
@@ -155,6 +169,7 @@ impl Hub {
             inboxes: Mutex::new(Inboxes { of: HashMap::new(), delivered: position }),
             position: watch::Sender::new(position),
             fleeting: AtomicU64::new(0),
+            stirred: Mutex::default(),
             typed: tokio::sync::broadcast::Sender::new(TYPED_BEHIND_MAX),
         }
     }
@@ -168,6 +183,20 @@ impl Hub {
     pub(crate) fn tell_typed(&self, room: RoomNo) {
         // Nobody may be listening.
         let _ = self.typed.send(room);
+    }
+
+    /// Rooms with new events up to [`position`](Self::position) at least since this was asked last. For one asker.
+    pub fn take_stirred(&self) -> Stirred {
+        std::mem::take(&mut self.stirred.lock())
+    }
+
+    /// There is a new event in this room. Called in the order of the log.
+    pub(crate) fn note_stirred(&self, room: RoomNo) {
+        let mut stirred = self.stirred.lock();
+        if stirred.rooms.len() >= STIRRED_MAX {
+            *stirred = Stirred { rooms: HashSet::new(), all: true };
+        }
+        stirred.rooms.insert(room);
     }
 
     /// The newest position whose changes have all been delivered to the inboxes.
@@ -364,6 +393,18 @@ mod tests {
         let changes = inbox.changes_after(Position(13), 0).unwrap();
         assert_eq!(changes.rooms, vec![0]);
         assert!(inbox.changes_after(Position(14), 0).unwrap().is_empty());
+    }
+
+    #[test]
+    fn rooms_that_stirred_are_told_once_and_too_many_as_all() {
+        let hub = Hub::new(Position(10));
+        for room in [7, 8, 7] {
+            hub.note_stirred(room);
+        }
+        assert_eq!(hub.take_stirred(), Stirred { rooms: [7, 8].into(), all: false });
+        assert_eq!(hub.take_stirred(), Stirred::default());
+        (0..=STIRRED_MAX as RoomNo).for_each(|room| hub.note_stirred(room));
+        assert_eq!(hub.take_stirred(), Stirred { rooms: [STIRRED_MAX as RoomNo].into(), all: true });
     }
 
     #[test]

@@ -80,7 +80,7 @@ pub use self::{
     error::{CommandError, ReadError},
     fate::Fate,
     history::BACKFILLS_PER_PAGE_MAX,
-    hub::{Changes, Hub, INBOX_CHANGES_MAX, INBOX_IDLE_MAX, INBOXES_MAX, Inbox, Subject},
+    hub::{Changes, Hub, INBOX_CHANGES_MAX, INBOX_IDLE_MAX, INBOXES_MAX, Inbox, Stirred, Subject},
     keep::{KEEPING_EVENTS_MAX, Keeping, Kept, Part},
     log::{Kind, room_of, room_subject},
     members::*,

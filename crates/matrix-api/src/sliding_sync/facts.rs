@@ -1,10 +1,11 @@
 //! What lists ask of every room: when it last stirred, whether it is encrypted, of which type it is.
 //!
-//! The same for all who are in the room, so kept once for all of them, and brought up to date by what happened since.
+//! The same for all who are in the room, so kept once for all of them, and brought up to date by what happened since. A
+//! list of thousands of rooms asks for the facts alone: a room in which nothing happened need not be in memory for it.
 
 use std::{collections::HashMap, sync::Arc};
 
-use koine_room::{Direction, Order, Room, RoomNo, Root, Span};
+use koine_room::{Direction, Hub, Order, Room, RoomNo, Root, Span};
 use parking_lot::Mutex;
 
 use crate::Result;
@@ -27,7 +28,15 @@ const BUMP_TYPES: [&str; 9] = [
 
 /// Of all rooms that somebody asked about lately.
 #[derive(Default)]
-pub(crate) struct Facts(Mutex<HashMap<RoomNo, RoomFacts>>);
+pub(crate) struct Facts(Mutex<Kept>);
+
+#[derive(Default)]
+struct Kept {
+    /// With whether nothing has happened in the room since.
+    of: HashMap<RoomNo, (RoomFacts, bool)>,
+    /// Grows when rooms are found to have stirred: what was looked at before may be old.
+    age: u64,
+}
 
 /// Of one room.
 #[derive(Clone, Debug)]
@@ -42,11 +51,37 @@ pub(super) struct RoomFacts {
 }
 
 impl Facts {
+    /// Learns in which rooms something happened, up to the hub's position.
+    pub(super) fn catch_up(&self, hub: &Hub) {
+        let mut kept = self.0.lock();
+        let stirred = hub.take_stirred();
+        if stirred.all {
+            kept.of.values_mut().for_each(|(_, is_fresh)| *is_fresh = false);
+        }
+        for no in &stirred.rooms {
+            if let Some((_, is_fresh)) = kept.of.get_mut(no) {
+                *is_fresh = false;
+            }
+        }
+        if stirred.all || !stirred.rooms.is_empty() {
+            kept.age += 1;
+        }
+    }
+
+    /// As things stood when this caught up last, if they were looked at since the room stirred.
+    pub(super) fn fresh(&self, no: RoomNo) -> Option<RoomFacts> {
+        self.0.lock().of.get(&no).filter(|(_, is_fresh)| *is_fresh).map(|(facts, _)| facts.clone())
+    }
+
     /// As things stand now.
     pub(super) fn of(&self, room: &Room) -> Result<RoomFacts> {
+        let (known, age) = {
+            let kept = self.0.lock();
+            (kept.of.get(&room.no()).map(|(facts, _)| facts.clone()), kept.age)
+        };
         let published = room.published();
-        let known = self.0.lock().get(&room.no()).cloned();
         if let Some(known) = known.as_ref().filter(|known| known.order == published.order) {
+            self.keep(room.no(), known, age);
             return Ok(known.clone());
         }
         let to = known.as_ref().map(|known| known.order);
@@ -67,11 +102,17 @@ impl Facts {
         };
         let bump = bump.or(known.map(|known| known.bump)).unwrap_or(0);
         let facts = RoomFacts { order: published.order, state: published.state, bump, is_encrypted, room_type };
-        let mut all = self.0.lock();
-        if all.len() >= ROOMS_MAX {
-            all.clear();
-        }
-        all.insert(room.no(), facts.clone());
+        self.keep(room.no(), &facts, age);
         Ok(facts)
+    }
+
+    /// Keeps what was found when this had that age.
+    fn keep(&self, no: RoomNo, facts: &RoomFacts, age: u64) {
+        let mut kept = self.0.lock();
+        if kept.of.len() >= ROOMS_MAX {
+            kept.of.clear();
+        }
+        let is_fresh = kept.age == age;
+        kept.of.insert(no, (facts.clone(), is_fresh));
     }
 }

@@ -15,7 +15,10 @@ use koine_store::Position;
 use ruma_common::{OwnedRoomId, UserId};
 use serde::Deserialize;
 
-use super::request::{Filters, List};
+use super::{
+    facts::RoomFacts,
+    request::{Filters, List},
+};
 use crate::{Api, Result, event::Ignored};
 
 /// The rooms of one account.
@@ -95,6 +98,11 @@ impl Index {
 }
 
 impl Entry {
+    fn joined(facts: RoomFacts) -> Self {
+        let stirred = u64::try_from(facts.order).unwrap_or(0);
+        Self { membership: Membership::Join, stirred, is_encrypted: facts.is_encrypted, room_type: facts.room_type }
+    }
+
     fn passes(&self, filters: &Filters, is_dm: bool) -> bool {
         let is_type = |wanted: &Option<String>| wanted.as_deref() == self.room_type.as_deref();
         filters.is_dm.is_none_or(|wanted| wanted == is_dm)
@@ -173,14 +181,14 @@ fn tags_of(api: &Api, user: &UserId) -> Result<HashMap<RoomNo, HashSet<String>>>
 
 /// A room that the account is in, is to be in, or was removed from.
 fn entry(api: &Api, user: &UserId, ignored: &Ignored, no: RoomNo, record: &MembershipRecord) -> Result<Option<Entry>> {
+    if record.membership == Membership::Join
+        && let Some(facts) = api.facts().fresh(no)
+    {
+        return Ok(Some(Entry::joined(facts)));
+    }
     let room = api.rooms.room_by_no(no)?;
     match record.membership {
-        Membership::Join => {
-            let facts = api.facts().of(&room)?;
-            let stirred = u64::try_from(facts.order).unwrap_or(0);
-            let membership = Membership::Join;
-            Ok(Some(Entry { membership, stirred, is_encrypted: facts.is_encrypted, room_type: facts.room_type }))
-        }
+        Membership::Join => Ok(Some(Entry::joined(api.facts().of(&room)?))),
         membership @ (Membership::Invite | Membership::Knock) => {
             if is_from_ignored(&room, record, ignored)? {
                 return Ok(None);

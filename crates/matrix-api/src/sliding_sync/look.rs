@@ -146,6 +146,7 @@ impl Look<'_> {
             return Ok(());
         }
         let (api, user) = (self.api, &self.who.user_id);
+        api.facts().catch_up(api.rooms.hub());
         // A failure half way leaves none, and the next look makes it anew.
         let index = state.index.take();
         let changes = index.as_ref().and_then(|index| inbox.changes_after(index.position, self.now.fleeting));

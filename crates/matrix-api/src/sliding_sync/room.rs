@@ -148,7 +148,10 @@ impl Look<'_> {
         let ending = ending.filter(|ending| !is_told(ending));
         news.events.extend(ending);
         known.counts = self.counts(candidate)?;
-        let counts_changed = before.is_none_or(|before| before.counts != known.counts);
+        // Counts are of this moment. Where an event stands behind this look already, the next tells them with it: they alone
+        // are no news then.
+        let is_behind = room.published().order > until;
+        let counts_changed = before.is_none_or(|before| before.counts != known.counts) && !is_behind;
         (known.until, known.fleeting, known.membership) = (until, self.now.fleeting, record.membership);
         known.until = known.until.max(self.now.order());
         known.config = candidate.config.clone();
@@ -164,6 +167,9 @@ impl Look<'_> {
             || news.avatar
             || news.members
             || counts_changed;
+        if let (false, Some(before)) = (has_news, before) {
+            known.counts = before.counts;
+        }
         if has_news {
             out.open_field(room.id().as_str(), b'{');
             if is_initial {
