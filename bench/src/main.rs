@@ -7,6 +7,7 @@
 mod compare;
 mod federation;
 mod http;
+mod mail;
 mod matrix;
 mod meter;
 mod procfs;
@@ -41,7 +42,9 @@ enum Action {
     Federation(federation::Options),
     /// Brings up servers that speak XMPP, measures them in turns, and writes XMPP.md.
     Xmpp(xmpp::Options),
-    /// Writes RESULTS.md anew from a file of results, or FEDERATION.md or XMPP.md from one of those.
+    /// Takes mail in beside Postfix, measures, and writes MAIL.md.
+    Mail(mail::Options),
+    /// Writes RESULTS.md anew from a file of results, or FEDERATION.md, XMPP.md or MAIL.md from one of those.
     Report {
         /// A file of `bench/results/`.
         file: PathBuf,
@@ -139,6 +142,8 @@ async fn act(command: Command) -> Result<(), Failure> {
         }
         Action::Xmpp(options) => xmpp::run(options).await,
         Action::Report { file } if file.to_string_lossy().ends_with("-xmpp.json") => xmpp::report_again(&file),
+        Action::Mail(options) => mail::run(options).await,
+        Action::Report { file } if file.to_string_lossy().ends_with("-mail.json") => mail::report_again(&file),
         Action::Report { file } => compare::report_again(&file),
     }
 }
