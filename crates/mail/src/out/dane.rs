@@ -339,7 +339,7 @@ mod tests {
                 assert!(!accepts("mx.example.org", &records, &made.own, &chain), "another name");
                 assert!(!accepts("mx.example.net", &records, &other.own, &chain), "of another authority");
                 let is_whole = (selector, matching) == (0, 0);
-                let unsent = accepts("mx.example.net", &records, &made.own, &[other.authority.clone()]);
+                let unsent = accepts("mx.example.net", &records, &made.own, std::slice::from_ref(&other.authority));
                 assert_eq!(unsent, is_whole, "an authority that is in DNS whole need not be sent");
             }
         }

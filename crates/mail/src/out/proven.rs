@@ -112,10 +112,10 @@ impl Proven {
         read: impl Fn(&RData) -> Option<T>,
     ) -> Result<Found<T>, LookupError> {
         let answer = self.ask(name, kind).await?;
-        let answers = answer.answers.iter().take(RECORDS_MAX);
+        let mut answers = answer.answers.iter().take(RECORDS_MAX);
         let records = some(answers.clone().filter_map(|record| read(&record.data)).collect())?;
         // Where the aliases led to.
-        let last = answers.filter(|record| record.record_type() == kind).last();
+        let last = answers.rfind(|record| record.record_type() == kind);
         let name = last.map_or_else(|| name.to_owned(), |record| host(&record.name));
         Ok(Found { records, name, is_proven: answer.metadata.authentic_data })
     }
