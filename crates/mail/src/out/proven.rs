@@ -178,3 +178,82 @@ impl Lookup for Proven {
         self.usual.texts(name)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use hickory_resolver::proto::rr::{Record, rdata::A};
+
+    use super::*;
+
+    /// A resolver that answers each question as `answer` makes of it, several times if it likes.
+    async fn resolver(answer: impl Fn(&Message) -> Vec<Message> + Send + 'static) -> Proven {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a free port");
+        let address = socket.local_addr().expect("an address");
+        tokio::spawn(async move {
+            let mut buffer = [0; 4_096];
+            while let Ok((count, peer)) = socket.recv_from(&mut buffer).await {
+                let query = Message::from_vec(&buffer[..count]).expect("a question");
+                for answer in answer(&query) {
+                    socket.send_to(&answer.to_vec().expect("an answer"), peer).await.expect("it is sent");
+                }
+            }
+        });
+        let dns = crate::Dns::open(Some(address)).expect("a resolver");
+        Proven::new(address, dns.resolver().clone()).expect("it is on loopback")
+    }
+
+    fn says(query: &Message, code: ResponseCode, address: Option<[u8; 4]>) -> Message {
+        let mut answer = Message::response(query.metadata.id, query.metadata.op_code);
+        answer.add_queries(query.queries.clone());
+        answer.metadata.response_code = code;
+        answer.metadata.authentic_data = query.metadata.authentic_data;
+        let is_four = query.queries.iter().any(|query| query.query_type() == RecordType::A);
+        if let Some(address) = address.filter(|_| is_four) {
+            let name = query.queries[0].name().clone();
+            answer.add_answer(Record::from_rdata(name, 60, RData::A(A(address.into()))));
+        }
+        answer
+    }
+
+    #[tokio::test]
+    async fn what_the_resolver_checked_is_proven_and_what_answers_another_question_is_nothing() {
+        let lying = resolver(|query| {
+            let right = says(query, ResponseCode::NoError, Some([192, 0, 2, 1]));
+            let mut other_id = says(query, ResponseCode::NoError, Some([192, 0, 2, 66]));
+            other_id.metadata.id = query.metadata.id.wrapping_add(1);
+            let mut other_name = says(query, ResponseCode::NoError, Some([192, 0, 2, 66]));
+            other_name.queries = vec![Query::query(full_name("evil.example").expect("a name"), RecordType::A)];
+            vec![other_id, other_name, right]
+        });
+        let found = lying.await.addresses("mx.example.net").await.expect("an address");
+        assert_eq!((found.records, found.is_proven), (vec![[192, 0, 2, 1].into()], true));
+        let unsigned = resolver(|query| {
+            let mut answer = says(query, ResponseCode::NoError, Some([192, 0, 2, 1]));
+            answer.metadata.authentic_data = false;
+            vec![answer]
+        });
+        assert!(!unsigned.await.addresses("mx.example.net").await.expect("an address").is_proven);
+    }
+
+    #[tokio::test]
+    async fn no_answer_is_told_from_none_there_are() {
+        for (code, there_is_none) in
+            [(ResponseCode::NXDomain, true), (ResponseCode::NoError, true), (ResponseCode::ServFail, false)]
+        {
+            let proven = resolver(move |query| vec![says(query, code, None)]).await;
+            let found = proven.certificates("_25._tcp.mx.example.net").await.expect_err("there are none");
+            assert_eq!(found == LookupError::NotFound, there_is_none, "{found}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_resolver_elsewhere_is_not_believed() {
+        let dns = crate::Dns::open(None).expect("a resolver");
+        for elsewhere in ["192.0.2.1:53", "[2001:db8::1]:53", "0.0.0.0:53"] {
+            assert!(
+                Proven::new(elsewhere.parse().expect("an address"), dns.resolver().clone()).is_err(),
+                "{elsewhere}"
+            );
+        }
+    }
+}
