@@ -47,18 +47,18 @@ impl Worker {
                 self.message(core, stanza).await;
             }
             ("message", Some("groupchat")) => {}
-            ("message", _) => {
-                // A word in private has no place in the room that all see; whoever says it should know.
-                if stanza.child("body", ns::CLIENT).is_some()
-                    && stanza.attr("from").is_some_and(|from| from.contains('/'))
-                {
-                    let text = "people who are here by Matrix take no private messages through the room";
-                    let error = koine_stanza::StanzaError::new(koine_stanza::Condition::ServiceUnavailable, text);
-                    if let Some(answer) = error.answer(stanza) {
-                        Box::pin(core.send_elsewhere(answer)).await;
-                    }
+            // A word in private has no place in the room that all see; whoever says it should know.
+            ("message", _)
+                if stanza.has_child("body", ns::CLIENT)
+                    && stanza.attr("from").is_some_and(|from| from.contains('/')) =>
+            {
+                let text = "people who are here by Matrix take no private messages through the room";
+                let error = koine_stanza::StanzaError::new(koine_stanza::Condition::ServiceUnavailable, text);
+                if let Some(answer) = error.answer(stanza) {
+                    Box::pin(core.send_elsewhere(answer)).await;
                 }
             }
+            ("message", _) => {}
             ("iq", Some("get" | "set")) => {
                 let answer = match stanza.children().next().is_some_and(|child| child.is("ping", ns::PING)) {
                     true => Some(crate::iq::result(stanza, None)),
