@@ -95,11 +95,12 @@ impl Worker {
                     self.set_state(core, "m.room.name", &json!({ "name": name })).await;
                 }
             }
-            // [XEP-0410 §performing] Only this says that we are not in it any more.
+            // [XEP-0410 §performing] Who says these knows us. `item-not-found` would be another nickname of ours, but is also said
+            // of a room that its server has forgotten; to come in once more harms nobody.
             Some(PING) => {
+                let knows_us = ["service-unavailable", "feature-not-implemented"];
                 let error = stanza.child("error", ns::CLIENT);
-                let lost = ["not-acceptable", "remote-server-not-found", "remote-server-timeout"];
-                if error.is_some_and(|error| lost.iter().any(|name| error.has_child(name, ns::STANZA_ERRORS))) {
+                if error.is_some_and(|error| !knows_us.iter().any(|name| error.has_child(name, ns::STANZA_ERRORS))) {
                     self.lost(core).await;
                 }
             }

@@ -123,7 +123,7 @@ impl Worker {
                 self.pinged = None;
                 self.hear(core, &stanza, &user).await;
             }
-            Word::Doubt => self.ping(core).await,
+            Word::Doubt => self.doubt(core).await,
             Word::Happened { placed } => self.tell(core, &placed).await,
         }
     }
@@ -472,6 +472,17 @@ impl Worker {
         if now - self.heard > SILENCE_MAX {
             self.ping(core).await;
         }
+    }
+
+    /// A connection has ended: what was asked by it may never be answered, and is asked again.
+    async fn doubt(&mut self, core: &Arc<Core>) {
+        let asked = |seat: &Seat| seat.returns && matches!(seat.state, State::Entering(_));
+        let asked: Vec<_> = self.seats.iter().filter(|(_, seat)| asked(seat)).map(|(user, _)| user.clone()).collect();
+        for user in asked {
+            self.wait(&user);
+        }
+        self.pinged = None;
+        self.ping(core).await;
     }
 
     /// Asks whether we are still in the room. [XEP-0410]

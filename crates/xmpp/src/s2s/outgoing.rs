@@ -334,6 +334,10 @@ pub(super) async fn run(core: Weak<Core>, ours: String, theirs: String, mut flow
         };
         tracing::debug!(server = theirs, bidi = reached.is_bidi, "connected to an XMPP server");
         strong.heard_from_server(&theirs);
+        if resume_until.take().is_some() {
+            // It may have begun anew meanwhile.
+            crate::portal::doubt(&strong, &theirs);
+        }
         let mut wire = wire(&strong, reached, (&ours, &theirs), flow);
         drop(strong);
         let connected = Instant::now();
