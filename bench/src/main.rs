@@ -11,6 +11,7 @@ mod mail;
 mod matrix;
 mod meter;
 mod procfs;
+mod record;
 mod scenario;
 mod world;
 mod xmpp;
@@ -141,9 +142,13 @@ async fn act(command: Command) -> Result<(), Failure> {
             federation::report_again(&file)
         }
         Action::Xmpp(options) => xmpp::run(options).await,
-        Action::Report { file } if file.to_string_lossy().ends_with("-xmpp.json") => xmpp::report_again(&file),
+        Action::Report { file } if file.to_string_lossy().ends_with("-xmpp.json") => {
+            record::report_again::<xmpp::Results>(&file)
+        }
         Action::Mail(options) => mail::run(options).await,
-        Action::Report { file } if file.to_string_lossy().ends_with("-mail.json") => mail::report_again(&file),
+        Action::Report { file } if file.to_string_lossy().ends_with("-mail.json") => {
+            record::report_again::<mail::Results>(&file)
+        }
         Action::Report { file } => compare::report_again(&file),
     }
 }

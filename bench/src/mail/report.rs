@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::Results;
 use super::scenario::Line;
+use crate::record::median;
 
 pub const SMALL: &str = "a small mail taken in";
 pub const LARGE: &str = "a large mail taken in";
@@ -67,10 +68,4 @@ pub fn markdown(results: &Results, file: &str) -> String {
         }
     }
     out
-}
-
-fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values.get(values.len().checked_sub(1)? / 2).copied()
 }

@@ -9,7 +9,7 @@ mod scan;
 mod scenario;
 mod stream;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +18,7 @@ use self::scenario::{Line, Scenario, Sizes};
 use crate::Failure;
 use crate::compare::{Participant, process, today};
 use crate::procfs::Machine;
+use crate::record::{self, Record};
 
 /// What to compare.
 #[derive(Debug, clap::Args)]
@@ -43,7 +44,7 @@ pub struct Options {
 
 /// A file of `bench/results/`.
 #[derive(Debug, Serialize, Deserialize)]
-struct Results {
+pub struct Results {
     date: String,
     machine: Machine,
     servers: Vec<Participant>,
@@ -96,7 +97,7 @@ pub async fn run(options: Options) -> Result<(), Failure> {
         }
     }
     let (date, sizes, rounds) = (today(), options.sizes, options.rounds);
-    write(&options.out, &Results { date, machine, servers, sizes, rounds, skipped, lines })
+    record::write(&options.out, &Results { date, machine, servers, sizes, rounds, skipped, lines })
 }
 
 async fn take(
@@ -118,30 +119,15 @@ async fn take(
     }
 }
 
-/// Writes XMPP.md anew from a file of results, into the folder above the file's.
-pub fn report_again(file: &Path) -> Result<(), Failure> {
-    let text = std::fs::read_to_string(file).map_err(|error| Failure::Io(file.display().to_string(), error))?;
-    let results: Results = serde_json::from_str(&text)?;
-    write_report(file.parent().and_then(Path::parent).unwrap_or(Path::new(".")), &results)
-}
+impl Record for Results {
+    const REPORT: &'static str = "XMPP.md";
+    const KIND: &'static str = "xmpp";
 
-fn write(out: &Path, results: &Results) -> Result<(), Failure> {
-    let file = out.join("results").join(name_of(results));
-    let text = serde_json::to_string_pretty(results)? + "\n";
-    std::fs::create_dir_all(out.join("results"))
-        .and_then(|()| std::fs::write(&file, text))
-        .map_err(|error| Failure::Io(file.display().to_string(), error))?;
-    write_report(out, results)
-}
+    fn date(&self) -> &str {
+        &self.date
+    }
 
-fn name_of(results: &Results) -> String {
-    format!("{}-xmpp.json", results.date)
-}
-
-fn write_report(out: &Path, results: &Results) -> Result<(), Failure> {
-    let file = out.join("XMPP.md");
-    std::fs::write(&file, report::markdown(results, &name_of(results)))
-        .map_err(|error| Failure::Io(file.display().to_string(), error))?;
-    eprintln!("written to {}", file.display());
-    Ok(())
+    fn markdown(&self, file: &str) -> String {
+        report::markdown(self, file)
+    }
 }

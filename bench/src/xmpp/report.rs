@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::Results;
 use super::scenario::{Line, Scenario};
+use crate::record::median;
 
 /// The report.
 pub fn markdown(results: &Results, file: &str) -> String {
@@ -76,10 +77,4 @@ fn rows(out: &mut String, results: &Results, scenario: Scenario, count: Option<u
             number(median(some.iter().filter_map(|line| line.kb)), 1),
         );
     }
-}
-
-fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values.get(values.len().checked_sub(1)? / 2).copied()
 }
