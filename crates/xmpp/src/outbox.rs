@@ -78,29 +78,39 @@ impl Outgoing {
         Self { rendered: rendered.clone(), addressed: true }
     }
 
-    /// Writes it; `declare` puts in the namespace, where the place has another one.
-    pub(crate) fn write(&self, to: &str, declare: bool, out: &mut String) {
+    /// Writes it piece by piece, with bytes of what all have in common copied once; `declare` puts in the namespace, where the
+    /// place has another one.
+    pub(crate) fn write(&self, to: &str, declare: bool, mut put: impl FnMut(&str)) {
         let (head, rest) = self.rendered.xml.split_at(self.rendered.head);
-        out.push_str(head);
+        put(head);
         if declare {
-            out.push_str(" xmlns='jabber:client'");
+            put(" xmlns='jabber:client'");
         }
         if self.addressed {
-            out.push_str(" to='");
-            escape(to, out);
-            out.push('\'');
+            let mut attribute = String::with_capacity(to.len() + 8);
+            attribute.push_str(" to='");
+            escape(to, &mut attribute);
+            attribute.push('\'');
+            put(&attribute);
         }
-        out.push_str(rest);
+        put(rest);
+    }
+
+    /// As a document of its own.
+    pub(crate) fn document(&self, to: &str) -> String {
+        let mut xml = String::with_capacity(self.len() + to.len() + 64);
+        self.write(to, true, |piece| xml.push_str(piece));
+        xml
     }
 
     /// As an element again, for whoever gets it instead.
     pub(crate) fn element(&self, to: &str) -> Option<Element> {
-        let mut xml = String::with_capacity(self.len() + 64);
-        self.write(to, true, &mut xml);
-        reader::document(xml.as_bytes(), reader::Limits { bytes: usize::MAX, ..reader::Limits::bytes(0) }).ok()
+        reader::document(self.document(to).as_bytes(), reader::Limits { bytes: usize::MAX, ..reader::Limits::bytes(0) })
+            .ok()
     }
 
-    fn len(&self) -> usize {
+    /// Its bytes, without those of the address that is put in.
+    pub(crate) fn len(&self) -> usize {
         self.rendered.xml.len()
     }
 }

@@ -353,8 +353,30 @@ pub(super) fn occupant_id(core: &Core, room: &RoomId, user: &UserId) -> String {
     data_encoding::BASE32_NOPAD.encode(&mac.finalize().into_bytes()).to_ascii_lowercase()
 }
 
+/// Tells those sessions that `concerns` says of what differs only in the name by which they know the room, of which there is mostly
+/// one: it is made and written as XML once for each.
+pub(super) async fn tell_alike(
+    core: &Arc<Core>,
+    inside: &Inside,
+    concerns: impl Fn(&Seat) -> bool,
+    make: impl Fn(&Seat) -> Element,
+) {
+    let mut written: Vec<(&BareJid, Arc<Rendered>)> = Vec::new();
+    for (_, _, seat) in inside.seats().filter(|(_, _, seat)| concerns(seat)) {
+        let known = written.iter().find(|(room, _)| **room == seat.room).map(|(_, stanza)| stanza.clone());
+        let stanza = known.unwrap_or_else(|| {
+            let mut stanza = make(seat);
+            stanza.set_attr("to", None::<String>);
+            let stanza = Rendered::new(&stanza);
+            written.push((&seat.room, stanza.clone()));
+            stanza
+        });
+        tell_shared(core, seat, &stanza).await;
+    }
+}
+
 /// Sends a stanza without `to`, which many get, to one session of them.
-pub(super) async fn tell_shared(core: &Arc<Core>, seat: &Seat, stanza: &Arc<Rendered>) {
+async fn tell_shared(core: &Arc<Core>, seat: &Seat, stanza: &Arc<Rendered>) {
     match &seat.session {
         Some(session) => {
             if let Some(session) = session.upgrade() {

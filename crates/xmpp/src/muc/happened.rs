@@ -7,17 +7,17 @@ use std::sync::Arc;
 use koine_graph::Membership;
 use koine_projection::muc::{self as standing_of, Affiliation, MEMBER, Role, SETTINGS};
 use koine_room::{Placed, ReadError, Room};
-use koine_stanza::{BareJid, Element, ns};
+use koine_stanza::{Element, ns};
 use ruma_common::{OwnedUserId, UserId};
 
 use super::{
     activity, enter,
-    hall::{Hall, Inside, Notice, Seat, tell, tell_shared},
+    hall::{Hall, Inside, Notice, Seat, tell, tell_alike},
     hats, history, mentioned,
     settings::Settings,
     standing, user_x, versions, words,
 };
-use crate::{core::Core, outbox::Rendered};
+use crate::core::Core;
 
 /// Tells the occupants of a room of an event.
 pub(crate) async fn happened(core: &Arc<Core>, room: &Arc<Room>, placed: &Placed) -> Result<(), ReadError> {
@@ -95,19 +95,9 @@ impl Told<'_> {
         if inside.nicks_of(sender).is_empty() && words.nick.is_none() {
             self.appear(inside, sender).await?;
         }
-        // Written once for each name that the room is entered by, of which there is mostly one.
-        let mut written: Vec<(BareJid, Arc<Rendered>)> = Vec::new();
-        for (_, _, seat) in inside.seats().filter(|(_, _, seat)| self.concerns(seat)) {
-            let known = written.iter().find(|(room, _)| *room == seat.room).map(|(_, message)| message.clone());
-            let message = known.unwrap_or_else(|| {
-                let mut message = history::spoken(self.core, self.hall, inside, words.clone(), self.placed, seat);
-                message.set_attr("to", None::<String>);
-                let message = Rendered::new(&message);
-                written.push((seat.room.clone(), message.clone()));
-                message
-            });
-            tell_shared(self.core, seat, &message).await;
-        }
+        let inside = &*inside;
+        let message = |seat: &Seat| history::spoken(self.core, self.hall, inside, words.clone(), self.placed, seat);
+        tell_alike(self.core, inside, |seat| self.concerns(seat), message).await;
         Ok(())
     }
 
@@ -122,9 +112,8 @@ impl Told<'_> {
     }
 
     async fn subject(&self, inside: &Inside) -> Result<(), ReadError> {
-        for (_, _, seat) in inside.seats().filter(|(_, _, seat)| self.concerns(seat)) {
-            tell(self.core, seat, history::subject_message(self.core, self.hall, inside, self.placed, seat)).await;
-        }
+        let message = |seat: &Seat| history::subject_message(self.core, self.hall, inside, self.placed, seat);
+        tell_alike(self.core, inside, |seat| self.concerns(seat), message).await;
         Ok(())
     }
 
@@ -250,15 +239,14 @@ impl Told<'_> {
     }
 
     async fn tell_status(&self, inside: &Inside, codes: &[u16]) {
-        for (_, _, seat) in inside.seats().filter(|(_, _, seat)| self.concerns(seat)) {
-            let message = Element::new("message", ns::CLIENT)
+        let message = |seat: &Seat| {
+            Element::new("message", ns::CLIENT)
                 .with_attr("from", seat.room.to_string())
-                .with_attr("to", seat.jid.to_string())
                 .with_attr("id", words::id_of(self.placed))
                 .with_attr("type", "groupchat")
-                .with_child(user_x(codes));
-            tell(self.core, seat, message).await;
-        }
+                .with_child(user_x(codes))
+        };
+        tell_alike(self.core, inside, |seat| self.concerns(seat), message).await;
     }
 
     /// The room goes on elsewhere, or not at all. [XEP-0045 §destroyroom]

@@ -13,7 +13,7 @@ use ruma_common::OwnedUserId;
 use serde_json::json;
 
 use super::{
-    hall::{Hall, Inside, Occupant, tell},
+    hall::{Hall, Inside, Occupant, Seat, tell, tell_alike},
     invite, name, refused,
     settings::PrivateMessages,
     slow, standing, words,
@@ -165,12 +165,12 @@ impl Said<'_> {
         }
         let mut message = words::clean(self.stanza);
         message.push(hall.occupant_id(self.core, &occupant.user));
-        for (_, _, seat) in inside.seats() {
+        let message = |seat: &Seat| {
             let mut message = message.clone();
             message.set_attr("from", Some(format!("{}/{nick}", seat.room)));
-            message.set_attr("to", Some(seat.jid.to_string()));
-            tell(self.core, seat, message).await;
-        }
+            message
+        };
+        tell_alike(self.core, inside, |_| true, message).await;
     }
 
     async fn set_subject(&self, subject: &str) -> Result<(), StanzaError> {

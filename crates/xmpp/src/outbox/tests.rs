@@ -28,7 +28,7 @@ fn written(outbox: &mut Outbox, connection: u64) -> String {
     let mut out = String::new();
     let mut cx = Context::from_waker(Waker::noop());
     let _ = outbox.poll(&mut cx, connection, |outgoing| {
-        outgoing.write(ME, false, &mut out);
+        outgoing.write(ME, false, |piece| out.push_str(piece));
         true
     });
     out
@@ -38,7 +38,7 @@ fn written(outbox: &mut Outbox, connection: u64) -> String {
 fn a_shared_stanza_gets_each_address() {
     let shared = Rendered::new(&Element::new("message", ns::CLIENT).with_attr("from", "r@s"));
     let mut out = String::new();
-    Outgoing::addressed(&shared).write("a'b@c", true, &mut out);
+    Outgoing::addressed(&shared).write("a'b@c", true, |piece| out.push_str(piece));
     assert_eq!(out, "<message xmlns='jabber:client' to='a&apos;b@c' from='r@s'/>");
     let element = Outgoing::addressed(&shared).element(ME).expect("what was written is XML");
     assert_eq!(element.attr("to"), Some(ME));

@@ -44,7 +44,10 @@ enum Event {
     Came(Incoming),
     Broken(Broken),
     Handled,
-    Todo(Todo),
+    /// Another connection has the session.
+    TakenOver,
+    /// The session is to end.
+    End(StreamError),
     Tick,
     Shutdown,
 }
@@ -141,10 +144,12 @@ pub(super) async fn left(core: Arc<Core>, session: Arc<Session>, connection: u64
 impl Live {
     async fn talk(&mut self, mut closing: tokio::sync::watch::Receiver<bool>) -> Parting {
         let mut tick = pin!(sleep(TICK));
+        // Made once: to wait anew for each stanza would cost as much as the stanza.
+        let mut closing = pin!(async move { closing.wait_for(|closing| *closing).await.is_ok() });
         loop {
             let event = tokio::select! {
                 biased;
-                _ = closing.wait_for(|closing| *closing) => Event::Shutdown,
+                _ = closing.as_mut() => Event::Shutdown,
                 event = poll_fn(|cx| self.poll(cx)) => event,
                 () = tick.as_mut() => {
                     tick.as_mut().reset(Instant::now() + TICK);
@@ -158,14 +163,12 @@ impl Live {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
-        let Self { transport, session, connection, .. } = self;
-        if transport.backlog() < BACKLOG_MAX {
-            let write = |outgoing: &crate::outbox::Outgoing| {
-                transport.send_stanza(outgoing, session.jid().as_str());
-                transport.backlog() < BACKLOG_MAX
-            };
-            if let Poll::Ready(todo) = session.outbox().poll(cx, *connection, write) {
-                return Poll::Ready(Event::Todo(todo));
+        while self.transport.backlog() < BACKLOG_MAX {
+            match self.write_waiting(cx) {
+                Poll::Ready(Todo::Wrote(stanzas)) => self.wrote(stanzas),
+                Poll::Ready(Todo::TakenOver) => return Poll::Ready(Event::TakenOver),
+                Poll::Ready(Todo::End(error)) => return Poll::Ready(Event::End(error)),
+                Poll::Pending => break,
             }
         }
         if let Some(handling) = &mut self.handling {
@@ -218,12 +221,8 @@ impl Live {
                 self.handled();
                 Ok(())
             }
-            Event::Todo(Todo::Wrote(stanzas)) => {
-                self.wrote(stanzas);
-                Ok(())
-            }
-            Event::Todo(Todo::TakenOver) => Err(Parting::TakenOver),
-            Event::Todo(Todo::End(error)) => Err(Parting::Error(error)),
+            Event::TakenOver => Err(Parting::TakenOver),
+            Event::End(error) => Err(Parting::Error(error)),
             Event::Tick => self.tick(),
             Event::Shutdown => Err(Parting::Shutdown),
         }
@@ -234,6 +233,15 @@ impl Live {
         if let Some(counts) = &mut self.session.outbox().counts {
             counts.handled = counts.handled.wrapping_add(1);
         }
+    }
+
+    /// Puts what waits for the client into the connection, as far as there is room.
+    fn write_waiting(&mut self, cx: &mut Context<'_>) -> Poll<Todo> {
+        let Self { transport, session, connection, .. } = self;
+        session.outbox().poll(cx, *connection, |outgoing| {
+            transport.send_stanza(outgoing, session.jid().as_str());
+            transport.backlog() < BACKLOG_MAX
+        })
     }
 
     /// Asks now and then how many stanzas the client has. [XEP-0198 §4]
@@ -360,16 +368,10 @@ impl Live {
 
     /// Before our end of the stream the client gets what waits, and the last count. [XEP-0198 §4]
     fn write_all(&mut self) {
-        let mut cx = Context::from_waker(std::task::Waker::noop());
-        let Self { transport, session, connection, .. } = self;
-        let write = |outgoing: &crate::outbox::Outgoing| {
-            transport.send_stanza(outgoing, session.jid().as_str());
-            transport.backlog() < BACKLOG_MAX
-        };
-        let _ = session.outbox().poll(&mut cx, *connection, write);
-        let handled = session.outbox().counts.map(|counts| counts.handled);
+        let _ = self.write_waiting(&mut Context::from_waker(std::task::Waker::noop()));
+        let handled = self.session.outbox().counts.map(|counts| counts.handled);
         if let Some(handled) = handled {
-            transport.send(&Element::new("a", ns::SM).with_attr("h", handled.to_string()));
+            self.transport.send(&Element::new("a", ns::SM).with_attr("h", handled.to_string()));
         }
     }
 }

@@ -249,9 +249,8 @@ impl Transport for Tcp {
     }
 
     fn send_stanza(&mut self, stanza: &Outgoing, to: &str) {
-        let mut text = String::new();
-        stanza.write(to, false, &mut text);
-        self.put(&text);
+        self.out.reserve(stanza.len() + to.len() + 8);
+        stanza.write(to, false, |piece| self.out.extend_from_slice(piece.as_bytes()));
     }
 
     fn send_keepalive(&mut self) {

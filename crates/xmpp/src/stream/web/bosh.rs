@@ -407,9 +407,7 @@ impl Transport for Bosh {
     }
 
     fn send_stanza(&mut self, stanza: &Outgoing, to: &str) {
-        let mut text = String::new();
-        stanza.write(to, true, &mut text);
-        self.put(&text);
+        self.put(&stanza.document(to));
     }
 
     fn send_keepalive(&mut self) {}
