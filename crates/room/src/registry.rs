@@ -44,7 +44,7 @@ pub struct Rooms {
     pub(crate) elsewhere: OnceLock<Arc<dyn Elsewhere>>,
     pub(crate) portals: OnceLock<Arc<dyn Portals>>,
     /// How far the index of words knows the log.
-    pub(crate) indexed: crate::search::Indexed,
+    pub(crate) indexed: Arc<crate::search::Indexed>,
     /// Rung when an event was scheduled that may be due before the others.
     pub(crate) delayed_bell: Arc<tokio::sync::Notify>,
     /// Held while an alias is looked up and written: aliases are unique.
@@ -75,7 +75,7 @@ impl Rooms {
             next_no: AtomicU64::new(newest.map_or(1, |no| no + 1).max(free)),
             elsewhere: OnceLock::new(),
             portals: OnceLock::new(),
-            indexed: crate::search::Indexed::default(),
+            indexed: Arc::default(),
             delayed_bell: Arc::default(),
             alias_writer: tokio::sync::Mutex::new(()),
         });

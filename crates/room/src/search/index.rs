@@ -11,7 +11,7 @@ use std::{
 };
 
 use koine_store::{LogEntry, Position};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::{text, words};
 use crate::{
@@ -33,12 +33,19 @@ const SAVE_EVERY: Duration = Duration::from_secs(30);
 /// The only row of [`SEARCH_ANEW`].
 const HERE: u8 = 0;
 
+/// How long what is said waits for more to be written with it. A commit costs a sync of the disk, as what was said itself did.
+const GATHER: Duration = Duration::from_millis(250);
+
 /// How far the log is known to the index.
-pub(crate) struct Indexed(watch::Sender<Position>);
+pub(crate) struct Indexed {
+    known: watch::Sender<Position>,
+    /// Somebody wants to know what was said just now.
+    wanted: Notify,
+}
 
 impl Default for Indexed {
     fn default() -> Self {
-        Self(watch::Sender::new(Position(0)))
+        Self { known: watch::Sender::new(Position(0)), wanted: Notify::new() }
     }
 }
 
@@ -47,7 +54,10 @@ impl Rooms {
     /// `patience`; what is found then lacks the newest.
     pub async fn until_indexed(&self, patience: Duration) {
         let newest = self.core.shard.position();
-        let mut known = self.indexed.0.subscribe();
+        let mut known = self.indexed.known.subscribe();
+        if *known.borrow() < newest {
+            self.indexed.wanted.notify_one();
+        }
         // Late, or closing: the answer is what there is.
         let _ = tokio::time::timeout(patience, known.wait_for(|known| *known >= newest)).await;
     }
@@ -65,7 +75,7 @@ pub(crate) fn start(rooms: &Arc<Rooms>) {
         grown.mark_changed();
         loop {
             tokio::select! {
-                changed = grown.changed() => if changed.is_err() { return },
+                changed = grown.changed() => if changed.is_err() || gather(&weak).await.is_none() { return },
                 _ = save.tick() => if reader.save(&weak).await.is_none() { return },
                 () = std::future::ready(()), if reader.is_anew => {}
             }
@@ -74,6 +84,16 @@ pub(crate) fn start(rooms: &Arc<Rooms>) {
             }
         }
     });
+}
+
+/// Waits for more to be said, unless somebody looks for it now.
+async fn gather(weak: &Weak<Rooms>) -> Option<()> {
+    let rooms = weak.upgrade()?;
+    let indexed = rooms.indexed.clone();
+    drop(rooms);
+    // Late is as good as wanted.
+    let _ = tokio::time::timeout(GATHER, indexed.wanted.notified()).await;
+    Some(())
 }
 
 struct Reader {
@@ -142,7 +162,7 @@ impl Reader {
                 }
             };
             let Some((last, _)) = entries.last() else {
-                rooms.indexed.0.send_replace(self.place);
+                rooms.indexed.known.send_replace(self.place);
                 return Some(());
             };
             let last = *last;
@@ -161,7 +181,7 @@ impl Reader {
                 self.saved = last;
             }
             self.place = last;
-            rooms.indexed.0.send_replace(last);
+            rooms.indexed.known.send_replace(last);
         }
     }
 
