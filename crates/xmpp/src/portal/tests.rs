@@ -383,3 +383,115 @@ async fn when_a_connection_has_ended_a_room_is_asked_whether_it_knows_us() {
         .await;
     scene.next(|stanza| stanza.name() == "presence" && stanza.kind().is_none()).await;
 }
+
+/// What the room elsewhere says when it sends somebody out who is in it under that nickname.
+fn out(nick: &str, to: &str, inside: &str) -> String {
+    format!(
+        "<presence type='unavailable' from='{ROOM}/{nick}' to='{to}'><x xmlns='{}'>{inside}<status code='110'/></x></presence>",
+        ns::MUC_USER
+    )
+}
+
+fn reason_of_going(room: &Room, user: &OwnedUserId) -> Option<String> {
+    let member = room.current("m.room.member", user.as_str()).ok().flatten()?;
+    member.event.content_field::<String>("reason").filter(|_| !room.is_joined(user))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_is_banned_there_is_out_here_and_not_let_in_again() {
+    let mut scene = Scene::new();
+    let (alice, room, to) = scene.alice_and_bob().await;
+    let item =
+        "<item affiliation='outcast' role='none'><actor nick='bob'/><reason>spam</reason></item><status code='301'/>";
+    scene.says(&out("alice", &to, item)).await;
+    let left = scene.until("that she is out", || reason_of_going(&room, &alice)).await;
+    assert_eq!(left, "banned from the room: spam");
+    let bob = user("_xmpp_bob=40elsewhere.example");
+    assert!(room.is_joined(&bob), "nobody else is concerned");
+    // What the room is like is known: she asks it at once, and it does not let her in.
+    let joining = scene.joins(&alice);
+    let asked = scene.next(|stanza| stanza.name() == "presence" && stanza.kind().is_none()).await;
+    let at = asked.attr("to").expect("to");
+    scene
+        .says(&format!("<presence type='error' from='{at}' to='{to}'><error type='auth'><forbidden xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></presence>"))
+        .await;
+    let error = joining.await.expect("it ends").expect_err("she is not let in");
+    assert!(error.to_string().contains("banned"), "{error}");
+    assert!(!room.is_joined(&alice));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_room_that_is_closed_there_is_left_by_all_of_ours_and_says_where_it_goes_on() {
+    let mut scene = Scene::new();
+    let (alice, room, first) = scene.alice_and_bob().await;
+    let dave = scene.world.person("dave").await;
+    let joining = scene.joins(&dave);
+    let asked = scene.next(|stanza| stanza.name() == "presence").await;
+    let second = asked.attr("from").expect("from").to_owned();
+    scene.lets_in(&asked).await;
+    joining.await.expect("it ends").expect("he is let in");
+    let end = "<item affiliation='none' role='none'/><destroy jid='garden@rooms.elsewhere.example'><reason>Macbeth doth come.</reason></destroy>";
+    for (nick, to) in [("alice", &first), ("dave", &second)] {
+        // Without 110, as the examples of XEP-0045 have it.
+        scene.says(&out(nick, to, end).replace("<status code='110'/>", "")).await;
+    }
+    for person in [&alice, &dave] {
+        let left = scene.until("that they are out", || reason_of_going(&room, person)).await;
+        assert_eq!(left, "the room was closed; it goes on at garden@rooms.elsewhere.example: Macbeth doth come.");
+    }
+    // Whoever looks for it learns that it is no more, and it is not made anew.
+    let joining = scene.joins(&alice);
+    let asked = scene.next(|stanza| stanza.name() == "presence" && stanza.kind().is_none()).await;
+    let (to, at) = (asked.attr("from").expect("from"), asked.attr("to").expect("to"));
+    scene
+        .says(&format!("<presence type='error' from='{at}' to='{to}'><error type='cancel'><gone xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'>xmpp:garden@rooms.elsewhere.example?join</gone></error></presence>"))
+        .await;
+    assert!(matches!(joining.await.expect("it ends"), Err(CommandError::NoSuchAlias(_))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_moderator_takes_back_there_is_taken_back_here() {
+    let mut scene = Scene::new();
+    let (alice, room, to) = scene.alice_and_bob().await;
+    scene.says(&groupchat(&to, "bob", "s1", "<body>buy this</body>")).await;
+    let (spam, _) = scene.said(&room, "buy this").await;
+    let own = scene.send(&alice, &room, "m.room.message", json!({ "msgtype": "m.text", "body": "no" })).await;
+    scene.next(|stanza| stanza.id() == Some(own.as_str())).await;
+    scene.says(&groupchat(&to, "alice", "s2", "<body>no</body>").replace("m-s2", own.as_str())).await;
+    let moderated = |id: &str, from: &str| {
+        format!(
+            "<message type='groupchat' from='{from}' to='{to}' id='m'><retract xmlns='{}' id='{id}'><moderated xmlns='{}' by='{ROOM}/carol'/><reason>off topic</reason></retract><stanza-id xmlns='urn:xmpp:sid:0' by='{ROOM}' id='r-{id}'/></message>",
+            ns::RETRACT,
+            ns::MODERATE
+        )
+    };
+    // An occupant is no room.
+    scene.says(&moderated("s2", &format!("{ROOM}/bob"))).await;
+    scene.says(&moderated("s1", ROOM)).await;
+    let gone = |event: OwnedEventId| {
+        let room = room.clone();
+        move || room.event(&event).ok().flatten()?.redacted_by.clone()
+    };
+    let redaction = scene.until("that it was taken back", gone(spam)).await;
+    let redaction = room.event(&redaction).expect("it can be read").expect("it is there");
+    assert_eq!(redaction.event.content_field::<String>("reason").as_deref(), Some("off topic"));
+    assert_eq!(redaction.event.sender(), user("_xmpp_hall=40rooms.elsewhere.example"));
+    assert!(gone(own.clone())().is_none(), "that was not the room's word");
+    scene.says(&moderated("s2", ROOM)).await;
+    scene.until("that hers was taken back", gone(own)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_the_server_of_a_room_ends_all_come_back_with_what_they_said_meanwhile() {
+    let mut scene = Scene::new();
+    let (alice, room, to) = scene.alice_and_bob().await;
+    scene.says(&out("alice", &to, "<item affiliation='none' role='none'/><status code='332'/>")).await;
+    let said = scene.send(&alice, &room, "m.room.message", json!({ "msgtype": "m.text", "body": "hello?" })).await;
+    let asked = scene.next(|stanza| stanza.name() == "presence").await;
+    assert_eq!((asked.kind(), asked.attr("to")), (None, Some("hall@rooms.elsewhere.example/alice")));
+    assert!(room.is_joined(&alice), "she is on her way, not out");
+    scene.lets_in(&asked).await;
+    let heard = scene.next(|stanza| stanza.name() == "message").await;
+    assert_eq!(heard.id(), Some(said.as_str()));
+    assert_eq!(heard.child_text("body", ns::CLIENT).as_deref(), Some("hello?"));
+}
