@@ -9,7 +9,8 @@ use std::{
 
 use bytes::Bytes;
 use fjall::{
-    CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, config::CompressionPolicy,
+    AbstractTree as _, CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable,
+    config::CompressionPolicy,
 };
 use koine_store::{Batch, ByteRange, CommitFailure, Direction, Engine, EngineError, Rows, Snapshot, Space};
 
@@ -18,9 +19,13 @@ use crate::{
     folder::{Folder, OpenError},
 };
 
-/// What is written to a space is held in memory up to this size, then becomes a file. Recorded by fjall when the
-/// folder is made.
+/// What is written to a space is held in memory up to this size, then fjall asks its worker to make a file of it. Recorded
+/// by fjall when the folder is made.
 const MEMTABLE_BYTES: u64 = 8 * 1024 * 1024;
+/// At this size we see to it, before fjall does. fjall asks with every commit until it is done, through a queue of a
+/// thousand that its worker alone empties and also writes to: while the worker is busy with a compaction a thousand
+/// commits fill the queue, and then it waits for itself for ever, and nothing is written out any more.
+const MEMTABLE_BYTES_OURS: u64 = 6 * 1024 * 1024;
 /// Journals on disk beyond this make fjall write out what they hold. fjall's least.
 const JOURNAL_BYTES: u64 = 64 * 1024 * 1024;
 /// fjall's worker threads. With two, the first hands compactions round and round while the second is busy with one.
@@ -111,6 +116,11 @@ fn options() -> KeyspaceCreateOptions {
         .manual_journal_persist(true)
 }
 
+/// Bytes of a space that are in memory and in the journal alone.
+fn held(space: &Keyspace) -> u64 {
+    space.tree.active_memtable().size()
+}
+
 impl Engine for EmbeddedEngine {
     fn name(&self) -> &'static str {
         "embedded"
@@ -124,15 +134,17 @@ impl Engine for EmbeddedEngine {
         self.reserve.check(self._folder.path(), batch.bytes() as u64)?;
         let ops = batch.into_ops();
         let mut write = fjall::OwnedWriteBatch::with_capacity(self.db.clone(), ops.len());
+        let mut touched = [false; Space::ALL.len()];
         for op in ops {
             let space = &self.spaces[op.space.number()];
+            touched[op.space.number()] = true;
             match op.value {
                 Some(value) => write.insert(space, op.key.as_ref(), value.as_ref()),
                 None => write.remove(space, op.key.as_ref()),
             }
         }
         // A failure here may have written half of the batch to the journal, and nobody knows what a failed sync kept.
-        write.durability(Some(PersistMode::SyncData)).commit().map_err(|error| {
+        let broken = |error| {
             let reason = match error {
                 fjall::Error::Poisoned => "an earlier failure of the disk stopped the engine".to_owned(),
                 error => error.to_string(),
@@ -141,7 +153,13 @@ impl Engine for EmbeddedEngine {
                 "writing to {} failed: {reason}. Check the disk, then start Koine again; nothing that was acknowledged is lost",
                 self._folder.path().display()
             )))
-        })
+        };
+        write.durability(Some(PersistMode::SyncData)).commit().map_err(broken)?;
+        let touched = self.spaces.iter().zip(touched).filter_map(|(space, touched)| touched.then_some(space));
+        for space in touched.filter(|space| held(space) >= MEMTABLE_BYTES_OURS) {
+            space.rotate_memtable().map_err(broken)?;
+        }
+        Ok(())
     }
 
     fn disk_bytes(&self) -> Option<u64> {
@@ -250,6 +268,22 @@ mod tests {
         free.store(101 * MIB, SeqCst);
         assert!(commit("3").is_ok());
         assert_eq!(engine.get(Space::Index, b"key").expect("reads go on").as_deref(), Some(&b"3"[..]));
+    }
+
+    #[test]
+    fn what_is_held_in_memory_becomes_a_file_before_fjall_asks_for_it() {
+        let home = tempfile::tempdir().expect("a temporary folder");
+        let engine = EmbeddedEngine::open(&EmbeddedConfig::new(home.path())).expect("an empty folder");
+        let value = vec![7; 64 * 1024];
+        for number in 0..3 * MEMTABLE_BYTES / MIB {
+            let mut batch = Batch::new();
+            for piece in 0..MIB / value.len() as u64 {
+                batch.put(Space::Index, format!("{number} {piece}"), value.clone());
+            }
+            engine.commit(batch).expect("there is room");
+            assert!(engine.spaces.iter().all(|space| held(space) < MEMTABLE_BYTES));
+        }
+        assert_eq!(engine.get(Space::Index, b"0 0").expect("it can be read").as_deref(), Some(&value[..]));
     }
 
     #[test]
