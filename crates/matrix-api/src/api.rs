@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use crate::{
     Error, Result, SupportConfig, TurnConfig,
     appservice::Services,
-    own_sends::OwnSends,
+    own_requests::OwnRequests,
     sliding_sync::{Connections, Facts},
     synapse_admin::Jobs,
     sync::SeenMembers,
@@ -36,7 +36,7 @@ struct Inner {
     seen_members: SeenMembers,
     connections: Connections,
     facts: Facts,
-    own_sends: OwnSends,
+    own_requests: OwnRequests,
     jobs: Jobs,
 }
 
@@ -119,7 +119,7 @@ impl Api {
             seen_members: SeenMembers::default(),
             connections: Connections::default(),
             facts: Facts::default(),
-            own_sends: OwnSends::default(),
+            own_requests: OwnRequests::default(),
             jobs: Jobs::default(),
         }))
     }
@@ -150,8 +150,8 @@ impl Api {
     }
 
     /// What devices are sending just now.
-    pub(crate) fn own_sends(&self) -> &OwnSends {
-        &self.0.own_sends
+    pub(crate) fn own_requests(&self) -> &OwnRequests {
+        &self.0.own_requests
     }
 
     /// What admins started that takes its time.

@@ -51,7 +51,7 @@ mod key_backup;
 mod keys;
 mod media;
 mod old_sync;
-mod own_sends;
+mod own_requests;
 mod presence;
 mod profile;
 mod push_rules;

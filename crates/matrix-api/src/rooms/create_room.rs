@@ -119,6 +119,7 @@ pub async fn create_room(State(api): State<Api>, call: Loose<v3::Request, Body>)
         is_direct: body.is_direct,
         listed,
     };
+    let _under_way = api.own_requests().begin(&who);
     let room_id = api.rooms.create(new).await?;
     Ok(Json(json!({ "room_id": room_id })))
 }

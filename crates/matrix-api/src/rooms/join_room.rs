@@ -57,6 +57,7 @@ async fn enter(api: &Api, who: &User, (room, via): (&RoomId, &[OwnedServerName])
         extra.remove(key);
     }
     let profile = profile(api, &who.user_id)?;
+    let _under_way = api.own_requests().begin(who);
     api.rooms.join_via(&who.user_id, room, via, &profile, body.reason.as_deref(), extra).await?;
     bring_along(api, &who.user_id, room).await;
     Ok(Json(json!({ "room_id": room })))

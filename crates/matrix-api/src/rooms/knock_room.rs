@@ -21,6 +21,7 @@ pub async fn knock_room(State(api): State<Api>, call: Loose<v3::Request, Body>) 
     permit(&api, &call.who)?;
     let (room, via) = find(&api, call.path.first().map(String::as_str).unwrap_or_default(), &call.query).await?;
     let profile = profile(&api, &call.who.user_id)?;
+    let _under_way = api.own_requests().begin(&call.who);
     api.rooms.knock_via(&call.who.user_id, &room, &via, &profile, call.body.reason.as_deref()).await?;
     Ok(Json(json!({ "room_id": room })))
 }

@@ -24,6 +24,7 @@ pub async fn leave_room(State(api): State<Api>, call: Loose<v3::Request, Body>) 
         let message = "An invitation to the room of server notices cannot be refused";
         return Err(Error::new(StatusCode::FORBIDDEN, "M_CANNOT_LEAVE_SERVER_NOTICE_ROOM", message));
     }
+    let _under_way = api.own_requests().begin(&call.who);
     api.rooms.leave(&call.who.user_id, &room, call.body.reason.as_deref()).await?;
     Ok(Empty)
 }

@@ -26,6 +26,7 @@ pub async fn set_state_event(State(api): State<Api>, call: Loose<v3::Request, Ch
         may_invite(&api, &call.who, state_key, content)?;
     }
     let sent_at = sent_at(&call.who, &call.query)?;
+    let _under_way = api.own_requests().begin(&call.who);
     let event_id = api.rooms.set_state_at(sender(&call.who), room, (kind, state_key), content, sent_at).await?;
     if kind == "m.room.tombstone" {
         let fields: Value = serde_json::from_str(content.get()).unwrap_or_default();

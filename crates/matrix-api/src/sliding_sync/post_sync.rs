@@ -90,6 +90,7 @@ async fn answer(api: &Api, who: &User, body: &Body, asked: Asked<'_>) -> Result<
         bell.borrow_and_update();
         let position = api.rooms.shard().position();
         api.rooms.hub().reached(position).await;
+        api.own_requests().answered(who).await;
         let now = api.tokens().now(position, api.rooms.hub().fleeting());
         let ignored = Ignored::of(api, who)?;
         let must = asked.pos.is_none() || tokio::time::Instant::now() >= deadline || *api.closing.borrow();
@@ -105,7 +106,7 @@ async fn answer(api: &Api, who: &User, body: &Body, asked: Asked<'_>) -> Result<
             }
         }
         tokio::select! {
-            _ = bell.changed() => api.own_sends().answered(who).await,
+            _ = bell.changed() => {}
             () = tokio::time::sleep_until(deadline) => {}
             () = api.closing() => {}
         }

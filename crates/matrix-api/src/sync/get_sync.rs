@@ -52,6 +52,7 @@ pub async fn sync(State(api): State<Api>, call: Call<v3::Request>) -> Result<Raw
         bell.borrow_and_update();
         let position = api.rooms.shard().position();
         api.rooms.hub().reached(position).await;
+        api.own_requests().answered(&call.who).await;
         let now = api.tokens().now(position, api.rooms.hub().fleeting());
         let ignored = Ignored::of(&api, &call.who)?;
         let look = Look {
@@ -71,7 +72,7 @@ pub async fn sync(State(api): State<Api>, call: Call<v3::Request>) -> Result<Raw
         }
         since = Some(now);
         tokio::select! {
-            _ = bell.changed() => api.own_sends().answered(&call.who).await,
+            _ = bell.changed() => {}
             () = tokio::time::sleep_until(deadline) => {}
             () = api.closing() => return Ok(Raw(body)),
         }

@@ -1,9 +1,10 @@
-//! Sends on their way: a device hears the answer to its own before its sync tells of the event.
+//! Requests on their way: a device hears the answer to its own before its sync tells what came of it.
 //!
 //! [CS-API §local-echo] A client shows what it sends at once and has to know its event again when it comes back; the
 //! answer gives the id to know it by. Where the event comes first, some clients take it for another one (matrix-js-sdk
-//! ends with an exception in a thread). So a sync that wakes up waits for what is being sent by its own device just
-//! then. Others, and other devices, wait for nobody.
+//! ends with an exception in a thread); where a room is joined before the join is answered, matrix-rust-sdk forgets that it
+//! was invited to a conversation of two. So a sync that wakes up waits for what its own device is sending, joining,
+//! leaving or making just then. Others, and other devices, wait for nobody.
 
 use std::{
     collections::HashMap,
@@ -17,50 +18,52 @@ use tokio::sync::watch;
 
 use crate::User;
 
-/// Longest time a sync waits for its own device's sends: some commits.
+/// Longest time a sync waits for its own device's requests: some commits.
 const PATIENCE: Duration = Duration::from_millis(50);
+/// And how long an answer that has just been given has to arrive and be read, before the sync's follows it.
+const HEAD_START: Duration = Duration::from_millis(5);
 /// Devices are spread over so many locks.
 const SHELVES: usize = 64;
 
 type Device = (OwnedUserId, OwnedDeviceId);
 
-/// Those of all devices. Holds nothing of a device that sends nothing.
-pub struct OwnSends {
+/// Those of all devices. Holds nothing of a device that asks for nothing.
+pub struct OwnRequests {
     shelves: [Mutex<HashMap<Device, watch::Sender<Count>>>; SHELVES],
     chance: RandomState,
 }
 
-/// How many sends of a device began and ended since it last had none.
+/// How many requests of a device began and ended since it last had none.
 #[derive(Debug, Clone, Copy, Default)]
 struct Count {
     begun: u64,
     ended: u64,
 }
 
-/// One send; to be dropped when its answer is there.
-pub struct OwnSend<'a> {
-    sends: &'a OwnSends,
+/// One request; to be dropped when its answer is there.
+pub struct OwnRequest<'a> {
+    all: &'a OwnRequests,
     device: Device,
 }
 
-impl Default for OwnSends {
+impl Default for OwnRequests {
     fn default() -> Self {
         Self { shelves: std::array::from_fn(|_| Mutex::default()), chance: RandomState::new() }
     }
 }
 
-impl OwnSends {
-    /// A send of this device begins.
-    pub fn begin(&self, who: &User) -> OwnSend<'_> {
+impl OwnRequests {
+    /// A request of this device begins.
+    pub fn begin(&self, who: &User) -> OwnRequest<'_> {
         self.begin_on((who.user_id.clone(), who.device_id.clone()))
     }
 
-    fn begin_on(&self, device: Device) -> OwnSend<'_> {
+    fn begin_on(&self, device: Device) -> OwnRequest<'_> {
         self.shelf(&device).lock().entry(device.clone()).or_default().send_modify(|count| count.begun += 1);
-        OwnSend { sends: self, device }
+        OwnRequest { all: self, device }
     }
 
-    /// Waits until as many sends of this device have ended as had begun, for a moment at most.
+    /// Waits until as many requests of this device have ended as had begun, for a moment at most.
     pub async fn answered(&self, who: &User) {
         self.answered_on(&(who.user_id.clone(), who.device_id.clone())).await;
     }
@@ -70,6 +73,7 @@ impl OwnSends {
         let begun = count.borrow().begun;
         // Both errors are fine: time is up, or the last of them ended.
         let _ = tokio::time::timeout(PATIENCE, count.wait_for(|count| count.ended >= begun)).await;
+        tokio::time::sleep(HEAD_START).await;
     }
 
     fn shelf(&self, device: &Device) -> &Mutex<HashMap<Device, watch::Sender<Count>>> {
@@ -78,9 +82,9 @@ impl OwnSends {
     }
 }
 
-impl Drop for OwnSend<'_> {
+impl Drop for OwnRequest<'_> {
     fn drop(&mut self) {
-        let mut shelf = self.sends.shelf(&self.device).lock();
+        let mut shelf = self.all.shelf(&self.device).lock();
         let Some(counts) = shelf.get(&self.device) else { return };
         counts.send_modify(|count| count.ended += 1);
         let count = *counts.borrow();
@@ -110,34 +114,36 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_device_waits_for_what_it_was_sending_and_not_for_what_it_sends_later() {
-        let sends = OwnSends::default();
-        let first = sends.begin_on(phone());
+    async fn a_device_waits_for_what_it_was_asking_and_not_for_what_it_asks_later() {
+        let all = OwnRequests::default();
+        let first = all.begin_on(phone());
         let device = phone();
-        let mut wait = pin!(sends.answered_on(&device));
+        let mut wait = pin!(all.answered_on(&device));
         assert!(!is_over(wait.as_mut()));
-        let _second = sends.begin_on(phone());
+        let _second = all.begin_on(phone());
         drop(first);
-        assert!(is_over(wait));
+        let before = tokio::time::Instant::now();
+        wait.await;
+        assert!(before.elapsed() >= HEAD_START && before.elapsed() < PATIENCE);
     }
 
     #[tokio::test(start_paused = true)]
     async fn other_devices_wait_for_nobody_and_nothing_stays_of_what_ended() {
-        let sends = OwnSends::default();
-        let sending = sends.begin_on(phone());
+        let all = OwnRequests::default();
+        let sending = all.begin_on(phone());
         let desk = (phone().0, device_id!("DESK").to_owned());
-        assert!(is_over(pin!(sends.answered_on(&desk))));
+        assert!(is_over(pin!(all.answered_on(&desk))));
         drop(sending);
-        assert!(is_over(pin!(sends.answered_on(&phone()))));
-        assert!(sends.shelves.iter().all(|shelf| shelf.lock().is_empty()));
+        assert!(is_over(pin!(all.answered_on(&phone()))));
+        assert!(all.shelves.iter().all(|shelf| shelf.lock().is_empty()));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_send_that_takes_long_is_not_waited_for() {
-        let sends = OwnSends::default();
-        let _sending = sends.begin_on(phone());
+    async fn a_request_that_takes_long_is_not_waited_for() {
+        let all = OwnRequests::default();
+        let _sending = all.begin_on(phone());
         let before = tokio::time::Instant::now();
-        sends.answered_on(&phone()).await;
-        assert_eq!(before.elapsed().as_millis(), PATIENCE.as_millis());
+        all.answered_on(&phone()).await;
+        assert_eq!(before.elapsed().as_millis(), (PATIENCE + HEAD_START).as_millis());
     }
 }
