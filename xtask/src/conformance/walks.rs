@@ -16,11 +16,12 @@ use crate::tree;
 /// Installs what a walk needs and gives the command that takes it.
 type Prepare = fn(&Yard) -> Result<Command>;
 
-const WALKS: [(&str, Prepare); 10] = [
+const WALKS: [(&str, Prepare); 11] = [
     ("nio", nio),
     ("js", js),
     ("encryption", encryption),
     ("rust", rust),
+    ("app", app),
     ("mautrix", mautrix),
     ("slixmpp", slixmpp),
     ("xmppjs", xmppjs),
@@ -217,8 +218,18 @@ pub fn packages_of(yard: &Yard, name: &str) -> Result<PathBuf> {
     Ok(home)
 }
 
-/// matrix-sdk: a workspace of its own, since it pins other versions of ruma than the server does.
+/// matrix-sdk by itself.
 fn rust(yard: &Yard) -> Result<Command> {
+    rust_walk(yard, "koine-walk")
+}
+
+/// matrix-sdk-ui, as Element X has it.
+fn app(yard: &Yard) -> Result<Command> {
+    rust_walk(yard, "koine-walk-app")
+}
+
+/// A workspace of its own: matrix-sdk pins other versions of ruma than the server does.
+fn rust_walk(yard: &Yard, program: &str) -> Result<Command> {
     let target = yard.cached("walk-rust")?;
     let manifest = yard.conformance.join("walks/rust/Cargo.toml");
     must(
@@ -228,5 +239,5 @@ fn rust(yard: &Yard) -> Result<Command> {
             .arg("--target-dir")
             .arg(&target),
     )?;
-    Ok(Command::new(target.join("debug/koine-walk")))
+    Ok(Command::new(target.join("debug").join(program)))
 }
