@@ -111,6 +111,7 @@ impl Connection {
             self.stream = Some(stream);
         }
         let stream = self.stream.as_mut().expect("opened just above");
+        crate::wire::say(&self.outbox);
         stream.write_all(&self.outbox).await?;
 
         let head = loop {
@@ -224,9 +225,13 @@ async fn read_more(stream: &mut TcpStream, inbox: &mut Vec<u8>) -> Result<(), Ht
     if inbox.capacity() - inbox.len() < 4 << 10 {
         inbox.reserve(16 << 10);
     }
+    let had = inbox.len();
     match stream.read_buf(inbox).await? {
         0 => Err(HttpError::Cut),
-        _ => Ok(()),
+        _ => {
+            crate::wire::hear(&inbox[had..]);
+            Ok(())
+        }
     }
 }
 

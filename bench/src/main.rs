@@ -5,14 +5,18 @@
 //! how to read the numbers: `bench/README.md`.
 
 mod compare;
+mod cost;
 mod federation;
+mod growth;
 mod http;
 mod mail;
 mod matrix;
 mod meter;
+mod plot;
 mod procfs;
 mod record;
 mod scenario;
+mod wire;
 mod world;
 mod xmpp;
 
@@ -45,7 +49,12 @@ enum Action {
     Xmpp(xmpp::Options),
     /// Takes mail in beside Postfix, measures, and writes MAIL.md.
     Mail(mail::Options),
-    /// Writes RESULTS.md anew from a file of results, or FEDERATION.md, XMPP.md or MAIL.md from one of those.
+    /// Measures how the cost of each operation grows with members, history, rooms and accounts, and writes GROWTH.md.
+    Growth(growth::Options),
+    /// Counts what a message and a login cost: CPU, disk, system calls, allocations, bytes, and writes COST.md.
+    Cost(cost::Options),
+    /// Writes RESULTS.md anew from a file of results, or FEDERATION.md, XMPP.md, MAIL.md,
+    /// GROWTH.md or COST.md from one of those.
     Report {
         /// A file of `bench/results/`.
         file: PathBuf,
@@ -148,6 +157,14 @@ async fn act(command: Command) -> Result<(), Failure> {
         Action::Mail(options) => mail::run(options).await,
         Action::Report { file } if file.to_string_lossy().ends_with("-mail.json") => {
             record::report_again::<mail::Results>(&file)
+        }
+        Action::Cost(options) => cost::run(options).await,
+        Action::Report { file } if file.to_string_lossy().ends_with("-cost.json") => {
+            record::report_again::<cost::Results>(&file)
+        }
+        Action::Growth(options) => growth::run(options).await,
+        Action::Report { file } if file.to_string_lossy().ends_with("-growth.json") => {
+            record::report_again::<growth::Results>(&file)
         }
         Action::Report { file } => compare::report_again(&file),
     }

@@ -42,6 +42,15 @@ pub async fn start_federating(
 
 /// Builds it unless `binary` is given, and starts it.
 pub async fn start(binary: Option<&Path>, folder: &Path) -> Result<(Participant, Server, Running), Failure> {
+    start_with(binary, folder, &[]).await
+}
+
+/// The same with more arguments of `koine local`.
+pub async fn start_with(
+    binary: Option<&Path>,
+    folder: &Path,
+    arguments: &[String],
+) -> Result<(Participant, Server, Running), Failure> {
     let (binary, origin) = match binary {
         Some(binary) => (binary.to_owned(), "a binary built before".to_owned()),
         None => (build()?, commit()),
@@ -49,7 +58,7 @@ pub async fn start(binary: Option<&Path>, folder: &Path) -> Result<(Participant,
     let port = free_ports()?;
     let mut command = Command::new(&binary);
     command.arg("local").arg("--no-demo").arg("--port-base").arg(port.to_string());
-    command.arg("--data-dir").arg(folder.join("koine")).current_dir(folder);
+    command.arg("--data-dir").arg(folder.join("koine")).args(arguments).current_dir(folder);
     let mut running = Running::start(command, folder.join("koine.log"))?;
     let authority = format!("127.0.0.1:{port}");
     let ready = running.until_ready(&authority).await?;

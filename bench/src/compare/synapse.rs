@@ -38,7 +38,7 @@ pub async fn start_federating(folder: &Path, tls: &Tls) -> Result<(Participant, 
     config = config.replacen("database:", &listener, 1);
     config.push_str(&format!(
         "tls_certificate_path: {}\ntls_private_key_path: {}\nfederation_verify_certificates: false\n\
-         ip_range_blacklist: []\nfederation_ip_range_blacklist: []\n\
+         federation_ip_range_blacklist: []\n\
          rc_federation: {{ window_size: 1, sleep_limit: 1000000, sleep_delay: 1, reject_limit: 1000000, concurrent: 100 }}\n",
         tls.chain.display(),
         tls.key.display()
@@ -120,6 +120,7 @@ enable_registration: true
 enable_registration_without_verification: true
 bcrypt_rounds: 4
 presence: {{ enabled: false }}
+ip_range_blacklist: []
 rc_message: {unlimited}
 rc_registration: {unlimited}
 rc_login: {{ address: {unlimited}, account: {unlimited}, failed_attempts: {unlimited} }}

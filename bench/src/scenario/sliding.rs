@@ -22,8 +22,9 @@ use crate::world::{World, in_parallel};
 const PATH: &str = "/_matrix/client/unstable/org.matrix.simplified_msc3575/sync";
 /// How long a waiting device waits.
 const POLL_MS: u64 = 120_000;
-/// Messages that are sent alone, to know what sending costs.
-const ALONE: usize = 200;
+/// Messages that are sent alone, to know what sending costs: so many that a tick of the kernel's clock (10 ms) is
+/// a hundredth of what they take.
+const ALONE: usize = 2_000;
 /// Longest wait until memory stands still.
 const SETTLE: Duration = Duration::from_secs(2);
 
@@ -172,10 +173,14 @@ pub async fn wake(world: &mut World, name: &'static str, devices: usize) -> Resu
     let batch = world.fresh();
     let alone = world.meter(name);
     let mut sent_alone = Tally::default();
+    let until = Instant::now() + world.sizes.duration();
     for number in 0..ALONE {
         let began = Instant::now();
         let outcome = sender.send(&room, &format!("a{batch}-{number}"), "alone").await;
         sent_alone.take(began, &outcome);
+        if Instant::now() >= until {
+            break;
+        }
     }
     let alone = alone.finish(sent_alone).server_cpu_ms_per_op.unwrap_or_default();
 

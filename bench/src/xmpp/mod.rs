@@ -3,11 +3,11 @@
 //! All are measured over plain TCP on loopback with archives on, so that it is the servers that differ. `XMPP.md` is what
 //! came of it.
 
-mod peers;
+pub mod peers;
 mod report;
 mod scan;
-mod scenario;
-mod stream;
+pub mod scenario;
+pub mod stream;
 
 use std::path::PathBuf;
 

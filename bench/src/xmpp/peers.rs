@@ -27,6 +27,8 @@ pub enum Peer {
 pub struct Contestant {
     pub participant: Participant,
     pub at: Address,
+    /// Of koine, where it speaks Matrix.
+    pub web_port: Option<u16>,
     pub running: Running,
 }
 
@@ -36,9 +38,10 @@ pub async fn start(peer: Peer, binary: Option<&Path>, folder: &Path) -> Result<C
         Peer::Koine => {
             let (participant, server, running) = koine::start(binary, folder).await?;
             let port = server.authority.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
-            let port = port.ok_or_else(|| Failure::Words("koine has no port".to_owned()))? + XMPP_PORT;
-            let at = Address { port, domain: "localhost".to_owned(), rooms: "rooms.localhost".to_owned() };
-            Ok(Contestant { participant, at, running })
+            let web = port.ok_or_else(|| Failure::Words("koine has no port".to_owned()))?;
+            let at =
+                Address { port: web + XMPP_PORT, domain: "localhost".to_owned(), rooms: "rooms.localhost".to_owned() };
+            Ok(Contestant { participant, at, web_port: Some(web), running })
         }
         Peer::Prosody => prosody(folder).await,
         Peer::Ejabberd => ejabberd(folder).await,
@@ -98,7 +101,7 @@ Component "rooms.localhost" "muc"
     let version = version.unwrap_or("of unknown version").to_owned();
     let settings = "archives in SQLite with its defaults, the rest in files, stream management, carbons and PEP on";
     let participant = Participant { name: "prosody".to_owned(), version, settings: settings.to_owned() };
-    Ok(Contestant { participant, at, running })
+    Ok(Contestant { participant, at, web_port: None, running })
 }
 
 /// ejabberd as Debian has it, with everything in its own database, and without TLS.
@@ -149,7 +152,7 @@ modules:
     let version = name.trim_start_matches("ejabberd-").to_owned();
     let settings = "archives, accounts and all else in Mnesia, stream management, carbons and PEP on";
     let participant = Participant { name: "ejabberd".to_owned(), version, settings: settings.to_owned() };
-    Ok(Contestant { participant, at, running })
+    Ok(Contestant { participant, at, web_port: None, running })
 }
 
 /// Where its code is.

@@ -128,7 +128,7 @@ impl Meter {
 }
 
 /// Makes accounts that are not there yet.
-async fn accounts(at: &Address, names: &[String]) -> Result<(), Failure> {
+pub async fn accounts(at: &Address, names: &[String]) -> Result<(), Failure> {
     for name in names {
         let mut stream = Stream::open(at).await?;
         // From an earlier round.
@@ -194,7 +194,8 @@ async fn login(contestant: &Contestant, sizes: &Sizes) -> Result<Vec<Line>, Fail
     Ok(vec![meter.line(contestant, Scenario::Login, took.len(), took)])
 }
 
-fn message(to: &str, kind: &str, id: usize) -> String {
+/// A message with its number in it.
+pub fn message(to: &str, kind: &str, id: usize) -> String {
     format!(
         "<message to='{to}' type='{kind}' id='m{id}'><body>Number {id}: a sentence as long as most of them are, or a little longer.</body></message>"
     )

@@ -71,6 +71,7 @@ impl Stream {
 
     /// Sends as it is.
     pub async fn send(&mut self, xml: &str) -> Result<(), Failure> {
+        crate::wire::say(xml.as_bytes());
         self.tcp.write_all(xml.as_bytes()).await.map_err(io)
     }
 
@@ -84,6 +85,7 @@ impl Stream {
             if read == 0 {
                 return Err(broken("the server ended the stream"));
             }
+            crate::wire::hear(&self.buffer[..read]);
             self.scanner.feed(&self.buffer[..read]);
         }
     }
@@ -122,7 +124,7 @@ impl Stream {
         self.ask("reg", &xml).await.map(drop)
     }
 
-    /// Logs in by SCRAM-SHA-1, and binds a resource.
+    /// Logs in by SCRAM-SHA-1, and binds a resource. [RFC6120 §6] [RFC6120 §7]
     pub async fn log_in(
         &mut self,
         at: &Address,
@@ -131,9 +133,45 @@ impl Stream {
         salted: &mut Salted,
     ) -> Result<(), Failure> {
         let sasl = "urn:ietf:params:xml:ns:xmpp-sasl";
-        let bare = format!("n={name},r=koine-bench-{name}-{resource}");
-        let first = BASE64_STANDARD.encode(format!("n,,{bare}"));
+        let (bare, first) = first_message(name, resource);
         self.send(&format!("<auth xmlns='{sasl}' mechanism='SCRAM-SHA-1'>{first}</auth>")).await?;
+        let last = self.last_message(&bare, salted).await?;
+        self.send(&format!("<response xmlns='{sasl}'>{last}</response>")).await?;
+        self.success().await?;
+        self.header(&at.domain).await?;
+        let bind = format!(
+            "<iq type='set' id='bind'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>{resource}</resource></bind></iq>"
+        );
+        self.ask("bind", &bind).await?;
+        self.jid = format!("{name}@{}/{resource}", at.domain);
+        Ok(())
+    }
+
+    /// The same in one go, with stream management: what clients of today do. [XEP-0388] [XEP-0386]
+    pub async fn log_in_at_once(&mut self, name: &str, resource: &str, salted: &mut Salted) -> Result<(), Failure> {
+        let sasl = "urn:xmpp:sasl:2";
+        let (bare, first) = first_message(name, resource);
+        let bind = "<bind xmlns='urn:xmpp:bind:0'><tag>bench</tag><enable xmlns='urn:xmpp:sm:3' resume='true'/></bind>";
+        self.send(&format!(
+            "<authenticate xmlns='{sasl}' mechanism='SCRAM-SHA-1'><initial-response>{first}</initial-response>{bind}</authenticate>"
+        ))
+        .await?;
+        let last = self.last_message(&bare, salted).await?;
+        self.send(&format!("<response xmlns='{sasl}'>{last}</response>")).await?;
+        let success = self.success().await?;
+        match success.contains("<bound") {
+            true => Ok(()),
+            false => Err(broken(&success)),
+        }
+    }
+
+    async fn success(&mut self) -> Result<String, Failure> {
+        let outcome = self.until(|element| element.starts_with("<success") || element.starts_with("<failure")).await?;
+        if outcome.starts_with("<success") { Ok(outcome) } else { Err(broken(&outcome)) }
+    }
+
+    /// Waits for the challenge; the answer to it. [RFC5802 §3]
+    async fn last_message(&mut self, bare: &str, salted: &mut Salted) -> Result<String, Failure> {
         let challenge =
             self.until(|element| element.starts_with("<challenge") || element.starts_with("<failure")).await?;
         let server_first = text_of(&challenge).and_then(|text| BASE64_STANDARD.decode(text).ok());
@@ -157,19 +195,7 @@ impl Stream {
         let client_key = hmac(&salted, b"Client Key");
         let signature = hmac(&Sha1::digest(client_key), format!("{bare},{server_first},{without_proof}").as_bytes());
         let proof: Vec<u8> = client_key.iter().zip(signature).map(|(a, b)| a ^ b).collect();
-        let last = BASE64_STANDARD.encode(format!("{without_proof},p={}", BASE64_STANDARD.encode(proof)));
-        self.send(&format!("<response xmlns='{sasl}'>{last}</response>")).await?;
-        let outcome = self.until(|element| element.starts_with("<success") || element.starts_with("<failure")).await?;
-        if !outcome.starts_with("<success") {
-            return Err(broken(&outcome));
-        }
-        self.header(&at.domain).await?;
-        let bind = format!(
-            "<iq type='set' id='bind'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>{resource}</resource></bind></iq>"
-        );
-        self.ask("bind", &bind).await?;
-        self.jid = format!("{name}@{}/{resource}", at.domain);
-        Ok(())
+        Ok(BASE64_STANDARD.encode(format!("{without_proof},p={}", BASE64_STANDARD.encode(proof))))
     }
 
     /// Waits until `count` elements have come that `wanted` says yes to; when each did.
@@ -189,6 +215,13 @@ pub async fn session(at: &Address, name: &str, resource: &str, salted: &mut Salt
     let mut stream = Stream::open(at).await?;
     stream.log_in(at, name, resource, salted).await?;
     Ok(stream)
+}
+
+/// client-first-message-bare, and the whole in base64. [RFC5802 §7]
+fn first_message(name: &str, resource: &str) -> (String, String) {
+    let bare = format!("n={name},r=koine-bench-{name}-{resource}");
+    let first = BASE64_STANDARD.encode(format!("n,,{bare}"));
+    (bare, first)
 }
 
 fn text_of(element: &str) -> Option<&str> {
