@@ -303,6 +303,13 @@ async fn archive(contestant: &Contestant, sizes: &Sizes) -> Result<Vec<Line>, Fa
     Ok(vec![meter.line(contestant, Scenario::Archive, sizes.pages, took)])
 }
 
+/// Whether a stanza is a presence from an address.
+fn is_presence(stanza: &str, from: &str) -> bool {
+    let head = stanza.split('>').next().unwrap_or_default();
+    let said = [format!("from='{from}'"), format!("from=\"{from}\"")];
+    head.starts_with("<presence") && said.iter().any(|said| head.contains(said.as_str()))
+}
+
 /// Somebody whom many know goes and comes.
 async fn presence(contestant: &Contestant, sizes: &Sizes) -> Result<Vec<Line>, Failure> {
     let known = vec!["known".to_owned()];
@@ -316,12 +323,11 @@ async fn presence(contestant: &Contestant, sizes: &Sizes) -> Result<Vec<Line>, F
     for contact in &mut contacts {
         contact.send("<presence/>").await?;
         contact.send(&format!("<presence to='{address}' type='subscribe'/>")).await?;
-        let bare = contact.jid.split('/').next().unwrap_or_default();
+        let bare = contact.jid.split('/').next().unwrap_or_default().to_owned();
+        // Not every server remembers a yes that comes before the question.
+        center.until(|stanza| is_presence(stanza, &bare) && stanza.contains("subscribe")).await?;
         center.send(&format!("<presence to='{bare}' type='subscribed'/>")).await?;
-        let from = [format!("from='{}'", center.jid), format!("from=\"{}\"", center.jid)];
-        contact
-            .until(|stanza| stanza.starts_with("<presence") && from.iter().any(|from| stanza.contains(from)))
-            .await?;
+        contact.until(|stanza| is_presence(stanza, &center.jid)).await?;
     }
     let meter = Meter::start(contestant);
     let mut took = Vec::new();

@@ -1,12 +1,13 @@
 //! One session of somebody by XMPP over plain TCP: as little work as a client can do, so that the server's is what is measured.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use hmac::{Hmac, Mac as _};
 use sha1::{Digest as _, Sha1};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use super::scan::Scanner;
 use crate::Failure;
@@ -15,6 +16,8 @@ type HmacSha1 = Hmac<Sha1>;
 
 /// Everybody's password: who knows the name knows it.
 pub const PASSWORD: &str = "a password for measuring";
+/// How long a server may say nothing to somebody who waits.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
 /// Bytes read at once.
 const READ_BYTES: usize = 16 * 1024;
 
@@ -81,7 +84,11 @@ impl Stream {
             if let Some(element) = self.scanner.take() {
                 return Ok(element);
             }
-            let read = self.tcp.read(&mut self.buffer).await.map_err(io)?;
+            let Ok(read) = timeout(SILENCE_MAX, self.tcp.read(&mut self.buffer)).await else {
+                let waited_s = SILENCE_MAX.as_secs();
+                return Err(broken(&format!("{} was told nothing for {waited_s} s, and waits for more", self.jid)));
+            };
+            let read = read.map_err(io)?;
             if read == 0 {
                 return Err(broken("the server ended the stream"));
             }
