@@ -20,8 +20,8 @@ SEEN_WITHIN_S = 15
 CLIENT = "{jabber:client}"
 PLUGINS = [
     "xep_0004", "xep_0030", "xep_0045", "xep_0050", "xep_0054", "xep_0059", "xep_0060", "xep_0066", "xep_0084", "xep_0085",
-    "xep_0092", "xep_0163", "xep_0172", "xep_0184", "xep_0191", "xep_0198", "xep_0199", "xep_0202", "xep_0249", "xep_0280",
-    "xep_0308", "xep_0313", "xep_0333", "xep_0352", "xep_0363", "xep_0402", "xep_0424", "xep_0425", "xep_0444", "xep_0461",
+    "xep_0092", "xep_0163", "xep_0172", "xep_0184", "xep_0191", "xep_0198", "xep_0199", "xep_0202", "xep_0249", "xep_0257",
+    "xep_0280", "xep_0308", "xep_0313", "xep_0333", "xep_0352", "xep_0363", "xep_0402", "xep_0424", "xep_0425", "xep_0444", "xep_0461",
 ]  # fmt: skip
 
 
@@ -42,12 +42,15 @@ def expect_that(what, holds, seen=""):
 class Xmpp:
     """One session of somebody. What comes is kept in order until it is looked for."""
 
-    def __init__(self, jid, port, certificate, password=PASSWORD, direct_tls=False):
+    def __init__(self, jid, port, certificate, password=PASSWORD, direct_tls=False, shows=None):
         context = ssl.create_default_context(cafile=certificate) if certificate else ssl.create_default_context()
         if not certificate:
             # The certificate is one that koine made for itself.
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         self.slix = slixmpp.ClientXMPP(jid, password, ssl_context=context)
+        if shows:
+            # Files of a certificate of its own, and of the key of that.
+            self.slix.certfile, self.slix.keyfile = shows
         self.port = port
         self.slix.enable_direct_tls, self.slix.enable_starttls = direct_tls, not direct_tls
         for plugin in PLUGINS:

@@ -8,15 +8,18 @@ Prints one line per step. Ends with status 1 at the first wrong thing, saying wh
 import asyncio
 import hashlib
 import io
+import shutil
 import struct
+import subprocess
 import sys
+import tempfile
 import time
 import urllib.parse
 import zlib
 from xml.etree import ElementTree
 
 import slixmpp
-from people import CLIENT, Matrix, Wrong, Xmpp, client_session, expect, expect_that, said, stanza_id
+from people import CLIENT, SEEN_WITHIN_S, Matrix, Wrong, Xmpp, client_session, expect, expect_that, said, stanza_id
 
 # koine listens for XMPP beside its web server: three ports further with STARTTLS, four with TLS from the beginning.
 STARTTLS, DIRECT_TLS = 3, 4
@@ -80,8 +83,8 @@ class Walk:
         self.suffix = format(time.time_ns() // 1000, "x")
         self.sessions = []
 
-    def xmpp(self, name, resource, password=None, port=STARTTLS):
-        more = {} if password is None else {"password": password}
+    def xmpp(self, name, resource, password=None, port=STARTTLS, **more):
+        more |= {} if password is None else {"password": password}
         jid = f"{name}-{self.suffix}@{self.host}/{resource}"
         client = Xmpp(jid, self.port + port, None, direct_tls=port == DIRECT_TLS, **more)
         self.sessions.append(client)
@@ -486,10 +489,48 @@ class Walk:
         command = self.alice["xep_0050"].send_command(slixmpp.JID(self.host), node)
         await refused("a command for administrators", "forbidden", command)
 
+    async def certificates(self):
+        """come in by a certificate of one's own, until it is revoked"""
+        with tempfile.TemporaryDirectory() as folder:
+            key, file = f"{folder}/key.pem", f"{folder}/certificate.pem"
+            new = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj", "/CN=a bot of Alice"]
+            words = ["openssl", "req", "-x509", *new, "-days", "2", "-keyout", key, "-out", file]
+            if not shutil.which("openssl"):
+                return print("NOT RUN: openssl is not there", flush=True)
+            subprocess.run(words, check=True, capture_output=True)
+            with open(file) as pem:
+                body = "".join(line.strip() for line in pem if "-----" not in line)
+            thief = lambda port: self.xmpp("alice", "bot", password="a guess", port=port, shows=(file, key))
+            try:
+                await thief(STARTTLS).log_in()
+            except PermissionError:
+                pass
+            else:
+                raise Wrong("expected that a certificate which nobody has listed is no proof")
+            await self.alice["xep_0257"].add_cert("bot", body)
+            bot = thief(STARTTLS)
+            expect("the proof", "EXTERNAL", await bot.log_in())
+            await bot["xep_0199"].ping(slixmpp.JID(self.host))
+            listed = {(name, users) for name, _, users in await self.alice["xep_0257"].get_certs()}
+            expect("the list", {("bot", ("bot",))}, listed)
+            await bot.leave()
+            bot = thief(DIRECT_TLS)
+            expect("the proof", "EXTERNAL", await bot.log_in())
+            gone = bot.slix.wait_until("disconnected", SEEN_WITHIN_S)
+            bot.slix.auto_reconnect = False
+            await self.alice["xep_0257"].revoke_cert("bot")
+            await gone
+            try:
+                await thief(STARTTLS).log_in()
+            except PermissionError:
+                pass
+            else:
+                raise Wrong("expected that a certificate which was revoked is no proof")
+
     STEPS = [
         register, log_in, contacts, first_words, copies, edits, reactions, retractions, replies, files, receipts, typing,
         cut_connection, to_oneself, archive, search, make_room, in_room, subject_and_history, invite_and_kick, bookmarks,
-        avatars, blocking, commands,
+        avatars, blocking, commands, certificates,
     ]  # fmt: skip
 
     async def take(self, only):

@@ -12,6 +12,7 @@
 
 mod account_data;
 mod attached;
+mod certificates;
 mod config;
 mod contacts;
 mod core;
@@ -44,6 +45,10 @@ mod user;
 
 pub use account_data::{ACCOUNT_DATA_KIND_BYTES_MAX, AccountData, RoomAccountData, SetAccountDataError};
 pub use attached::{AttachDevice, StreamToken};
+pub use certificates::{
+    CERTIFICATE_BYTES_MAX, CERTIFICATE_NAME_BYTES_MAX, CERTIFICATES_MAX, Certificate, CertificateError,
+    CertificateHash, Holder, certificate_hash,
+};
 pub use config::{AccountConfig, Registration};
 pub use contacts::{
     CONTACT_ADDRESS_BYTES_MAX, CONTACT_GROUPS_MAX, CONTACT_NAME_BYTES_MAX, CONTACTS_MAX, Contact, ContactError, Edited,

@@ -90,6 +90,8 @@ pub const ALL: &[TableInfo] = &[
     THREADS.info(),
     DEHYDRATED.info(),
     crate::attached::ATTACHED.info(),
+    crate::certificates::CERTIFICATE.info(),
+    crate::certificates::CERTIFICATE_OF.info(),
     CONTACT.info(),
     CONTACT_AT.info(),
     CONTACTS.info(),

@@ -260,6 +260,7 @@ impl Accounts {
         self.erase_drawers(user_id).await?;
         self.erase_nodes(user_id).await?;
         self.erase_contacts(user_id).await?;
+        self.erase_certificates(user_id).await?;
         if erase {
             self.erase_profile(user_id).await?;
             self.erase_account_data(user_id).await?;

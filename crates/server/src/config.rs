@@ -126,6 +126,14 @@ pub struct TlsConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(example = "/etc/letsencrypt/live/example.org/privkey.pem")]
     pub key: Option<PathBuf>,
+
+    /// File with the certificates of authorities, in PEM form, whose word it is that a client's certificate is for an address of
+    /// XMPP (`xmppAddr`): whoever has such a certificate logs in without a password. For a company that gives its people
+    /// certificates; lists of revoked ones are not read. People's own certificates are another thing: each account lists its own.
+    /// Default: none. SIGHUP reads it again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(example = "/etc/koine/people-ca.pem")]
+    pub client_authorities: Option<PathBuf>,
 }
 
 /// What is written to standard error, and how.

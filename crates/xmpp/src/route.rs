@@ -126,6 +126,10 @@ impl Core {
             for stanza in behind {
                 session.send(stanza);
             }
+            let ends = session.state().ends.take();
+            if let Some(why) = ends {
+                session.end(why);
+            }
         }
         Ok(())
     }

@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 use crate::{
     core::Core,
     outbox::{Outbox, Outgoing, Rendered},
+    sasl::CameBy,
 };
 
 /// A bound resource. It outlives its connection for as long as it may be resumed.
@@ -47,6 +48,10 @@ pub(crate) struct SessionState {
     pub(crate) late_up_to: koine_room::Order,
     /// What goes out behind the answer to its request at hand.
     pub(crate) behind: Vec<Element>,
+    /// Why it ends behind that answer.
+    pub(crate) ends: Option<StreamError>,
+    /// The certificate by which whoever has it came in. [XEP-0257]
+    pub(crate) came_by: Option<CameBy>,
 }
 
 /// An available session.

@@ -11,9 +11,11 @@ use std::{
 use parking_lot::RwLock;
 use rcgen::{CertificateParams, DnType, KeyPair};
 use rustls::{
-    ServerConfig, SignatureScheme,
+    RootCertStore, ServerConfig, SignatureScheme,
     client::ResolvesClientCert,
+    crypto::CryptoProvider,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    server::{WebPkiClientVerifier, danger::ClientCertVerifier},
     sign::CertifiedKey,
 };
 use tokio_rustls::TlsAcceptor;
@@ -50,15 +52,18 @@ pub struct Certificates(Arc<Files>);
 struct Files {
     certificate: PathBuf,
     key: PathBuf,
+    /// Whose word it is whom certificates of clients are for.
+    authorities: Option<PathBuf>,
     loaded: RwLock<Loaded>,
 }
 
 /// The certificate, ready for each kind of listener.
 struct Loaded {
     http: TlsAcceptor,
+    /// Whoever speaks XMPP is asked for a certificate.
     xmpp: koine_xmpp::Tls,
     xmpp_start_tls: koine_xmpp::Tls,
-    /// The same for other servers, who are asked for their certificates.
+    /// The same for other servers.
     server: koine_xmpp::Tls,
     server_start_tls: koine_xmpp::Tls,
     /// What other servers are shown.
@@ -83,13 +88,14 @@ impl Certificates {
                 own
             }
         };
-        let loaded = RwLock::new(load(&certificate, &key)?);
-        Ok(Self(Arc::new(Files { certificate, key, loaded })))
+        let authorities = config.client_authorities.clone();
+        let loaded = RwLock::new(load(&certificate, &key, authorities.as_deref())?);
+        Ok(Self(Arc::new(Files { certificate, key, authorities, loaded })))
     }
 
     /// Reads the files again. Connections that are open keep what they have; after an error, so do new ones.
     pub fn reload(&self) -> Result<(), TlsError> {
-        let fresh = load(&self.0.certificate, &self.0.key)?;
+        let fresh = load(&self.0.certificate, &self.0.key, self.0.authorities.as_deref())?;
         *self.0.loaded.write() = fresh;
         Ok(())
     }
@@ -147,29 +153,51 @@ impl ResolvesClientCert for Identity {
     }
 }
 
-fn load(certificate: &Path, key: &Path) -> Result<Loaded, TlsError> {
-    let wrong = |path: &Path, reason: &dyn std::fmt::Display| TlsError::File {
-        path: path.to_owned(),
-        reason: reason.to_string(),
-    };
-    let chain = CertificateDer::pem_file_iter(certificate)
+fn wrong(path: &Path, reason: &dyn std::fmt::Display) -> TlsError {
+    TlsError::File { path: path.to_owned(), reason: reason.to_string() }
+}
+
+/// The certificates of a file, of which there is one at least.
+fn certificates_in(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let found = CertificateDer::pem_file_iter(path)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|error| wrong(certificate, &error))?;
-    if chain.is_empty() {
-        return Err(wrong(certificate, &"it holds no certificate"));
+        .map_err(|error| wrong(path, &error))?;
+    match found.is_empty() {
+        true => Err(wrong(path, &"it holds no certificate")),
+        false => Ok(found),
     }
+}
+
+/// Who is believed about whom certificates of clients are for.
+fn believed(path: &Path, provider: Arc<CryptoProvider>) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates_in(path)? {
+        roots.add(certificate).map_err(|error| wrong(path, &error))?;
+    }
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
+    verifier.map_err(|error| wrong(path, &error))
+}
+
+fn load(certificate: &Path, key: &Path, authorities: Option<&Path>) -> Result<Loaded, TlsError> {
+    let chain = certificates_in(certificate)?;
     let key = PrivateKeyDer::from_pem_file(key).map_err(|error| wrong(key, &error))?;
     let own = chain[0].clone();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let identity = Arc::new(CertifiedKey::from_der(chain.clone(), key.clone_key(), &provider)?);
+    // Nobody who comes by the web is asked for a certificate: browsers would ask people.
     let config = ServerConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
         .with_single_cert(chain.clone(), key.clone_key())?;
-    let for_servers = ServerConfig::builder_with_provider(provider.clone())
+    let asking = ServerConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()?
-        .with_client_cert_verifier(koine_xmpp::asks_for_certificates(provider))
+        .with_client_cert_verifier(koine_xmpp::asks_for_certificates(provider.clone()))
         .with_single_cert(chain, key)?;
+    let authorities = authorities.map(|path| believed(path, provider)).transpose()?;
+    let for_clients = |config| {
+        let tls = koine_xmpp::Tls::new(config, &own);
+        authorities.iter().cloned().fold(tls, koine_xmpp::Tls::trusting)
+    };
     let with = |config: &ServerConfig, protocols: &[&[u8]]| {
         let mut config = config.clone();
         config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
@@ -177,11 +205,11 @@ fn load(certificate: &Path, key: &Path) -> Result<Loaded, TlsError> {
     };
     Ok(Loaded {
         http: TlsAcceptor::from(with(&config, &[b"h2", b"http/1.1", XMPP_CLIENT])),
-        xmpp: koine_xmpp::Tls::new(with(&config, &[XMPP_CLIENT]), &own),
+        xmpp: for_clients(with(&asking, &[XMPP_CLIENT])),
         // [XEP-0368 §5] is about connections that begin with TLS; here the port has said what is spoken.
-        xmpp_start_tls: koine_xmpp::Tls::new(with(&config, &[]), &own),
-        server: koine_xmpp::Tls::new(with(&for_servers, &[koine_xmpp::SERVER_PROTOCOL]), &own),
-        server_start_tls: koine_xmpp::Tls::new(with(&for_servers, &[]), &own),
+        xmpp_start_tls: for_clients(with(&asking, &[])),
+        server: koine_xmpp::Tls::new(with(&asking, &[koine_xmpp::SERVER_PROTOCOL]), &own),
+        server_start_tls: koine_xmpp::Tls::new(with(&asking, &[]), &own),
         identity,
         mail: TlsAcceptor::from(with(&config, &[])),
     })
@@ -227,7 +255,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let path = dir.path().join("note.txt");
         fs::write(&path, "hello").expect("a writable folder");
-        let config = TlsConfig { certificate: Some(path.clone()), key: Some(path) };
+        let config = TlsConfig { certificate: Some(path.clone()), key: Some(path), ..TlsConfig::default() };
         let error = Certificates::open(&config, dir.path(), &[]).err().expect("this is no certificate");
         assert!(error.to_string().contains("note.txt"), "{error}");
     }

@@ -78,7 +78,7 @@ impl Ht {
                 return Err(Failure::NotAuthorized);
             }
             let data = hmac(text.as_bytes(), &[b"Responder", binding]);
-            return Ok(Proven { user, data: Some(data), token: Some(token.serial) });
+            return Ok(Proven { user, data: Some(data), token: Some(token.serial), came_by: None });
         }
         // [XEP-0484 §4.2] It had one, maybe; the password will do.
         Err(Failure::CredentialsExpired)

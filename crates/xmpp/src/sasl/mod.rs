@@ -3,6 +3,7 @@
 //! What a stranger learns from a refusal is that it was refused: whether an account exists shows neither in what is answered
 //! nor in how long that takes. Attempts count for the same limits as those of Matrix.
 
+mod external;
 mod ht;
 mod plain;
 mod scram;
@@ -13,7 +14,10 @@ use koine_account::{Class, LimitKey, ScramHash};
 use koine_stanza::{BareJid, Element, ns};
 use ruma_common::OwnedUserId;
 
-pub(crate) use self::ht::{Ht, token_text};
+pub(crate) use self::{
+    external::{CameBy, EXTERNAL},
+    ht::{Ht, token_text},
+};
 use crate::{core::Core, stream::transport::Security};
 
 /// Why somebody did not prove it. [RFC6120 §6.5]
@@ -79,6 +83,8 @@ pub(crate) struct Proven {
     pub(crate) data: Option<Vec<u8>>,
     /// The number of the token that proved it. [XEP-0484]
     pub(crate) token: Option<u64>,
+    /// The certificate that proved it.
+    pub(crate) came_by: Option<CameBy>,
 }
 
 /// What was offered on this stream. The client proves that it saw the same. [XEP-0474]
@@ -111,6 +117,15 @@ impl Offer {
         let plain = security.is_encrypted.then_some("PLAIN");
         let mechanisms = plus.chain(&SCRAM).map(|(name, _)| *name).chain(plain).collect();
         Self { mechanisms, bindings }
+    }
+
+    /// Adds EXTERNAL, where the certificate that was shown stands for somebody. [XEP-0178 §2]
+    pub(crate) fn with_certificate(mut self, core: &Core, security: &Security) -> Self {
+        let presented = security.certificate.as_ref();
+        if presented.is_some_and(|presented| external::meant(core, presented).is_ok_and(|meant| !meant.is_empty())) {
+            self.mechanisms.insert(0, EXTERNAL);
+        }
+        self
     }
 
     /// `<sasl-channel-binding/>`, if there is any. [XEP-0440]
@@ -150,6 +165,7 @@ pub(crate) enum Exchange {
 pub(crate) enum Mechanism {
     Scram { hash: ScramHash, is_plus: bool },
     Plain,
+    External,
     Ht(Ht),
 }
 
@@ -167,6 +183,7 @@ impl Exchange {
         let mechanism = match (scram(&PLUS), scram(&SCRAM)) {
             (Some(hash), _) => Mechanism::Scram { hash, is_plus: true },
             (_, Some(hash)) => Mechanism::Scram { hash, is_plus: false },
+            _ if name == EXTERNAL => Mechanism::External,
             _ => Mechanism::Plain,
         };
         Ok(Self::Begin(mechanism))
@@ -180,11 +197,12 @@ impl Exchange {
                 Ok((Step::Challenge(challenge), Some(Self::Scram(Box::new(challenged)))))
             }
             Self::Begin(Mechanism::Plain) => Ok((Step::Done(plain::check(message, attempt).await?), None)),
+            Self::Begin(Mechanism::External) => Ok((Step::Done(external::check(message, attempt)?), None)),
             Self::Begin(Mechanism::Ht(ht)) => Ok((Step::Done(ht.check(message, attempt).await?), None)),
             Self::Scram(challenged) => {
                 let (user, data) = challenged.finish(message, attempt)?;
                 check_state(&user, attempt)?;
-                Ok((Step::Done(Proven { user, data: Some(data), token: None }), None))
+                Ok((Step::Done(Proven { user, data: Some(data), token: None, came_by: None }), None))
             }
         }
     }

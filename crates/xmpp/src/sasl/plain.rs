@@ -22,7 +22,7 @@ pub(super) async fn check(message: &[u8], attempt: &Attempt<'_>) -> Result<Prove
         Ok(user) => {
             check_authzid(authzid, Some(&user), attempt)?;
             check_state(&user, attempt)?;
-            Ok(Proven { user, data: None, token: None })
+            Ok(Proven { user, data: None, token: None, came_by: None })
         }
         Err(LoginError::WrongPassword | LoginError::UserDeactivated) => Err(Failure::NotAuthorized),
         Err(LoginError::Busy(_)) => Err(Failure::TemporaryAuthFailure),

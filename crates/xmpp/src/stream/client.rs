@@ -19,7 +19,7 @@ use crate::{
     core::Core,
     iq,
     outbox::{Counts, TooHigh},
-    sasl::Offer,
+    sasl::{CameBy, Offer},
     session::Session,
 };
 
@@ -90,11 +90,13 @@ pub(crate) struct Negotiation {
     pub(super) made: u32,
     /// What the client was invited with. [XEP-0445]
     pub(super) invitation: Option<String>,
+    /// The certificate by which the client came in.
+    pub(super) came_by: Option<CameBy>,
 }
 
 impl Negotiation {
     pub(crate) fn new(core: Arc<Core>, address: IpAddr) -> Self {
-        Self { core, address, header: None, claimed: None, attempts: 0, made: 0, invitation: None }
+        Self { core, address, header: None, claimed: None, attempts: 0, made: 0, invitation: None, came_by: None }
     }
 
     pub(crate) fn core(&self) -> &Arc<Core> {
@@ -143,7 +145,7 @@ impl Negotiation {
         transport: &mut dyn Transport,
         mut first: Option<Element>,
     ) -> Result<Bound, Broken> {
-        let offer = Offer::new(transport.security());
+        let offer = Offer::new(transport.security()).with_certificate(&self.core, transport.security());
         if first.is_none() {
             // After TLS the stream begins anew.
             self.header = None;
@@ -317,13 +319,24 @@ impl Negotiation {
             internal()
         })?;
         let session = Session::new(jid, user.clone(), device);
+        session.state().came_by.clone_from(&self.came_by);
         let connection = session.outbox().attach().ok_or_else(internal)?;
         let mut bound = Bound::new(core, session, connection);
         if let Some(old) = core.sessions.add(bound.session.clone()) {
             old.end(StreamError::new(StreamCondition::Conflict, "another connection has taken this resource"));
         }
+        self.end_if_revoked(&bound.session);
         bound.turn = Some(bound.session.connection.clone().lock_owned().await);
         Ok(bound)
+    }
+
+    /// The certificate that somebody comes in by may be revoked meanwhile.
+    fn end_if_revoked(&self, session: &Session) {
+        let Some(came_by) = self.came_by.as_ref().filter(|came_by| came_by.is_listed) else { return };
+        let holders = self.core.accounts().holders(&came_by.hash).unwrap_or_default();
+        if !holders.iter().any(|holder| holder.user == *session.user()) {
+            session.end(crate::xep::certificates::revoked());
+        }
     }
 
     /// Goes on with a session whose connection broke: it with `<resumed/>`, or `<failed/>`. [XEP-0198 §5]
@@ -360,7 +373,12 @@ impl Negotiation {
             outbox.rewind();
             outbox.counts.unwrap_or_default().handled
         };
-        session.state().inactive = false;
+        {
+            let mut state = session.state();
+            state.inactive = false;
+            state.came_by.clone_from(&self.came_by);
+        }
+        self.end_if_revoked(&session);
         let resumed = Element::new("resumed", ns::SM).with_attr("previd", id).with_attr("h", handled.to_string());
         Ok(Ok((bound, resumed)))
     }

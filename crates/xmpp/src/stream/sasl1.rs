@@ -8,7 +8,7 @@ use super::{
     client::{Negotiation, element},
     transport::{Broken, Transport},
 };
-use crate::sasl::{Attempt, Exchange, Failure, Offer, Step};
+use crate::sasl::{Attempt, Exchange, Failure, Offer, Proven, Step};
 
 impl Negotiation {
     /// One attempt: who it is, if it succeeded.
@@ -19,13 +19,14 @@ impl Negotiation {
         offer: &Offer,
     ) -> Result<Option<OwnedUserId>, Broken> {
         match self.exchange(transport, auth, offer).await? {
-            Ok((user, data)) => {
+            Ok(proven) => {
                 let mut success = Element::new("success", ns::SASL);
-                if let Some(data) = data {
+                if let Some(data) = proven.data {
                     success.push_text(BASE64_STANDARD.encode(data));
                 }
                 transport.send(&success);
-                Ok(Some(user))
+                self.came_by = proven.came_by;
+                Ok(Some(proven.user))
             }
             Err(failure) => {
                 transport.send(&failure.element(ns::SASL));
@@ -40,7 +41,7 @@ impl Negotiation {
         transport: &mut dyn Transport,
         auth: &Element,
         offer: &Offer,
-    ) -> Result<Result<(OwnedUserId, Option<Vec<u8>>), Failure>, Broken> {
+    ) -> Result<Result<Proven, Failure>, Broken> {
         let security = transport.security().clone();
         let core = self.core().clone();
         let address = Some(self.address);
@@ -71,7 +72,7 @@ impl Negotiation {
                 },
             };
             match exchange.step(&given, &attempt).await {
-                Ok((Step::Done(proven), _)) => return Ok(Ok((proven.user, proven.data))),
+                Ok((Step::Done(proven), _)) => return Ok(Ok(proven)),
                 Ok((Step::Challenge(challenge), Some(next))) => {
                     let text = BASE64_STANDARD.encode(challenge);
                     transport.send(&Element::text_of("challenge", ns::SASL, text));

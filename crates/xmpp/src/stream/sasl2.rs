@@ -50,6 +50,7 @@ impl Negotiation {
             }
         };
         transport.set_limits(Limits::bytes(self.core().config().stanza_bytes_max));
+        self.came_by.clone_from(&proven.came_by);
         let mut success = Element::new("success", ns::SASL2);
         if let Some(data) = &proven.data {
             success.push(Element::text_of("additional-data", ns::SASL2, BASE64_STANDARD.encode(data)));
@@ -188,6 +189,10 @@ impl Negotiation {
         let unavailable = |error: koine_account::StoreUnavailable| {
             tracing::warn!(reason = %error, "a token could not be given");
         };
+        if proven.came_by.is_some() {
+            // It would outlive the certificate, which does the same service.
+            return None;
+        }
         let now_ms = core.now_ms();
         let mut mechanism = request.child("request-token", ns::FAST).and_then(|wanted| wanted.attr("mechanism"));
         let held = accounts.stream_tokens(&proven.user, device).map_err(unavailable).ok()?;

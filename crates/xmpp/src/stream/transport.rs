@@ -2,6 +2,7 @@
 
 use std::{
     future::poll_fn,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -10,6 +11,7 @@ use koine_stanza::{
     reader::{Header, Limits, XmlError},
 };
 
+use super::tls::Presented;
 use crate::outbox::Outgoing;
 
 /// What came.
@@ -72,6 +74,8 @@ pub(crate) struct Security {
     pub(crate) exporter: Option<Vec<u8>>,
     /// [RFC5929 §4]
     pub(crate) end_point: Option<Vec<u8>>,
+    /// What the client has shown itself. [XEP-0178]
+    pub(crate) certificate: Option<Arc<Presented>>,
 }
 
 /// A connection that carries a stream. What is sent waits in a buffer until [`poll`](Self::poll) writes it.

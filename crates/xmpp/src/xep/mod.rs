@@ -11,6 +11,7 @@ mod blocking;
 pub(crate) mod bookmarks;
 pub(crate) mod caps;
 mod carbons;
+pub(crate) mod certificates;
 mod commands;
 pub(crate) mod contact;
 pub(crate) mod disco;
@@ -47,6 +48,7 @@ pub(crate) const ALL: &[&Extension] = &[
     &bookmarks::EXTENSION,
     &caps::EXTENSION,
     &carbons::EXTENSION,
+    &certificates::EXTENSION,
     &commands::EXTENSION,
     &external::EXTENSION,
     &gateway::EXTENSION,

@@ -55,6 +55,10 @@ async fn set(core: Arc<Core>, request: Request) -> Answer {
     if request.account.is_some() && !request.is_own() {
         return Err(forbidden());
     }
+    // [XEP-0257 §sec] What a program holds does not make its finder the owner of the account.
+    if session.state().came_by.is_some() {
+        return Err(StanzaError::new(Condition::NotAuthorized, "who came in by a certificate does not do this"));
+    }
     let user = session.user().clone();
     let text = |name: &str| request.payload.child_text(name, REGISTER);
     if request.payload.has_child("remove", REGISTER) {

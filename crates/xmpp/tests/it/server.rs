@@ -14,8 +14,13 @@ use koine_stanza::{
 };
 use koine_store::{DomainId, MemoryEngine, Shard};
 use koine_xmpp::{Beginning, Cores, Peer, Tls, Xmpp, XmppConfig};
+use rcgen::KeyPair;
 use ruma_common::{MilliSecondsSinceUnixEpoch, OwnedUserId, owned_server_name};
-use rustls::{ClientConfig, RootCertStore, ServerConfig, pki_types::PrivateKeyDer};
+use rustls::{
+    ClientConfig, RootCertStore, ServerConfig,
+    pki_types::{CertificateDer, PrivateKeyDer},
+    server::WebPkiClientVerifier,
+};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -39,6 +44,7 @@ pub struct World {
     pub tls: Tls,
     pub closing: watch::Sender<bool>,
     client: Arc<ClientConfig>,
+    roots: RootCertStore,
     _folder: tempfile::TempDir,
 }
 
@@ -48,6 +54,11 @@ impl World {
     }
 
     pub async fn with(config: XmppConfig) -> Self {
+        Self::trusting(config, None).await
+    }
+
+    /// A server that believes an authority about whom certificates of clients are for.
+    pub async fn trusting(config: XmppConfig, authority: Option<CertificateDer<'static>>) -> Self {
         let passwords = PasswordConfig { argon2_memory_kib: 8, argon2_passes: 1, scram_iterations: 4096 };
         let limits = LimitConfig::unlimited();
         let account = AccountConfig { passwords, limits, registration: Registration::Open, ..AccountConfig::default() };
@@ -80,7 +91,7 @@ impl World {
         let server = ServerConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()
             .expect("usual versions")
-            .with_no_client_auth()
+            .with_client_cert_verifier(koine_xmpp::asks_for_certificates(provider.clone()))
             .with_single_cert(vec![certificate.clone()], key)
             .expect("certificate and key fit");
         let mut roots = RootCertStore::empty();
@@ -88,9 +99,18 @@ impl World {
         let client = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .expect("usual versions")
-            .with_root_certificates(roots)
+            .with_root_certificates(roots.clone())
             .with_no_client_auth();
-        let tls = Tls::new(Arc::new(server), &certificate);
+        let mut tls = Tls::new(Arc::new(server), &certificate);
+        if let Some(authority) = authority {
+            let mut roots = RootCertStore::empty();
+            roots.add(authority).expect("a certificate");
+            let verifier = WebPkiClientVerifier::builder_with_provider(
+                Arc::new(roots),
+                Arc::new(rustls::crypto::ring::default_provider()),
+            );
+            tls = tls.trusting(verifier.build().expect("there is an authority"));
+        }
         let (closing, closed) = watch::channel(false);
         let address = listen(&xmpp, &tls, Beginning::StartTls, &closed).await;
         let tls_address = listen(&xmpp, &tls, Beginning::Tls, &closed).await;
@@ -103,6 +123,7 @@ impl World {
             tls,
             closing,
             client: Arc::new(client),
+            roots,
             _folder: folder,
         }
     }
@@ -132,11 +153,32 @@ impl World {
         client
     }
 
+    /// A client with TLS that shows a certificate, and the features that it is offered.
+    pub async fn client_with(&self, certificate: &CertificateDer<'static>, key: &KeyPair) -> (Client, Element) {
+        let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("usual versions")
+            .with_root_certificates(self.roots.clone())
+            .with_client_auth_cert(
+                vec![certificate.clone()],
+                PrivateKeyDer::try_from(key.serialize_der()).expect("a key"),
+            )
+            .expect("certificate and key fit");
+        let socket = TcpStream::connect(self.tls_address).await.expect("it listens");
+        let mut client = self.encrypt_by(Arc::new(config), Box::new(socket)).await;
+        client.open().await;
+        let features = client.expect("features").await;
+        (client, features)
+    }
+
     /// TLS around a socket.
     pub async fn encrypt(&self, socket: Box<dyn Socket>) -> Client {
+        self.encrypt_by(self.client.clone(), socket).await
+    }
+
+    async fn encrypt_by(&self, config: Arc<ClientConfig>, socket: Box<dyn Socket>) -> Client {
         let name = "example.org".try_into().expect("a name");
-        let stream =
-            TlsConnector::from(self.client.clone()).connect(name, socket).await.expect("the server speaks TLS");
+        let stream = TlsConnector::from(config).connect(name, socket).await.expect("the server speaks TLS");
         let exporter = stream
             .get_ref()
             .1
