@@ -29,6 +29,8 @@ WITH_SKIPS = 77
 ANSWER_WITHIN_S = 20
 SILENT_CONNECTIONS = 10_000
 KILLS = 5
+# Messages to one device, over how many connections they come, what a friend sends meanwhile, how many one answer brings, and what they may cost the server.
+FLOOD, FLOODING, FRIENDLY, AT_A_SYNC, FLOOD_MB = 100_000, 8, 20, 100, 400
 V3 = "/_matrix/client/v3"
 
 
@@ -462,6 +464,90 @@ def silent_connections(w):
             connection.close()
 
 
+def device_flood(w):
+    """100,000 messages for one device that is away, then for one that listens: memory, what others send, who else is served"""
+    victim, friend, flooder = w.server.register(), w.server.register(), w.server.register()
+    device = need("whoami", victim.request("GET", f"{V3}/account/whoami"))["device_id"]
+
+    def message(sender, txn, content):
+        body = {"messages": {victim.user_id: {device: content}}}
+        return sender.request("PUT", f"{V3}/sendToDevice/m.dummy/{txn}", body)
+
+    def flood(numbers):
+        connection = http.client.HTTPConnection(w.server.host, w.server.port, timeout=ANSWER_WITHIN_S)
+        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {flooder.token}"}
+        for number in numbers:
+            body = json.dumps({"messages": {victim.user_id: {device: {"flood": number, "filler": "x" * 100}}}})
+            connection.request("PUT", f"{V3}/sendToDevice/m.dummy/f{number}", body, headers)
+            answer = connection.getresponse()
+            if answer.read() and answer.status not in (200, 429):
+                found_wrong.append(f"the flood: expected 200 or 429, seen {answer.status}")
+            answered.append(number)
+        connection.close()
+
+    def sync(since):
+        return need("the victim's sync", victim.request("GET", f"{V3}/sync?timeout=0{f'&since={since}' if since else ''}"))
+
+    since = sync(None)["next_batch"]
+    before, waits, drained, answered = resident_mb(w.pid), [], [], []
+
+    def friend_sends(listens, sent):
+        """All through the flood, and so behind it, too."""
+        expect("a friend's message", message(friend, f"k{listens}{sent}", {"key": [listens, sent]}), (200, None))
+
+    for share, listens in ((FLOOD // 2, False), (FLOOD // 2, True)):
+        threads = [
+            threading.Thread(target=flood, args=(range(int(listens) * FLOOD + n, int(listens) * FLOOD + share, FLOODING),))
+            for n in range(FLOODING)
+        ]
+        answered.clear()
+        for thread in threads:
+            thread.start()
+        sent = 0
+        while any(thread.is_alive() for thread in threads):
+            began = time.monotonic()
+            expect("a message meanwhile", w.user.send(w.room, "during the flood", timeout=5), (200, None))
+            waits.append(time.monotonic() - began)
+            if len(answered) > share * sent // FRIENDLY and sent < FRIENDLY:
+                friend_sends(listens, sent)
+                sent += 1
+            if listens:
+                answer = sync(since)
+                since = answer["next_batch"]
+                drained.append([event["content"] for event in answer.get("to_device", {}).get("events", [])])
+            else:
+                time.sleep(0.1)
+        for number in range(sent, FRIENDLY):
+            friend_sends(listens, number)
+        held = resident_mb(w.pid)
+        # What is left is fetched, and acknowledged by the fetching.
+        while True:
+            answer = sync(since)
+            since = answer["next_batch"]
+            drained.append([event["content"] for event in answer.get("to_device", {}).get("events", [])])
+            if not drained[-1]:
+                break
+    if (most := max(map(len, drained))) > AT_A_SYNC:
+        raise Wrong(f"expected at most {AT_A_SYNC} messages in an answer, seen {most}")
+    came = [content for events in drained for content in events]
+    keys = [tuple(content["key"]) for content in came if "key" in content]
+    if len(keys) != len(set(keys)) or len(keys) != 2 * FRIENDLY:
+        raise Wrong(f"expected each of a friend's {2 * FRIENDLY} messages once, seen {len(keys)}, {len(set(keys))} of them different")
+    numbers = [content["flood"] for content in came if "flood" in content]
+    if len(numbers) != len(set(numbers)):
+        raise Wrong("messages that were acknowledged came again")
+    if max(waits) > 2:
+        raise Wrong(f"expected others to be answered within 2 s meanwhile, seen {max(waits):.1f} s")
+    if isinstance(held, int) and held - before > FLOOD_MB:
+        raise Wrong(f"expected the server to grow by at most {FLOOD_MB} MB, seen {before} to {held}")
+    away = sum(number < FLOOD for number in numbers)
+    print(
+        f"       {FLOOD} messages: of {FLOOD // 2} for a device away {away} were kept, of {FLOOD // 2} for one that listens "
+        f"{len(numbers) - away} arrived; all of a friend's did; the server held {before}, then {held} MB; "
+        f"others waited {max(waits) * 1e3:.0f} ms at most"
+    )
+
+
 STREAM = (
     "<stream:stream xmlns='{ns}' xmlns:stream='http://etherx.jabber.org/streams' to='{to}' version='1.0'>"
 )
@@ -713,7 +799,7 @@ def send_until_killed(koine, user, room, round_number):
 
 CASES = (
     http_garbage, huge_bodies, deep_json, numbers, encodings, user_ids, room_ids, large_events, foreign_tokens, transactions,
-    silent_connections, silent_streams, streams_of_nonsense, no_permission, full_disk, killed,
+    silent_connections, device_flood, silent_streams, streams_of_nonsense, no_permission, full_disk, killed,
 )  # fmt: skip
 
 # ---- what they use ----

@@ -68,9 +68,9 @@ pub use keys::{
     ALGORITHMS_MAX, BACKUP_BYTES_MAX, BACKUP_KEYS_MAX, BACKUP_VERSIONS_MAX, BackedUpKey, Backup, BackupError,
     BackupKeys, BackupState, CLAIMS_MAX, Claim, ClaimedKey, CrossSigningKeys, DEVICE_KEYS_BYTES_MAX, DeviceState,
     KeyScope, KeyUpload, MESSAGE_BYTES_MAX, ONE_TIME_KEY_BYTES_MAX, ONE_TIME_KEYS_MAX, Postbox, QUEUE_BYTES_MAX,
-    QUEUE_MESSAGES_MAX, RECIPIENTS_MAX, Recipient, SESSION_DATA_BYTES_MAX, SIGNATURES_MAX, SendToDeviceError,
-    SignatureRefused, SignedObjects, TO_DEVICE_TYPE_BYTES_MAX, ToDevice, UploadCrossSigningError, UploadKeysError,
-    UserKeys,
+    QUEUE_MESSAGES_MAX, RECIPIENTS_MAX, Recipient, SENDER_MESSAGES_MAX, SESSION_DATA_BYTES_MAX, SIGNATURES_MAX,
+    SendToDeviceError, SignatureRefused, SignedObjects, TO_DEVICE_TYPE_BYTES_MAX, ToDevice, UploadCrossSigningError,
+    UploadKeysError, UserKeys,
 };
 pub use keys::{
     AnswerOf, DeviceChange, DeviceList, KeysElsewhere, NoAnswer, OUTGOING_BYTES_MAX, OUTGOING_UNITS_MAX, OtherServers,

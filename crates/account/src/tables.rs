@@ -113,6 +113,7 @@ pub const ALL: &[TableInfo] = &[
     keys::BACKUP_KEY.info(),
     keys::BACKUP_NEWEST.info(),
     keys::TO_DEVICE.info(),
+    keys::TO_DEVICE_CROWD.info(),
     keys::TO_DEVICE_TXN.info(),
     keys::DEVICE_STREAM.info(),
     keys::REMOTE_USER.info(),

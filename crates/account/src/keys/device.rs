@@ -8,7 +8,7 @@ use super::{
     device_stream::note_device,
     tables::{
         DEVICE_KEYS, DEVICE_STATE, DeviceStateRecord, FALLBACK, ONE_TIME, ONE_TIME_NO, SIGNATURE, TO_DEVICE,
-        TO_DEVICE_TXN,
+        TO_DEVICE_CROWD, TO_DEVICE_TXN,
     },
 };
 use crate::{Accounts, StoreUnavailable};
@@ -64,6 +64,7 @@ pub(crate) fn forget_device(
         txn.delete_range(&ONE_TIME_NO, domain, KeyRange::prefix(&key))?;
         txn.delete_range(&FALLBACK, domain, KeyRange::prefix(&key))?;
         txn.delete_range(&TO_DEVICE, domain, KeyRange::prefix(&key))?;
+        txn.delete(&TO_DEVICE_CROWD, domain, &key);
         txn.delete(&DEVICE_STATE, domain, &key);
     }
     txn.delete(&TO_DEVICE_TXN, domain, &key);

@@ -44,6 +44,6 @@ pub(crate) use remote::Flights;
 pub use remote::{REMOTE_DEVICES_MAX, RemoteChange, RemoteDevices, RemoteOutcome};
 pub use signatures::{SIGNATURES_MAX, SignatureRefused, SignedObjects};
 pub use to_device::{
-    MESSAGE_BYTES_MAX, Postbox, QUEUE_BYTES_MAX, QUEUE_MESSAGES_MAX, RECIPIENTS_MAX, Recipient, SendToDeviceError,
-    TO_DEVICE_TYPE_BYTES_MAX, ToDevice,
+    MESSAGE_BYTES_MAX, Postbox, QUEUE_BYTES_MAX, QUEUE_MESSAGES_MAX, RECIPIENTS_MAX, Recipient, SENDER_MESSAGES_MAX,
+    SendToDeviceError, TO_DEVICE_TYPE_BYTES_MAX, ToDevice,
 };

@@ -206,7 +206,7 @@ impl Accounts {
             txn.put(&RECEIVED_NO, domain, &(origin.clone(), number), &key.1);
             txn.put(&RECEIVED_STATE, domain, origin.as_str(), &(number + 1));
             for (user_id, copies) in copies {
-                deliver(txn, domain, &user_id, copies)?;
+                deliver(txn, domain, (&sender, &user_id), copies)?;
             }
             Ok(true)
         };

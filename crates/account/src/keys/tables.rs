@@ -41,6 +41,9 @@ pub(crate) const BACKUP_KEY: Table<(String, u64, String, String), BackupKeyRecor
 pub(crate) const BACKUP_NEWEST: Table<String, u64> = Table::new("keys.backup_newest", Space::Accounts, 0x5b);
 /// (local part, device id, position) → message to a device, as JSON.
 pub(crate) const TO_DEVICE: Table<(String, String, u64), Bytes> = Table::new("keys.to_device", Space::Accounts, 0x5c);
+/// (local part, device id) → who fills the postbox of a device for which much waits. No row: nothing was counted.
+pub(crate) const TO_DEVICE_CROWD: Table<(String, String), CrowdRecord> =
+    Table::new("keys.to_device_crowd", Space::Accounts, 0xb8);
 /// (local part, device id) → transactions that the device sent lately.
 pub(crate) const TO_DEVICE_TXN: Table<(String, String), TransactionsRecord> =
     Table::new("keys.to_device_txn", Space::Accounts, 0x5d);
@@ -72,6 +75,21 @@ pub(crate) struct DeviceStateRecord {
     /// Messages waiting.
     pub(crate) messages: u64,
     /// Bytes of them.
+    pub(crate) bytes: u64,
+}
+
+/// Who sends to a device for which much waits.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct CrowdRecord {
+    pub(crate) senders: Vec<CrowdSenderRecord>,
+}
+
+/// What one of them sent since it is counted.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct CrowdSenderRecord {
+    /// A user of this server, or another server.
+    pub(crate) sender: String,
+    pub(crate) messages: u64,
     pub(crate) bytes: u64,
 }
 
@@ -168,6 +186,7 @@ pub(crate) struct TransactionsRecord {
 
 stored!(
     DeviceStateRecord,
+    CrowdRecord,
     OneTimeRecord,
     BackupRecord,
     BackupKeyRecord,

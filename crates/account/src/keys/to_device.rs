@@ -3,6 +3,9 @@
 //! [CS-API §send-to-device-messaging]. A message waits at the position of the log entry that told of it, until the
 //! device syncs with a token at or behind that position: then it has the answer that held the message. So every message
 //! comes at least once and in order, and mostly once.
+//!
+//! A postbox is bounded, and nobody may fill one alone: once much waits, it is counted who sends, and whoever sent their share is
+//! not heard until the device has caught up. Keys that others send in the middle of a flood get through.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +16,9 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     outgoing::{self, Packer},
-    tables::{DEVICE_STATE, TO_DEVICE, TO_DEVICE_TXN},
+    tables::{
+        CrowdRecord, CrowdSenderRecord, DEVICE_STATE, DeviceStateRecord, TO_DEVICE, TO_DEVICE_CROWD, TO_DEVICE_TXN,
+    },
 };
 use crate::{
     Accounts, StoreUnavailable,
@@ -32,6 +37,14 @@ const COPIES_BYTES_MAX: usize = 8 * 1024 * 1024;
 pub const QUEUE_MESSAGES_MAX: u64 = 9_000;
 /// How many bytes of messages wait for a device at most.
 pub const QUEUE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// From how many waiting messages or bytes on it is counted who sends them.
+const CROWD_MESSAGES: u64 = 1_000;
+const CROWD_BYTES: u64 = 8 * 1024 * 1024;
+/// How many messages and bytes of one sender are taken for a device for which so much waits already.
+pub const SENDER_MESSAGES_MAX: u64 = 4_000;
+const SENDER_BYTES_MAX: u64 = 24 * 1024 * 1024;
+/// How many senders are counted; those after them share what is left.
+const SENDERS_COUNTED_MAX: usize = 64;
 /// How long the type of a message and a transaction id may be.
 pub const TO_DEVICE_TYPE_BYTES_MAX: usize = 255;
 /// How many transactions are remembered for a device.
@@ -138,8 +151,8 @@ impl Accounts {
             }
             known.hashes.push_back(transaction);
             txn.put(&TO_DEVICE_TXN, domain, &sender, &known);
-            for (user_id, copies) in copies {
-                deliver(txn, domain, &user_id, copies)?;
+            for (recipient, copies) in copies {
+                deliver(txn, domain, (&user_id, &recipient), copies)?;
             }
             for (server, units) in outgoing {
                 outgoing::queue(txn, domain, &user_id, (&server, units))?;
@@ -231,12 +244,16 @@ impl Accounts {
         let acknowledged = postbox.acknowledged.clone();
         drop(self.shard.submit(move |txn: &mut Txn| -> Result<(), StoreError> {
             let Some(mut state) = txn.get(&DEVICE_STATE, domain, &key)? else { return Ok(()) };
+            let was_crowded = is_crowded(&state);
             for position in acknowledged {
                 let row = (key.0.as_str(), key.1.as_str(), position);
                 let Some(json) = txn.get(&TO_DEVICE, domain, &row)? else { continue };
                 txn.delete(&TO_DEVICE, domain, &row);
                 state.messages = state.messages.saturating_sub(1);
                 state.bytes = state.bytes.saturating_sub(json.len() as u64);
+            }
+            if was_crowded && !is_crowded(&state) {
+                txn.delete(&TO_DEVICE_CROWD, domain, &key);
             }
             txn.put(&DEVICE_STATE, domain, &key, &state);
             Ok(())
@@ -245,7 +262,12 @@ impl Accounts {
 }
 
 /// Puts a user's copies into the postboxes of the devices that there are.
-pub(super) fn deliver(txn: &mut Txn, domain: DomainId, user_id: &UserId, copies: Vec<Copy>) -> Result<(), StoreError> {
+pub(super) fn deliver(
+    txn: &mut Txn,
+    domain: DomainId,
+    (sender, user_id): (&UserId, &UserId),
+    copies: Vec<Copy>,
+) -> Result<(), StoreError> {
     // A row is at a position, and each device gets one message of a request: its last, if it was named twice.
     let by_device: BTreeMap<String, Bytes> = copies.into_iter().map(|copy| (copy.device_id, copy.json)).collect();
     let mut position = None;
@@ -260,6 +282,19 @@ pub(super) fn deliver(txn: &mut Txn, domain: DomainId, user_id: &UserId, copies:
             tracing::warn!(%user_id, device_id, "a postbox is full: a message to the device is lost");
             continue;
         }
+        if is_crowded(&state) {
+            let mut crowd = txn.get(&TO_DEVICE_CROWD, domain, &key)?.unwrap_or_default();
+            // Another server has as many users as it likes, and counts as one.
+            let who = match sender.server_name() == user_id.server_name() {
+                true => sender.as_str(),
+                false => sender.server_name().as_str(),
+            };
+            if !crowd.takes(who, json.len() as u64) {
+                tracing::debug!(%user_id, device_id, peer = %sender, "somebody floods a postbox: a message to the device is lost");
+                continue;
+            }
+            txn.put(&TO_DEVICE_CROWD, domain, &key, &crowd);
+        }
         let position = *position.get_or_insert_with(|| txn.append(log::entry(domain, user_id, Kind::ToDevice, "")));
         state.messages += 1;
         state.bytes = bytes;
@@ -267,6 +302,24 @@ pub(super) fn deliver(txn: &mut Txn, domain: DomainId, user_id: &UserId, copies:
         txn.put(&TO_DEVICE, domain, &(user_id.localpart(), device_id.as_str(), position.0), &json);
     }
     Ok(())
+}
+
+fn is_crowded(state: &DeviceStateRecord) -> bool {
+    state.messages >= CROWD_MESSAGES || state.bytes >= CROWD_BYTES
+}
+
+impl CrowdRecord {
+    /// Counts one more message, or says that its sender had their share.
+    fn takes(&mut self, sender: &str, bytes: u64) -> bool {
+        let is_full = self.senders.len() >= SENDERS_COUNTED_MAX;
+        match self.senders.iter_mut().find(|one| one.sender == sender) {
+            Some(one) if one.messages >= SENDER_MESSAGES_MAX || one.bytes + bytes > SENDER_BYTES_MAX => return false,
+            Some(one) => (one.messages, one.bytes) = (one.messages + 1, one.bytes + bytes),
+            None if is_full => {}
+            None => self.senders.push(CrowdSenderRecord { sender: sender.to_owned(), messages: 1, bytes }),
+        }
+        true
+    }
 }
 
 fn transaction_of(kind: &str, txn_id: &str) -> [u8; 16] {

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use koine_account::{
-    Claim, KeyUpload, ONE_TIME_KEYS_MAX, Postbox, QUEUE_MESSAGES_MAX, Recipient, Registration, ToDevice,
-    UploadKeysError,
+    Claim, KeyUpload, ONE_TIME_KEYS_MAX, Postbox, QUEUE_MESSAGES_MAX, Recipient, Registration, SENDER_MESSAGES_MAX,
+    ToDevice, UploadKeysError,
 };
 use koine_store::Position;
 use ruma_common::{CanonicalJsonValue, DeviceId, OwnedDeviceId, OwnedUserId, device_id};
@@ -67,13 +67,21 @@ async fn a_full_postbox_loses_what_comes_and_goes_with_its_device() {
     let (user, device) = device(&world).await;
     let from: &DeviceId = device_id!("SENDER");
     let content = to_raw_value(&serde_json::json!({ "n": 1 })).expect("JSON");
-    let send = |n: u64| {
+    let people: Vec<OwnedUserId> =
+        (0..9).map(|n| format!("@sender{n}:example.org").try_into().expect("a user id")).collect();
+    let send = |sender: usize, n: u64| {
         let message = (user.clone(), Recipient::Device(device.to_string()), content.clone());
         let sent = ToDevice { kind: "test".to_owned(), txn_id: n.to_string(), messages: vec![message] };
-        world.accounts.send_to_device((&user, from), sent)
+        world.accounts.send_to_device((&people[sender], from), sent)
     };
-    for n in 0..QUEUE_MESSAGES_MAX + 5 {
-        send(n).await.expect("a store that works");
+    // One alone cannot fill it.
+    for n in 0..SENDER_MESSAGES_MAX + 1_005 {
+        send(0, n).await.expect("a store that works");
+    }
+    let waiting = world.accounts.postbox((&user, &device), Position(0), world.shard.position(), usize::MAX);
+    assert_eq!(waiting.expect("a store that works").messages.len() as u64, SENDER_MESSAGES_MAX + 1_000);
+    for n in 0..QUEUE_MESSAGES_MAX {
+        send(1 + n as usize % 8, n).await.expect("a store that works");
     }
     let postbox = |known: Position, limit: usize| -> Postbox {
         world.accounts.postbox((&user, &device), known, world.shard.position(), limit).expect("a store that works")
@@ -85,7 +93,7 @@ async fn a_full_postbox_loses_what_comes_and_goes_with_its_device() {
     let read = some.more_after.expect("there are more");
     world.accounts.throw_away_acknowledged(&user, &device, &postbox(read, 10));
     for n in 100_000..100_020 {
-        send(n).await.expect("a store that works");
+        send(1, n).await.expect("a store that works");
     }
     assert_eq!(postbox(read, usize::MAX).messages.len() as u64, QUEUE_MESSAGES_MAX);
     world.accounts.delete_devices(&user, vec![device.clone()]).await.expect("all of it goes in one command");
