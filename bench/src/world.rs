@@ -63,7 +63,7 @@ pub struct Sizes {
     #[arg(long, default_value_t = 1_000)]
     #[serde(default)]
     pub idle: usize,
-    /// Users in `key-query`, and devices in `to-device`.
+    /// Users in `key-query`, devices in `key-upload` and `to-device`.
     #[arg(long, default_value_t = 1_000)]
     #[serde(default)]
     pub keyed: usize,
@@ -155,6 +155,11 @@ impl World {
             library: None,
             bells: None,
         }
+    }
+
+    /// What the names of this run's people begin with.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
     }
 
     /// Starts measuring.

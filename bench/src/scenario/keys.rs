@@ -1,6 +1,7 @@
-//! `key-query`, `key-claim`, `to-device`: the server's side of end-to-end encryption, under its usual storms.
+//! `key-upload`, `key-query`, `key-claim`, `to-device`: the server's side of end-to-end encryption, under its usual storms.
 //!
-//! `key-query` asks for the devices of 1,000 users in one request. `key-claim` has 50 devices claim one-time keys of the same
+//! `key-upload` has 1,000 devices that just logged in upload what such devices do, eight at once: device keys, 50 one-time keys and
+//! a fallback key. `key-query` asks for the devices of 1,000 users in one request. `key-claim` has 50 devices claim one-time keys of the same
 //! device at once, until its thousand are given out; no key may be given twice. `to-device` sends one message to each of 1,000
 //! devices in one request. The keys are made up: servers check their shape and keep them.
 
@@ -11,10 +12,14 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::matrix::{CallError, Client, Person};
+use crate::matrix::{CallError, Client, Person, Server, register};
 use crate::meter::{Line, Tally};
 use crate::world::{World, in_parallel};
 
+/// Devices that upload at once.
+const UPLOADERS: usize = 8;
+/// One-time keys of a new device, as client libraries make them.
+const KEYS_OF_A_DEVICE: usize = 50;
 /// Devices that claim at once.
 const CLAIMERS: usize = 50;
 /// Keys uploaded in one request.
@@ -33,7 +38,7 @@ fn key(text: &str) -> String {
     format!("{text:A<43}").chars().take(43).collect()
 }
 
-async fn with_keys(server: &crate::matrix::Server, person: Person) -> Result<Keyed, CallError> {
+async fn who(server: &Server, person: Person) -> Result<Keyed, CallError> {
     #[derive(Deserialize)]
     struct Who {
         user_id: String,
@@ -42,15 +47,40 @@ async fn with_keys(server: &crate::matrix::Server, person: Person) -> Result<Key
     let mut client = Client::new(server, &person);
     let who = client.call_patiently("GET", "/_matrix/client/v3/account/whoami", "").await?;
     let who: Who = serde_json::from_slice(&who).map_err(|error| CallError::Unreadable("whoami", error))?;
-    let (user, device) = (who.user_id, who.device_id);
-    let keys = json!({ "device_keys": {
-        "user_id": user, "device_id": device,
-        "algorithms": ["m.olm.v1.curve25519-aes-sha2", "m.megolm.v1.aes-sha2"],
-        "keys": { (format!("curve25519:{device}")): key(&user), (format!("ed25519:{device}")): key(&device) },
-        "signatures": { (user.as_str()): { (format!("ed25519:{device}")): key(&device).repeat(2) } },
-    } });
-    client.call_patiently("POST", UPLOAD, &keys.to_string()).await?;
-    Ok(Keyed { person, user, device })
+    Ok(Keyed { person, user: who.user_id, device: who.device_id })
+}
+
+async fn with_keys(server: &Server, person: Person) -> Result<Keyed, CallError> {
+    let keyed = who(server, person).await?;
+    let body = json!({ "device_keys": keyed.device_keys() }).to_string();
+    Client::new(server, &keyed.person).call_patiently("POST", UPLOAD, &body).await?;
+    Ok(keyed)
+}
+
+impl Keyed {
+    fn device_keys(&self) -> Value {
+        let (user, device) = (self.user.as_str(), self.device.as_str());
+        json!({
+            "user_id": user, "device_id": device,
+            "algorithms": ["m.olm.v1.curve25519-aes-sha2", "m.megolm.v1.aes-sha2"],
+            "keys": { (format!("curve25519:{device}")): key(user), (format!("ed25519:{device}")): key(device) },
+            "signatures": { (user): { (format!("ed25519:{device}")): key(device).repeat(2) } },
+        })
+    }
+
+    fn signed_key(&self, number: usize, more: &Value) -> Value {
+        let signatures = json!({ (self.user.as_str()): { (format!("ed25519:{}", self.device)): key("S").repeat(2) } });
+        let mut signed = json!({ "key": key(&format!("K{number}")), "signatures": signatures });
+        if let (Some(signed), Some(more)) = (signed.as_object_mut(), more.as_object()) {
+            signed.extend(more.clone());
+        }
+        signed
+    }
+
+    fn one_time_keys(&self, numbers: impl Iterator<Item = usize>) -> serde_json::Map<String, Value> {
+        let one = |number| (format!("signed_curve25519:AAAA{number}"), self.signed_key(number, &json!({})));
+        numbers.map(one).collect()
+    }
 }
 
 const UPLOAD: &str = "/_matrix/client/v3/keys/upload";
@@ -67,6 +97,51 @@ async fn crowd(world: &mut World) -> Result<Vec<Keyed>, CallError> {
         .await?;
     }
     Ok(world.keyed.clone())
+}
+
+/// `key-upload`.
+pub async fn upload(world: &mut World) -> Result<Line, CallError> {
+    let count = world.sizes.scaled(world.sizes.keyed);
+    let numbers: Vec<u64> = (0..count).map(|_| world.fresh()).collect();
+    let (server, prefix) = (world.server.clone(), world.prefix().to_owned());
+    let devices = in_parallel(numbers, move |number| {
+        let (server, name) = (server.clone(), format!("{prefix}u{number}"));
+        async move { who(&server, register(&server, &name).await?).await }
+    })
+    .await?;
+    let mut shares: Vec<Vec<(Person, String)>> = (0..UPLOADERS).map(|_| Vec::new()).collect();
+    for (at, device) in devices.iter().enumerate() {
+        let body = json!({
+            "device_keys": device.device_keys(),
+            "one_time_keys": device.one_time_keys(0..KEYS_OF_A_DEVICE),
+            "fallback_keys": { "signed_curve25519:AAAAF": device.signed_key(0, &json!({ "fallback": true })) },
+        });
+        shares[at % UPLOADERS].push((device.person.clone(), body.to_string()));
+    }
+    let meter = world.meter("key-upload");
+    let until = Instant::now() + world.sizes.duration();
+    let mut working = JoinSet::new();
+    for share in shares {
+        let server = world.server.clone();
+        working.spawn(async move {
+            let mut tally = Tally::default();
+            for (person, body) in share {
+                let mut client = Client::new(&server, &person);
+                let began = Instant::now();
+                let outcome = client.call("POST", UPLOAD, &body).await;
+                tally.take(began, &outcome);
+                if Instant::now() >= until {
+                    break;
+                }
+            }
+            tally
+        });
+    }
+    let mut all = Tally::default();
+    while let Some(done) = working.join_next().await {
+        all.merge(done.expect("an uploader does not panic and is not cancelled"));
+    }
+    Ok(meter.finish(all).with("keys_of_a_device", KEYS_OF_A_DEVICE as f64))
 }
 
 /// `key-query`.
@@ -109,14 +184,7 @@ pub async fn claim(world: &mut World) -> Result<Line, CallError> {
     let numbers: Vec<usize> = (0..count).collect();
     let mut client = world.client(&target.person);
     for numbers in numbers.chunks(KEYS_AT_ONCE) {
-        let keys: serde_json::Map<String, Value> = numbers
-            .iter()
-            .map(|number| {
-                let one = json!({ "key": key(&format!("K{number}")), "signatures": { (target.user.as_str()): {
-                    (format!("ed25519:{}", target.device)): key("S").repeat(2) } } });
-                (format!("signed_curve25519:AAAA{number}"), one)
-            })
-            .collect();
+        let keys = target.one_time_keys(numbers.iter().copied());
         client.call_patiently("POST", UPLOAD, &json!({ "one_time_keys": keys }).to_string()).await?;
     }
     let wanted = json!({ (target.user.as_str()): { (target.device.as_str()): "signed_curve25519" } });

@@ -53,6 +53,8 @@ pub enum Scenario {
     Wake1000,
     /// Memory of connections that wait for nothing.
     IdleSync,
+    /// What a device uploads after its login: device keys, one-time keys, a fallback key.
+    KeyUpload,
     /// The devices of 1,000 users in one question.
     KeyQuery,
     /// One-time keys of one device, claimed by fifty at once.
@@ -67,7 +69,7 @@ pub enum Scenario {
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::Idle,
         Self::Send,
         Self::SendRate,
@@ -83,6 +85,7 @@ impl Scenario {
         Self::Wake100,
         Self::Wake1000,
         Self::IdleSync,
+        Self::KeyUpload,
         Self::KeyQuery,
         Self::KeyClaim,
         Self::ToDevice,
@@ -91,13 +94,14 @@ impl Scenario {
     ];
 
     /// What clients of today ask for beside messages and rooms; prepared at some length.
-    pub const CLIENTS: [Self; 11] = [
+    pub const CLIENTS: [Self; 12] = [
         Self::FirstScreen,
         Self::Wake1,
         Self::Wake100,
         Self::Wake1000,
         Self::IdleSync,
         Self::SyncMany,
+        Self::KeyUpload,
         Self::KeyQuery,
         Self::KeyClaim,
         Self::ToDevice,
@@ -137,6 +141,7 @@ impl Scenario {
             Self::Wake100 => "wake-100",
             Self::Wake1000 => "wake-1000",
             Self::IdleSync => "idle-sync",
+            Self::KeyUpload => "key-upload",
             Self::KeyQuery => "key-query",
             Self::KeyClaim => "key-claim",
             Self::ToDevice => "to-device",
@@ -163,6 +168,7 @@ impl Scenario {
             Self::Wake100 => sliding::wake(world, "wake-100", 100).await,
             Self::Wake1000 => sliding::wake(world, "wake-1000", 1_000).await,
             Self::IdleSync => sliding::idle(world).await,
+            Self::KeyUpload => keys::upload(world).await,
             Self::KeyQuery => keys::query(world).await,
             Self::KeyClaim => keys::claim(world).await,
             Self::ToDevice => keys::to_device(world).await,
