@@ -13,13 +13,14 @@ import sys
 import tempfile
 import time
 
+import bad_input
 from people import Chat, Screen, Wrong, expect, expect_that, register
 
 SECRET = "the heron leaves at dawn 5f1c"
 ATTACHED = b"a file nobody else may read 77b2\n" * 200
 
 
-class Walk:
+class Walk(bad_input.BadInput):
     def __init__(self, base, folder):
         self.base, self.folder = base, folder
         self.program = os.environ["KOINE_CHAT"]
@@ -187,6 +188,21 @@ class Walk:
         self.alice.run("new-session", room)
         expect_that("and after one was thrown away", self.alice.one("send", room, "m")["session_id"] != sessions[-1])
 
+    def what_was_said_before_somebody_came(self):
+        room = self.alice.one("create", "History")["room_id"]
+        said = self.alice.one("send", room, "before anybody came")["event_id"]
+        seen = []
+        for name, more in (("gus", ()), ("hal", ("--no-history-sharing",))):
+            invited = register(self.base, name)
+            newcomer = self.chat(name, "desk")
+            newcomer.log_in(name, f"pw-{name}")
+            self.alice.run("invite", room, invited, *more)
+            newcomer.run("join", room)
+            line = {line["event_id"]: line for line in newcomer.messages(room)}[said]
+            seen.append((line.get("body"), line["encryption"]["code"]))
+        expect("with the history, who sent it is not certain", ("before anybody came", "unsure-source"), seen[0])
+        expect("without", (None, "before-you-joined"), seen[1])
+
     def a_blocked_device_is_told(self):
         room = self.alice.one("create", "Blocked", "--invite", self.bob_id)["room_id"]
         self.bob.run("join", room)
@@ -297,7 +313,8 @@ def main():
         sys.exit("usage: walk.py BASE_URL")
     with tempfile.TemporaryDirectory() as folder:
         walk = Walk(sys.argv[1], folder)
-        steps = [name for name in vars(Walk) if not name.startswith("_") and name not in ("chat", "account_file")]
+        own = [name for name in vars(Walk) if not name.startswith("_") and name not in ("chat", "account_file")]
+        steps = [*own[:-1], *bad_input.steps(), own[-1]]
         for name in steps:
             began = time.monotonic()
             try:

@@ -8,7 +8,7 @@ use matrix_sdk::{
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::{harmless, trust};
+use crate::{harmless, heard, replay, trust};
 
 /// An event as scripts see it.
 #[derive(Clone, Debug, Serialize)]
@@ -90,11 +90,21 @@ impl Encryption {
     fn plain() -> Self {
         Self { state: "plain", code: "plain", words: "not encrypted", device_id: None, session_id: None }
     }
+
+    fn unreadable((code, words): trust::Finding, session_id: Option<String>) -> Self {
+        Self { state: "undecryptable", code, words, device_id: None, session_id }
+    }
 }
 
 /// Reads an event of a room.
 pub async fn line(room: &Room, event: &TimelineEvent) -> Line {
+    let json = event.raw().deserialize_as_unchecked::<Value>().unwrap_or_default();
+    let event_id = json.get("event_id").and_then(Value::as_str).unwrap_or_default();
     let encryption = match &event.kind {
+        TimelineEventKind::Decrypted(decrypted) if replay::is_repeated(&room.client(), event_id).await => {
+            let session_id = decrypted.encryption_info.session_id().map(ToOwned::to_owned);
+            Encryption::unreadable(replay::FINDING, session_id)
+        }
         TimelineEventKind::PlainText { .. } => Encryption::plain(),
         TimelineEventKind::Decrypted(decrypted) => {
             let info = &decrypted.encryption_info;
@@ -108,11 +118,14 @@ pub async fn line(room: &Room, event: &TimelineEvent) -> Line {
             }
         }
         TimelineEventKind::UnableToDecrypt { event, utd_info } => {
-            let (code, words) = trust::why(event, utd_info, room.crypto_context_info().await);
-            Encryption { state: "undecryptable", code, words, device_id: None, session_id: utd_info.session_id.clone() }
+            let session_id = utd_info.session_id.clone();
+            let finding = match session_id.as_deref().is_some_and(heard::is_unopened) {
+                true => trust::DAMAGED_BACKUP,
+                false => trust::why(event, utd_info, room.crypto_context_info().await),
+            };
+            Encryption::unreadable(finding, session_id)
         }
     };
-    let json = event.raw().deserialize_as_unchecked::<Value>().unwrap_or_default();
     from_json(room.room_id(), &json, encryption)
 }
 
@@ -129,6 +142,7 @@ pub fn from_json(room_id: &RoomId, json: &Value, encryption: Encryption) -> Line
     let mut about = None;
     let mut file = None;
     let kind = if encryption.state == "undecryptable" {
+        body = None;
         "undecryptable"
     } else if state_key.is_some() {
         body = None;

@@ -12,15 +12,18 @@ mod commands;
 mod event;
 mod failure;
 mod harmless;
+mod heard;
+mod identity;
 mod output;
+mod replay;
 mod screen;
 mod session;
+mod stumble;
 mod trust;
 
 use std::process::ExitCode;
 
 use clap::Parser;
-use tracing_subscriber::EnvFilter;
 
 use crate::{cli::Cli, failure::Failure, output::Output};
 
@@ -35,10 +38,7 @@ fn main() -> ExitCode {
         }
         Err(error) => error.exit(),
     };
-    // The engine's own log, for those who ask for it. It never holds messages or keys.
-    if let Ok(filter) = EnvFilter::try_from_env("KOINE_CHAT_LOG") {
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    }
+    heard::listen();
     let out = Output::new(cli.common.json);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -49,7 +49,10 @@ fn main() -> ExitCode {
     };
     let done = runtime.block_on(async {
         match cli.command {
-            Some(command) => Box::pin(commands::dispatch(command, &cli.common, &out)).await,
+            Some(command) => {
+                stumble::hush();
+                Box::pin(commands::dispatch(command, &cli.common, &out)).await
+            }
             None => Box::pin(screen::run(&cli.common)).await,
         }
     });

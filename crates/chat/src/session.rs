@@ -25,10 +25,11 @@ use matrix_sdk_crypto::CollectStrategy;
 use crate::{
     account::{Account, Accounts, Lock, Sharing},
     failure::Failure,
+    replay,
 };
 
-/// Rounds of catching up: each brings up to a hundred messages to this device.
-const ROUNDS_MAX: usize = 100;
+/// Rounds of catching up: each brings up to a hundred messages to this device. Whoever floods it does not keep it from its work for ever.
+const ROUNDS_MAX: usize = 2_000;
 /// Events a room may bring at once; what is before stays on the server until somebody looks.
 const TIMELINE_LIMIT: u32 = 50;
 /// How long a backup of new keys is waited for before a command ends. What is left is uploaded by the next one.
@@ -91,7 +92,7 @@ impl Session {
             return Ok(());
         }
         for _ in 0..ROUNDS_MAX {
-            let news = self.client.sync_once(settings(Duration::ZERO)).await?;
+            let news = self.wait_for_news(Duration::ZERO).await?;
             if news.to_device.is_empty() {
                 break;
             }
@@ -101,7 +102,9 @@ impl Session {
 
     /// One long poll.
     pub async fn wait_for_news(&self, patience: Duration) -> Result<SyncResponse, Failure> {
-        Ok(self.client.sync_once(settings(patience)).await?)
+        let news = self.client.sync_once(settings(patience)).await?;
+        replay::settle(&self.client).await;
+        Ok(news)
     }
 
     /// Refuses what cannot be done without the server.

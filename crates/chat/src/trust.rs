@@ -13,6 +13,10 @@ use matrix_sdk_crypto::types::events::{CryptoContextInfo, UtdCause};
 /// A code that scripts compare, and the words for it.
 pub type Finding = (&'static str, &'static str);
 
+/// Why a message cannot be read whose key is in the backup, but is none.
+pub const DAMAGED_BACKUP: Finding =
+    ("backup-damaged", "its key in the backup does not open: it was damaged, or somebody else put it there");
+
 /// How sure it is who sent a message that was decrypted.
 pub fn of(info: &EncryptionInfo) -> Finding {
     state(&info.verification_state)
@@ -102,10 +106,27 @@ pub fn why(event: &Raw<AnySyncTimelineEvent>, info: &UnableToDecryptInfo, contex
         }
         _ => {}
     }
-    cause(
-        UtdCause::determine(event, context, info),
-        matches!(info.reason, UnableToDecryptReason::UnknownMegolmMessageIndex),
-    )
+    let later_index = matches!(info.reason, UnableToDecryptReason::UnknownMegolmMessageIndex);
+    precise(cause(UtdCause::determine(event, context, info), later_index), event, context)
+}
+
+/// Where the engine only knows that there is no key: what the event itself says about it.
+pub fn precise(finding: Finding, event: &Raw<AnySyncTimelineEvent>, context: CryptoContextInfo) -> Finding {
+    if finding.0 != "no-key" {
+        return finding;
+    }
+    // [CS-API §room-events] What one was to the room when it was said. Who is only invited gets keys if their device is known then.
+    let unsigned = event.get_field::<serde_json::Value>("unsigned").ok().flatten();
+    let membership = unsigned.as_ref().and_then(|unsigned| unsigned.get("membership")).and_then(|one| one.as_str());
+    let sent_ms = event.get_field::<u64>("origin_server_ts").ok().flatten();
+    let is_older = sent_ms.is_some_and(|sent_ms| sent_ms < u64::from(context.device_creation_ts.get()));
+    match membership {
+        Some("invite") => cause(UtdCause::SentBeforeWeJoined, false),
+        _ if is_older => {
+            ("before-this-device", "sent before this device was logged in, and its key is not in the backup")
+        }
+        _ => finding,
+    }
 }
 
 /// Words for a cause that the engine found out.
@@ -188,6 +209,9 @@ mod tests {
         assert_eq!(code(event(5000, "leave"), missing(None)), "before-you-joined");
         assert_eq!(code(event(500, "join"), missing(None)), "this-device-unverified");
         assert_eq!(code(event(5000, "join"), missing(None)), "no-key");
+        assert_eq!(code(event(5000, "invite"), missing(None)), "before-you-joined");
+        let in_backup = CryptoContextInfo { this_device_is_verified: true, is_backup_configured: true, ..context() };
+        assert_eq!(why(&event(500, "join"), &missing(None), in_backup).0, "before-this-device");
         assert_eq!(code(event(5000, "join"), missing(Some(WithheldCode::Blacklisted))), "withheld-blocked");
         assert_eq!(code(event(5000, "join"), missing(Some(WithheldCode::Unverified))), "withheld-unverified");
     }

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::whoami::{backup_state, recovery_state};
-use crate::{failure::Failure, output::Output, session::Session};
+use crate::{failure::Failure, heard, output::Output, session::Session};
 
 /// `koine-chat backup`
 #[derive(clap::Args)]
@@ -35,6 +35,23 @@ struct Line {
     backup: &'static str,
     recovery: &'static str,
     exists_on_server: bool,
+    /// Keys that were fetched and do not open: their MAC is wrong, or they are none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    damaged: Option<usize>,
+}
+
+/// What is to be said about keys of the backup that did not open; nothing if all did.
+pub fn about_damage(damaged: usize) -> Option<String> {
+    match damaged {
+        0 => None,
+        1 => Some(
+            "One key in the backup does not open: it was damaged, or somebody else put it there. The others are here."
+                .to_owned(),
+        ),
+        many => Some(format!(
+            "{many} keys in the backup do not open: they were damaged, or somebody else put them there. The others are here."
+        )),
+    }
 }
 
 /// Does it, and shows how it stands.
@@ -55,6 +72,7 @@ pub async fn run(args: &Args, session: &Session, out: &Output) -> Result<(), Fai
                 Some(room) => vec![session.room(room).await?],
                 None => session.client.joined_rooms(),
             };
+            heard::begin_to_count();
             for room in rooms {
                 match encryption.backups().download_room_keys_for_room(room.room_id()).await.map_err(Failure::from) {
                     // The backup has nothing of that room.
@@ -69,9 +87,11 @@ pub async fn run(args: &Args, session: &Session, out: &Output) -> Result<(), Fai
         backup: backup_state(encryption.backups().state()),
         recovery: recovery_state(encryption.recovery().state()),
         exists_on_server: encryption.backups().fetch_exists_on_server().await?,
+        damaged: Some(heard::unopened()).filter(|damaged| args.what == What::Fetch && *damaged > 0),
     };
     out.say(&line, || {
         let there = if line.exists_on_server { "there is one on the server" } else { "there is none on the server" };
-        format!("Backup: {} here, {there}. Recovery: {}.", line.backup, line.recovery)
+        let damage = line.damaged.and_then(about_damage).map(|words| format!("\n{words}")).unwrap_or_default();
+        format!("Backup: {} here, {there}. Recovery: {}.{damage}", line.backup, line.recovery)
     })
 }

@@ -1,9 +1,10 @@
 //! Devices: one's own and other people's, and which of them get keys.
 
 use matrix_sdk::{
+    Client,
     encryption::identities::Device,
     ruma::{
-        OwnedDeviceId, OwnedUserId,
+        OwnedDeviceId, OwnedUserId, UserId,
         api::client::uiaa::{self, MatrixUserIdentifier, UserIdentifier},
     },
 };
@@ -100,11 +101,11 @@ pub async fn run(args: Args, session: &Session, out: &Output) -> Result<(), Fail
         }
         Some(What::Delete { device }) => delete(device.into(), session, out).await,
         Some(What::Block { user: whose, device }) => {
-            trust(&whose, &device, LocalTrust::BlackListed, session).await?;
+            trust(&whose, &device, true, session).await?;
             out.say(&Done::new("block"), || "It gets no keys from now on.".to_owned())
         }
         Some(What::Unblock { user: whose, device }) => {
-            trust(&whose, &device, LocalTrust::Unset, session).await?;
+            trust(&whose, &device, false, session).await?;
             out.say(&Done::new("unblock"), || "It gets keys again.".to_owned())
         }
         Some(What::Sharing { value }) => {
@@ -213,14 +214,29 @@ async fn delete(device: OwnedDeviceId, session: &Session, out: &Output) -> Resul
     out.say(&Done::new("delete"), || "It is logged out.".to_owned())
 }
 
-async fn trust(whose: &str, device: &str, trust: LocalTrust, session: &Session) -> Result<(), Failure> {
+async fn trust(whose: &str, device: &str, blocked: bool, session: &Session) -> Result<(), Failure> {
     let whose = user(whose)?;
     session.catch_up().await?;
-    let encryption = session.client.encryption();
     if !session.offline {
-        encryption.request_user_identity(&whose).await?;
+        session.client.encryption().request_user_identity(&whose).await?;
     }
-    let found = encryption.get_device(&whose, device.into()).await.map_err(matrix_sdk::Error::from)?;
+    block(&session.client, &whose, device, blocked).await
+}
+
+/// Gives a device no keys from now on, or again.
+pub async fn block(client: &Client, whose: &UserId, device: &str, blocked: bool) -> Result<(), Failure> {
+    let found = client.encryption().get_device(whose, device.into()).await.map_err(matrix_sdk::Error::from)?;
     let found = found.ok_or_else(|| Failure::NotFound(format!("{whose} has no device {device} that can encrypt")))?;
+    let trust = if blocked { LocalTrust::BlackListed } else { LocalTrust::Unset };
     Ok(found.set_local_trust(trust).await.map_err(matrix_sdk::Error::from)?)
+}
+
+/// A device's mark for the terminal, and the words for it.
+pub fn state(device: &Device) -> (&'static str, &'static str) {
+    match (device.is_blacklisted(), device.is_verified(), device.is_cross_signed_by_owner()) {
+        (true, ..) => ("✖", "blocked: it gets no keys"),
+        (_, true, _) => ("✔", "verified"),
+        (_, _, true) => ("·", "signed by its owner"),
+        _ => ("!", "not verified by its owner"),
+    }
 }

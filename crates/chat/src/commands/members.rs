@@ -3,7 +3,7 @@
 use matrix_sdk::{Client, RoomMemberships, ruma::UserId};
 use serde::Serialize;
 
-use crate::{failure::Failure, harmless, output::Output, session::Session};
+use crate::{failure::Failure, harmless, identity, output::Output, session::Session};
 
 /// `koine-chat members`
 #[derive(clap::Args)]
@@ -28,10 +28,13 @@ pub struct Line {
     unsigned_devices: usize,
 }
 
+/// Somebody whose identity is another than it was.
+pub const CHANGED: (&str, &str) = ("changed", "!");
+
 /// How far a person is trusted: code, and mark for the terminal.
 pub async fn trust(client: &Client, user: &UserId) -> (&'static str, &'static str) {
     match client.encryption().get_user_identity(user).await {
-        Ok(Some(identity)) if identity.has_verification_violation() => ("changed", "!"),
+        Ok(Some(identity)) if identity.has_verification_violation() => CHANGED,
         Ok(Some(identity)) if identity.is_verified() => ("verified", "✔"),
         Ok(Some(_)) => ("unverified", "·"),
         _ => ("none", " "),
@@ -46,9 +49,13 @@ pub async fn run(args: &Args, session: &Session, out: &Output) -> Result<(), Fai
         true => room.members_no_sync(RoomMemberships::ACTIVE).await?,
         false => room.members(RoomMemberships::ACTIVE).await?,
     };
+    let changed = identity::changed(&room).await;
     for member in members {
         let devices = session.client.encryption().get_user_devices(member.user_id()).await?;
-        let (trust, mark) = trust(&session.client, member.user_id()).await;
+        let (trust, mark) = match changed.contains(member.user_id()) {
+            true => CHANGED,
+            false => trust(&session.client, member.user_id()).await,
+        };
         let power = match member.power_level() {
             matrix_sdk::ruma::events::room::power_levels::UserPowerLevel::Int(level) => Some(i64::from(level)),
             _ => None,
@@ -66,11 +73,12 @@ pub async fn run(args: &Args, session: &Session, out: &Output) -> Result<(), Fai
         out.say(&line, || {
             let name = line.name.as_deref().map(harmless::line).unwrap_or_default();
             let state = if line.membership == "join" { String::new() } else { format!(" [{}]", line.membership) };
+            let changed = if line.trust == "changed" { "  [!] their identity is another than it was" } else { "" };
             let unsigned = match line.unsigned_devices {
                 0 => String::new(),
                 count => format!("  [!] {count} of {} devices not verified by their owner", line.devices),
             };
-            format!("{mark} {}  {name}{state}{unsigned}", harmless::line(&line.user_id))
+            format!("{mark} {}  {name}{state}{changed}{unsigned}", harmless::line(&line.user_id))
         })?;
     }
     Ok(())

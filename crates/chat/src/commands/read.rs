@@ -75,7 +75,7 @@ pub async fn run(args: &Args, session: &Session, out: &Output) -> Result<(), Fai
         if line.kind == "state" && !args.state && args.event.is_none() {
             continue;
         }
-        unread += usize::from(event.kind.is_utd());
+        unread += usize::from(line.kind == "undecryptable");
         out.say(&line, || line.sentence())?;
     }
     if let Some(before) = more

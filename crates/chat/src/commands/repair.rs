@@ -3,6 +3,7 @@
 
 use std::{
     fs,
+    io::ErrorKind,
     path::{Path, PathBuf},
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -79,8 +80,10 @@ fn set_aside(store: &Path) -> Result<PathBuf, Failure> {
     for name in COPIES {
         for ending in [".sqlite3", ".sqlite3-wal", ".sqlite3-shm"] {
             let file = store.join(format!("{name}{ending}"));
-            if file.exists() {
-                fs::rename(&file, aside.join(format!("{name}{ending}")))?;
+            match fs::rename(&file, aside.join(format!("{name}{ending}"))) {
+                // SQLite takes its companions away when the last connection closes, which may be now.
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
+                _ => {}
             }
         }
     }

@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{Done, event_id};
-use crate::{failure::Failure, output::Output, session::Session};
+use crate::{failure::Failure, identity, output::Output, session::Session, stumble};
 
 /// Bytes of one message: events are bounded to 65,536 bytes, and encryption adds a third.
 const MESSAGE_MAX: usize = 40_000;
@@ -86,6 +86,9 @@ pub struct Sent {
     encrypted: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     session_id: Option<String>,
+    /// Members whose identity is another than it was.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    identity_changed: Vec<String>,
 }
 
 /// Sends.
@@ -97,9 +100,15 @@ pub async fn send(args: Args, session: &Session, out: &Output) -> Result<(), Fai
     if room.state() != RoomState::Joined {
         return Err(Failure::NotFound(format!("{} is not joined", room.room_id())));
     }
+    let changed = identity::changed(&room).await;
+    if !changed.is_empty() {
+        let text = format!("[!] {}: `verify` compares, `verify --accept-change` believes", identity::words(&changed));
+        out.note(&text);
+    }
     for message in messages {
         let content = content(&room, &args, &message).await?;
-        let sent = deliver(&room, "m.room.message", content).await?;
+        let mut sent = deliver(&room, "m.room.message", content).await?;
+        sent.identity_changed = changed.iter().map(ToString::to_string).collect();
         out.say(&sent, || sent.event_id.clone())?;
     }
     Ok(())
@@ -175,13 +184,14 @@ fn sender(event: &TimelineEvent) -> Option<String> {
 
 /// Sends an event, encrypted if the room is, and waits for the server's acknowledgement.
 pub async fn deliver(room: &Room, event_type: &str, content: Value) -> Result<Sent, Failure> {
-    let result = room.send_raw(event_type, content).await?;
+    let result = stumble::survive(|| room.send_raw(event_type, content.clone()).into_future()).await?;
     Ok(Sent {
         r#type: "sent",
         room_id: room.room_id().to_string(),
         event_id: result.response.event_id.to_string(),
         encrypted: result.encryption_info.is_some(),
         session_id: result.encryption_info.as_ref().and_then(|info| info.session_id().map(ToOwned::to_owned)),
+        identity_changed: Vec::new(),
     })
 }
 

@@ -230,7 +230,7 @@ impl Follower<'_> {
         }
         self.say(room, &line).await?;
         self.shown += 1;
-        if self.args.strict && event.kind.is_utd() {
+        if self.args.strict && line.kind == "undecryptable" {
             return Err(Failure::CannotDecrypt(format!("{} cannot be read: {}", line.event_id, line.encryption.words)));
         }
         Ok(())

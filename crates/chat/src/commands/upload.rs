@@ -8,7 +8,7 @@ use matrix_sdk::{
 };
 use serde::Serialize;
 
-use crate::{failure::Failure, output::Output, session::Session};
+use crate::{failure::Failure, output::Output, session::Session, stumble};
 
 /// Bytes of a file. Servers have limits of their own, mostly lower.
 const FILE_MAX: u64 = 1 << 30;
@@ -50,8 +50,22 @@ pub struct Parcel {
     pub mime: mime::Mime,
     /// Its bytes.
     pub data: Vec<u8>,
+}
+
+impl Parcel {
     /// What receivers are told about it.
-    pub info: AttachmentInfo,
+    pub fn info(&self) -> AttachmentInfo {
+        let size = UInt::try_from(self.data.len() as u64).ok();
+        match self.mime.type_() {
+            mime::IMAGE => {
+                let (width, height) = dimensions(&self.data);
+                AttachmentInfo::Image(BaseImageInfo { width, height, size, ..BaseImageInfo::default() })
+            }
+            mime::VIDEO => AttachmentInfo::Video(BaseVideoInfo { size, ..BaseVideoInfo::default() }),
+            mime::AUDIO => AttachmentInfo::Audio(BaseAudioInfo { size, ..BaseAudioInfo::default() }),
+            _ => AttachmentInfo::File(BaseFileInfo { size }),
+        }
+    }
 }
 
 /// Reads a file and finds out what it is.
@@ -72,17 +86,7 @@ pub fn parcel(file: &PathBuf, name: Option<&str>, mime: Option<&str>) -> Result<
         Some(mime) => mime.parse().map_err(|_| Failure::Usage(format!("{mime} is no MIME type")))?,
         None => guess(&name, &data),
     };
-    let size = UInt::try_from(data.len() as u64).ok();
-    let info = match mime.type_() {
-        mime::IMAGE => {
-            let (width, height) = dimensions(&data);
-            AttachmentInfo::Image(BaseImageInfo { width, height, size, ..BaseImageInfo::default() })
-        }
-        mime::VIDEO => AttachmentInfo::Video(BaseVideoInfo { size, ..BaseVideoInfo::default() }),
-        mime::AUDIO => AttachmentInfo::Audio(BaseAudioInfo { size, ..BaseAudioInfo::default() }),
-        _ => AttachmentInfo::File(BaseFileInfo { size }),
-    };
-    Ok(Parcel { name, mime, data, info })
+    Ok(Parcel { name, mime, data })
 }
 
 fn dimensions(data: &[u8]) -> (Option<UInt>, Option<UInt>) {
@@ -128,9 +132,12 @@ pub async fn run(args: &Args, session: &Session, out: &Output) -> Result<(), Fai
     let room = session.room(&args.room).await?;
     let encrypted = room.latest_encryption_state().await?.is_encrypted();
     let size = parcel.data.len();
-    let config =
-        AttachmentConfig::new().info(parcel.info).caption(args.caption.as_ref().map(TextMessageEventContent::plain));
-    let sent = room.send_attachment(&parcel.name, &parcel.mime, parcel.data, config).await?;
+    let sent = stumble::survive(|| {
+        let caption = args.caption.as_ref().map(TextMessageEventContent::plain);
+        let config = AttachmentConfig::new().info(parcel.info()).caption(caption);
+        room.send_attachment(&parcel.name, &parcel.mime, parcel.data.clone(), config).into_future()
+    })
+    .await?;
     let line = Line {
         r#type: "uploaded",
         room_id: room.room_id().to_string(),

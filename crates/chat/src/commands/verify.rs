@@ -30,8 +30,8 @@ use matrix_sdk::{
 use serde::Serialize;
 use tokio::sync::mpsc;
 
-use super::user;
-use crate::{ask, cli::seconds, failure::Failure, harmless, output::Output, session::Session};
+use super::{Done, user};
+use crate::{ask, cli::seconds, failure::Failure, harmless, identity, output::Output, session::Session};
 
 /// Requests that wait for an answer at once; more are dropped, and can be made again.
 const REQUESTS_MAX: usize = 16;
@@ -49,6 +49,9 @@ pub struct Args {
     /// Wait for the other side to ask, and accept.
     #[arg(long, conflicts_with = "device")]
     pub accept: bool,
+    /// Believe the identity this person has now without comparing anything, if it is another than it was.
+    #[arg(long, requires = "user", conflicts_with_all = ["device", "accept"])]
+    pub accept_change: bool,
     /// Take the emoji for equal without asking. For tests.
     #[arg(long)]
     pub emoji_match: bool,
@@ -100,6 +103,13 @@ struct Verified {
 pub async fn run(args: &Args, session: &Session, out: &Output) -> Result<(), Failure> {
     session.needs_server()?;
     let client = &session.client;
+    if let (true, Some(who)) = (args.accept_change, &args.user) {
+        let who = user(who)?;
+        session.catch_up().await?;
+        client.encryption().request_user_identity(&who).await?;
+        identity::accept(client, &who).await?;
+        return out.say(&Done::new("accept-change"), || format!("The identity that {who} has now is believed."));
+    }
     let (asked, mut asks) = mpsc::channel(REQUESTS_MAX);
     let handlers = listen(client, &asked);
     session.catch_up().await?;
@@ -146,16 +156,20 @@ pub fn listen(client: &Client, asked: &mpsc::Sender<(OwnedUserId, String)>) -> [
     let to_device = asked.clone();
     let in_room = asked.clone();
     [
-        client.add_event_handler(move |event: ToDeviceKeyVerificationRequestEvent| {
+        // What this device asks for itself comes back, too.
+        client.add_event_handler(move |event: ToDeviceKeyVerificationRequestEvent, client: Client| {
             let asked = to_device.clone();
             async move {
-                let _ = asked.try_send((event.sender, event.content.transaction_id.to_string()));
+                if client.device_id() != Some(&*event.content.from_device) {
+                    let _ = asked.try_send((event.sender, event.content.transaction_id.to_string()));
+                }
             }
         }),
-        client.add_event_handler(move |event: OriginalSyncRoomMessageEvent| {
+        client.add_event_handler(move |event: OriginalSyncRoomMessageEvent, client: Client| {
             let asked = in_room.clone();
             async move {
-                if matches!(event.content.msgtype, MessageType::VerificationRequest(_)) {
+                let by_others = client.user_id() != Some(&*event.sender);
+                if by_others && matches!(event.content.msgtype, MessageType::VerificationRequest(_)) {
                     let _ = asked.try_send((event.sender, event.event_id.to_string()));
                 }
             }

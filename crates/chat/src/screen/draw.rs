@@ -134,7 +134,8 @@ fn room(frame: &mut Frame, app: &mut App, area: Rect) {
     let typed_width = usize::from(area.width.saturating_sub(4));
     let typed = wrap(&shown_typed(app), typed_width);
     let lines = u16::try_from(typed.len()).unwrap_or(COMPOSER_MAX).clamp(1, COMPOSER_MAX);
-    let hint = u16::from(app.reply.is_some() || app.edit.is_some() || !app.typing.is_empty());
+    let hint = app.reply.is_some() || app.edit.is_some() || !app.changed.is_empty() || !app.typing.is_empty();
+    let hint = u16::from(hint);
     let [head, middle, above, below] = Layout::vertical([
         Constraint::Length(1),
         Constraint::Min(1),
@@ -153,7 +154,7 @@ fn room(frame: &mut Frame, app: &mut App, area: Rect) {
     let about = cut(&about, width.saturating_sub(lock.0.width() + name.width()));
     let title = Line::from(vec![
         Span::styled(lock.0, lock.1),
-        Span::styled(cut(&name, width), STRONG),
+        Span::styled(cut(&name, width), if app.focus == Focus::Timeline { STRONG.fg(Color::Cyan) } else { STRONG }),
         Span::styled(about, DIM),
     ]);
     frame.render_widget(Paragraph::new(title), head);
@@ -177,6 +178,11 @@ fn hints(frame: &mut Frame, app: &App, area: Rect) {
             Line::styled(format!(" ↳ answering {} - Esc takes it back", harmless::line(name)), WARNING)
         }
         (_, Some(_)) => Line::styled(" editing - Esc takes it back", WARNING),
+        _ if !app.changed.is_empty() => {
+            let names: Vec<String> = app.changed.iter().take(3).map(|name| harmless::line(name)).collect();
+            let text = format!(" ! the identity of {} is another than it was: w in the messages", names.join(", "));
+            Line::styled(text, TROUBLE)
+        }
         _ => {
             let names: Vec<String> = app.typing.iter().take(3).map(|name| harmless::line(name)).collect();
             Line::styled(format!(" {} typing …", names.join(", ")), DIM)
@@ -239,7 +245,12 @@ fn status_line(frame: &mut Frame, app: &App, area: Rect) {
         }
     }
     if app.note.is_empty() {
-        spans.push(Span::styled("? keys", DIM));
+        let hint = match app.focus {
+            Focus::Rooms => "Enter opens  c makes a room  o joins one  ? keys",
+            Focus::Timeline => "↑↓ choose  r answer  t thread  + react  ? keys",
+            Focus::Composer => "Enter sends  Tab goes on  ? keys",
+        };
+        spans.push(Span::styled(hint, DIM));
     } else {
         spans.push(Span::styled(harmless::line(&app.note), if app.is_trouble { TROUBLE } else { GOOD }));
     }

@@ -59,7 +59,7 @@ const KEYS: &[(&str, &[(&str, &str)])] = &[
             ("v, s", "show a picture, save a file"),
             ("R", "send again what was not sent"),
             ("/, n, N", "search what is loaded, older, newer"),
-            ("w", "who is here; v verifies somebody"),
+            ("w", "who is here; v verifies somebody, d shows their devices, b there blocks one"),
             ("I", "invite"),
             ("S", "settings of the room"),
             ("u", "send a file"),
@@ -104,6 +104,9 @@ pub fn draw(frame: &mut Frame, popup: &Popup, area: Rect) {
                     Span::styled(harmless::line(&row.name), STRONG),
                     Span::styled(format!("  {}{invited}  {}", harmless::line(&row.user_id), row.power), DIM),
                 ];
+                if row.trust == "changed" {
+                    spans.push(Span::styled("  ! their identity is another than it was", TROUBLE));
+                }
                 if row.unsigned_devices > 0 {
                     let text = format!("  ! {} of their devices not verified by them", row.unsigned_devices);
                     spans.push(Span::styled(text, WARNING));
@@ -111,7 +114,34 @@ pub fn draw(frame: &mut Frame, popup: &Popup, area: Rect) {
                 chosen(Line::from(spans), index == *at)
             });
             let scroll = u16::try_from(at.saturating_sub(usize::from(area.height / 2))).unwrap_or(0);
-            ("Members - v verifies, I invites".to_owned(), lines.collect(), scroll, None)
+            (
+                "Members - v verifies, d shows devices, I invites, A believes a new identity".to_owned(),
+                lines.collect(),
+                scroll,
+                None,
+            )
+        }
+        Popup::Devices { user, rows, at } => {
+            let mut lines: Vec<Line> = rows
+                .iter()
+                .enumerate()
+                .map(|(index, row)| {
+                    let style = if row.mark == "!" { WARNING } else { DIM };
+                    let spans = vec![
+                        Span::raw(format!("{} ", row.mark)),
+                        Span::styled(harmless::line(&row.device_id), STRONG),
+                        Span::raw(format!("  {}  ", harmless::line(&row.name))),
+                        Span::styled(row.words, style),
+                    ];
+                    chosen(Line::from(spans), index == *at)
+                })
+                .collect();
+            if lines.is_empty() {
+                lines.push(Line::styled("None that can encrypt.", DIM));
+            }
+            let scroll = u16::try_from(at.saturating_sub(usize::from(area.height / 2))).unwrap_or(0);
+            let title = format!("Devices of {} - b gives one no keys, or again, v verifies", harmless::line(user));
+            (title, lines, scroll, None)
         }
         Popup::Accounts { rows, at } => {
             let lines = rows.iter().enumerate().map(|(index, row)| {

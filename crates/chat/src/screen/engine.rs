@@ -201,6 +201,8 @@ impl Engine {
         })
         .await;
         self.tell(Event::Rooms(follow::rooms(&session.client).await)).await;
+        // With --offline what is said waits until the account is opened without it.
+        session.client.send_queue().set_enabled(!session.offline).await;
         session.client.send_queue().respawn_tasks_for_rooms_with_unsent_requests().await;
         let (asked, asks) = mpsc::channel(ASKED_MAX);
         self.handlers.extend(verify::listen(&session.client, &asked));
@@ -222,8 +224,12 @@ impl Engine {
                 (Some(typing), Some(guard))
             }
         };
-        let following =
-            self.tasks.spawn(follow::timeline(room.to_owned(), thread, timeline.clone(), typing, self.events.clone()));
+        let place = follow::Place {
+            room: room.to_owned(),
+            thread,
+            offline: self.session.as_ref().is_some_and(|session| session.offline),
+        };
+        let following = self.tasks.spawn(follow::timeline(place, timeline.clone(), typing, self.events.clone()));
         Open { timeline, following, _typing: guard }
     }
 }

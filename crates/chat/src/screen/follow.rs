@@ -1,19 +1,23 @@
 //! What the screen is told without asking: rooms, the open timeline, who types, who wants to verify.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
-use futures_util::StreamExt;
+use futures_util::{Stream, StreamExt};
 use matrix_sdk::{
-    Client, RoomState,
+    Client, Room, RoomState,
     deserialized_responses::RawAnySyncOrStrippedState,
-    ruma::{OwnedEventId, OwnedUserId, events::StateEventType},
+    ruma::{
+        OwnedEventId, OwnedUserId,
+        events::{StateEventType, room::history_visibility::HistoryVisibility},
+    },
 };
+use matrix_sdk_crypto::IdentityStatusChange;
 use matrix_sdk_ui::{
     Timeline,
-    timeline::{TimelineDetails, TimelineItem},
+    timeline::{EncryptedMessage, EventTimelineItem, TimelineDetails, TimelineItem},
 };
 use tokio::sync::{broadcast, mpsc};
 
@@ -21,7 +25,7 @@ use super::{
     items,
     state::{Event, Item, RoomRow},
 };
-use crate::{session::name_of, trust};
+use crate::{heard, identity, replay, session::name_of, trust};
 
 /// Events fetched when a room is opened of which little is kept here.
 const FIRST_PAGE: u16 = 40;
@@ -61,6 +65,11 @@ pub async fn rooms(client: &Client) -> Vec<RoomRow> {
             unread: unread.notification_count,
             highlights: unread.highlight_count,
             encrypted: room.encryption_state().is_encrypted(),
+            public: room.is_public().unwrap_or_default(),
+            shows_past: matches!(
+                room.history_visibility_or_default(),
+                HistoryVisibility::Shared | HistoryVisibility::WorldReadable
+            ),
             space: room.is_space(),
             invited,
             inviter,
@@ -79,10 +88,19 @@ pub async fn is_verified(client: &Client) -> bool {
     device.ok().flatten().is_some_and(|device| device.is_verified_with_cross_signing())
 }
 
+/// Which timeline it is.
+pub struct Place {
+    /// The room.
+    pub room: String,
+    /// Whether it is one of its threads.
+    pub thread: bool,
+    /// Whether the server is left alone.
+    pub offline: bool,
+}
+
 /// Follows a timeline.
 pub async fn timeline(
-    room: String,
-    thread: bool,
+    Place { room, thread, offline }: Place,
     timeline: Arc<Timeline>,
     typing: Option<broadcast::Receiver<Vec<OwnedUserId>>>,
     events: mpsc::Sender<Event>,
@@ -91,12 +109,16 @@ pub async fn timeline(
     let (mut items, changes) = timeline.subscribe().await;
     let mut changes = Box::pin(changes);
     let mut typing = typing;
+    let mut identities = match thread {
+        true => None,
+        false => timeline.room().subscribe_to_identity_status_changes().await.ok().map(Box::pin),
+    };
+    let mut changed = BTreeSet::new();
     let mut asked: HashSet<OwnedEventId> = HashSet::new();
-    let client = timeline.room().client();
     let shown = async |items: &[Arc<TimelineItem>]| Event::Timeline {
         room: room.clone(),
         thread,
-        items: lines(items, &own, &client).await,
+        items: lines(items, &own, timeline.room()).await,
     };
     let now: Vec<_> = items.iter().cloned().collect();
     if events.send(shown(&now).await).await.is_err() {
@@ -107,6 +129,9 @@ pub async fn timeline(
         let timeline = timeline.clone();
         async move {
             // Offline there is only what is kept here, and that is shown already.
+            if offline {
+                return;
+            }
             if few {
                 let _ = timeline.paginate_backwards(FIRST_PAGE).await;
             }
@@ -128,10 +153,17 @@ pub async fn timeline(
                     return;
                 }
                 for wanted in unanswered(&now) {
-                    if asked.len() < QUOTES_MAX && asked.insert(wanted.clone()) {
+                    if !offline && asked.len() < QUOTES_MAX && asked.insert(wanted.clone()) {
                         let timeline = timeline.clone();
                         tokio::spawn(async move { timeline.fetch_details_for_event(&wanted).await });
                     }
+                }
+            }
+            changes = next_identities(&mut identities) => {
+                identity::note(&mut changed, changes);
+                let users = changed.iter().map(ToString::to_string).collect();
+                if events.send(Event::Changed { room: room.clone(), users }).await.is_err() {
+                    return;
                 }
             }
             names = next_typing(&mut typing) => {
@@ -145,7 +177,8 @@ pub async fn timeline(
 }
 
 /// The lines of a timeline, with what is known of their senders now.
-async fn lines(from: &[Arc<TimelineItem>], own: &str, client: &Client) -> Vec<Item> {
+async fn lines(from: &[Arc<TimelineItem>], own: &str, room: &Room) -> Vec<Item> {
+    let client = &room.client();
     let mut sessions: HashMap<String, trust::Finding> = HashMap::new();
     let mut lines = Vec::with_capacity(from.len());
     for one in from {
@@ -161,9 +194,29 @@ async fn lines(from: &[Arc<TimelineItem>], own: &str, client: &Client) -> Vec<It
             sessions.insert(session.to_owned(), finding);
             (line.trust, line.words) = finding;
         }
+        if let (true, Some(event)) = (line.trust == "no-key", one.as_event().and_then(|event| event.original_json())) {
+            let session = one.as_event().and_then(session_of);
+            (line.trust, line.words) = match session.is_some_and(heard::is_unopened) {
+                true => trust::DAMAGED_BACKUP,
+                false => trust::precise((line.trust, line.words), event, room.crypto_context_info().await),
+            };
+        }
+        if let (true, Some(event_id)) = (info.is_some(), &line.event_id)
+            && replay::is_repeated(client, event_id).await
+        {
+            line.unreadable(replay::FINDING);
+        }
         lines.push(line);
     }
     lines
+}
+
+/// The session of a message that cannot be read.
+fn session_of(event: &EventTimelineItem) -> Option<&str> {
+    match event.content().as_unable_to_decrypt()? {
+        EncryptedMessage::MegolmV1AesSha2 { session_id, .. } => Some(session_id),
+        _ => None,
+    }
 }
 
 /// Answers of which what they answer is not loaded.
@@ -173,6 +226,18 @@ fn unanswered(items: &[Arc<TimelineItem>]) -> Vec<OwnedEventId> {
         event.content().in_reply_to().is_some_and(|reply| matches!(reply.event, TimelineDetails::Unavailable))
     });
     answers.filter_map(|event| event.event_id().map(ToOwned::to_owned)).collect()
+}
+
+async fn next_identities(
+    identities: &mut Option<impl Stream<Item = Vec<IdentityStatusChange>> + Unpin>,
+) -> Vec<IdentityStatusChange> {
+    match identities {
+        Some(identities) => match identities.next().await {
+            Some(changes) => changes,
+            None => std::future::pending().await,
+        },
+        None => std::future::pending().await,
+    }
 }
 
 async fn next_typing(typing: &mut Option<broadcast::Receiver<Vec<OwnedUserId>>>) -> Vec<String> {

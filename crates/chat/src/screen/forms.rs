@@ -3,7 +3,7 @@
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use super::{
-    state::{App, Effect, Field, Item, Kind, Popup, Purpose, RoomRow, Sending, Value},
+    state::{App, Changes, Effect, Field, Item, Kind, Popup, Purpose, RoomRow, Sending, Value},
     update,
 };
 
@@ -56,7 +56,12 @@ pub fn react() -> Popup {
 
 /// A room's settings.
 pub fn settings(room: &RoomRow) -> Popup {
-    let mut fields = vec![Field::text("Name", &room.name), Field::text("Topic", &room.topic)];
+    let mut fields = vec![
+        Field::text("Name", &room.name),
+        Field::text("Topic", &room.topic),
+        Field::switch("Anybody may join", room.public),
+        Field::switch("New members read what was said before they came", room.shows_past),
+    ];
     let text = match room.encrypted {
         true => "This room is encrypted. That cannot be undone.",
         false => {
@@ -148,10 +153,45 @@ pub fn press(app: &mut App, key: KeyEvent) -> Vec<Effect> {
                 let user = rows.get(*at).map(|row| row.user_id.clone());
                 return user.map(|user| Effect::Verify { user: Some(user) }).into_iter().collect();
             }
+            KeyCode::Enter | KeyCode::Char('d') => {
+                let user = rows.get(*at).map(|row| row.user_id.clone());
+                return user.map(|user| Effect::Devices { user }).into_iter().collect();
+            }
+            KeyCode::Char('A') => {
+                let row = rows.get(*at).filter(|row| row.trust == "changed");
+                let question = row.map(|row| Popup::Question {
+                    text: format!(
+                        "The identity of {} is another than it was. Believe the new one without comparing emoji? Whoever \
+                         runs their server could have made it.",
+                        row.user_id
+                    ),
+                    yes: Effect::AcceptIdentity { user: row.user_id.clone() },
+                });
+                if question.is_some() {
+                    app.popup = question;
+                    return Vec::new();
+                }
+            }
             KeyCode::Char('I') => {
                 app.popup = Some(invite());
                 return Vec::new();
             }
+            _ => return Vec::new(),
+        },
+        Popup::Devices { user, rows, at } => match key.code {
+            KeyCode::Down | KeyCode::Char('j') => *at = (*at + 1).min(rows.len().saturating_sub(1)),
+            KeyCode::Up | KeyCode::Char('k') => *at = at.saturating_sub(1),
+            KeyCode::Char('b') => {
+                let block = rows.get(*at).map(|row| Effect::Block {
+                    user: user.clone(),
+                    device: row.device_id.clone(),
+                    block: !row.blocked,
+                });
+                // It stays until the engine shows how the devices stand now.
+                app.popup = Some(popup);
+                return block.into_iter().collect();
+            }
+            KeyCode::Char('v') => return vec![Effect::Verify { user: Some(user.clone()) }],
             _ => return Vec::new(),
         },
         Popup::Accounts { rows, at } => match key.code {
@@ -306,12 +346,15 @@ pub fn submit(app: &mut App, purpose: Purpose) -> Vec<Effect> {
         (Purpose::Settings, Some(room)) => {
             let before = app.rooms.iter().find(|row| row.id == room).cloned().unwrap_or_default();
             let changed = |new: String, old: &str| (new != old).then_some(new);
-            vec![Effect::Settings {
-                room,
+            let turned = |new: bool, old: bool| (new != old).then_some(new);
+            let changes = Changes {
                 name: changed(text(0), &before.name),
                 topic: changed(text(1), &before.topic),
-                encrypt: on(2),
-            }]
+                public: turned(on(2), before.public),
+                shows_past: turned(on(3), before.shows_past),
+                encrypt: on(4),
+            };
+            vec![Effect::Settings { room, changes }]
         }
         (Purpose::Recover, _) if !text(0).is_empty() => vec![Effect::Recover { key: text(0) }],
         (Purpose::SendFile, Some(_)) if !text(0).is_empty() => vec![Effect::SendFile { path: text(0) }],

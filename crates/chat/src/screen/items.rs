@@ -78,6 +78,11 @@ fn like_message(like: &MsgLikeContent, own: &str, item: &mut Item) {
             message.body().clone_into(&mut item.body);
             item.kind = match message.msgtype() {
                 MessageType::Emote(_) => Kind::Emote,
+                // Its text is for clients that do not know what it is.
+                MessageType::VerificationRequest(_) => {
+                    "asks to verify each other".clone_into(&mut item.body);
+                    Kind::Notice
+                }
                 MessageType::Notice(_) => Kind::Notice,
                 MessageType::Image(image) => {
                     item.file = Some(image.filename().to_owned());
@@ -178,6 +183,19 @@ fn change(content: &TimelineItemContent) -> String {
             AnyOtherStateEventContentChange::RoomName(_) => "changed the room's name".to_owned(),
             AnyOtherStateEventContentChange::RoomTopic(_) => "changed what the room is about".to_owned(),
             AnyOtherStateEventContentChange::RoomCreate(_) => "made this room".to_owned(),
+            AnyOtherStateEventContentChange::RoomPowerLevels(_) => "changed who may do what".to_owned(),
+            AnyOtherStateEventContentChange::RoomJoinRules(_) => "changed who may join".to_owned(),
+            AnyOtherStateEventContentChange::RoomHistoryVisibility(_) => {
+                "changed who may read what was said".to_owned()
+            }
+            AnyOtherStateEventContentChange::RoomGuestAccess(_) => "changed whether guests may join".to_owned(),
+            AnyOtherStateEventContentChange::RoomCanonicalAlias(_) => "changed the room's address".to_owned(),
+            AnyOtherStateEventContentChange::RoomAvatar(_) => "changed the room's picture".to_owned(),
+            AnyOtherStateEventContentChange::RoomPinnedEvents(_) => "changed what is pinned".to_owned(),
+            AnyOtherStateEventContentChange::RoomTombstone(_) => "moved this room elsewhere".to_owned(),
+            AnyOtherStateEventContentChange::RoomServerAcl(_) => "changed which servers may take part".to_owned(),
+            AnyOtherStateEventContentChange::SpaceChild(_) => "changed what is in this space".to_owned(),
+            AnyOtherStateEventContentChange::SpaceParent(_) => "changed in which space this room is".to_owned(),
             other => format!("changed {}", other.event_type()),
         },
         _ => "did something that is not known here".to_owned(),

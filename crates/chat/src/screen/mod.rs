@@ -10,6 +10,7 @@ mod follow;
 mod forms;
 mod items;
 mod keep;
+mod mouse;
 mod perform;
 mod picture;
 mod slash;
@@ -44,7 +45,7 @@ use self::{
     keep::Kept,
     state::{App, Effect, Event},
 };
-use crate::{account::Accounts, cli::Common, failure::Failure};
+use crate::{account::Accounts, cli::Common, failure::Failure, stumble};
 
 /// News that wait to be shown, and wishes that wait to be done.
 const QUEUE: usize = 256;
@@ -61,14 +62,19 @@ pub async fn run(common: &Common) -> Result<(), Failure> {
     let accounts = Accounts::new(common.data_dir.clone())?;
     let (events, news) = mpsc::channel(QUEUE);
     let (effects, wishes) = mpsc::channel(QUEUE);
+    let mut terminal = Screen::open(events.downgrade())?;
     let engine = tokio::spawn(Engine::new(common.clone(), accounts.clone(), events).run(wishes));
-    let mut terminal = Screen::open()?;
     let done = show(&mut terminal.terminal, &accounts, news, &effects).await;
     drop(terminal);
     drop(effects);
     // The store is closed in order; a server that does not answer is not waited for.
-    let _ = tokio::time::timeout(Duration::from_secs(3), engine).await;
-    done
+    match tokio::time::timeout(Duration::from_secs(3), engine).await {
+        Ok(Err(ended)) if ended.is_panic() => {
+            let words = stumble::words(&*ended.into_panic());
+            Err(Failure::Local(format!("the engine failed ({words}); what you typed is kept")))
+        }
+        _ => done,
+    }
 }
 
 /// The terminal in the state that the screen needs; as it was, when dropped.
@@ -77,12 +83,16 @@ struct Screen {
 }
 
 impl Screen {
-    fn open() -> Result<Self, Failure> {
-        // A panic must not leave a terminal that nobody can use.
+    fn open(events: mpsc::WeakSender<Event>) -> Result<Self, Failure> {
+        // A panic of the screen must not leave a terminal that nobody can use; one beside it leaves the screen as it is.
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
-            restore();
-            before(panic);
+            if std::thread::current().name() == Some("main") {
+                restore();
+                before(panic);
+            } else if let Some(events) = events.upgrade() {
+                let _ = events.try_send(Event::Stumbled(stumble::words(panic.payload())));
+            }
         }));
         enable_raw_mode()?;
         execute!(io::stdout(), EnterAlternateScreen, EnableBracketedPaste, EnableMouseCapture)?;

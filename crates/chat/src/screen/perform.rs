@@ -5,7 +5,6 @@ use std::{env, path::PathBuf, sync::Arc};
 use futures_util::StreamExt;
 use matrix_sdk::{
     Client, Room, RoomMemberships,
-    attachment::AttachmentConfig,
     encryption::verification::{SasState, VerificationRequest},
     room::edit::EditedContent,
     ruma::{
@@ -18,18 +17,21 @@ use matrix_sdk::{
         },
     },
 };
-use matrix_sdk_ui::timeline::{EventTimelineItem, RoomExt, Timeline, TimelineFocus};
+use matrix_sdk_ui::timeline::{
+    AttachmentConfig, AttachmentSource, EventTimelineItem, RoomExt, Timeline, TimelineFocus,
+};
 use parking_lot::Mutex;
 use serde_json::json;
 
 use super::{
     engine::{Engine, Verifying},
     picture,
-    state::{AccountRow, Effect, Event, MemberRow},
+    state::{AccountRow, DeviceRow, Effect, Event, MemberRow},
 };
 use crate::{
-    commands::{create, download, event_id, members, upload, user, verify},
+    commands::{backup, create, devices, download, event_id, members, recover, upload, user, verify},
     failure::Failure,
+    heard, identity,
     session::{Session, no_room_address},
 };
 
@@ -39,6 +41,25 @@ const PAGE: u16 = 50;
 /// Does what was asked for.
 pub async fn perform(engine: &mut Engine, effect: Effect) {
     let Some(session) = engine.session.clone() else { return };
+    if session.offline {
+        match effect {
+            Effect::Older | Effect::Read | Effect::Typing(_) => return,
+            Effect::Redact { .. }
+            | Effect::Retry { .. }
+            | Effect::Join { .. }
+            | Effect::Leave { .. }
+            | Effect::Invite { .. }
+            | Effect::Create { .. }
+            | Effect::Settings { .. }
+            | Effect::Recover { .. }
+            | Effect::SaveFile { .. }
+            | Effect::Picture { .. }
+            | Effect::Verify { .. } => {
+                return engine.tell(Event::Trouble("this cannot be done with --offline".to_owned())).await;
+            }
+            _ => {}
+        }
+    }
     let done = match effect {
         Effect::Accounts => {
             accounts(engine).await;
@@ -163,9 +184,11 @@ fn about_timeline(engine: &mut Engine, effect: Effect) -> Result<(), Effect> {
         }),
         Effect::SendFile { path } => engine.beside(async move {
             let parcel = upload::parcel(&home(&path), None, None)?;
-            let config = AttachmentConfig::new().info(parcel.info);
-            timeline.room().send_attachment(&parcel.name, &parcel.mime, parcel.data, config).await?;
-            Ok(Some(Event::Note(format!("{} is sent.", parcel.name))))
+            let config = AttachmentConfig { info: Some(parcel.info()), ..AttachmentConfig::default() };
+            let source = AttachmentSource::Data { bytes: parcel.data, filename: parcel.name };
+            // In the queue it keeps its place among what is said, and waits there while the server is away.
+            timeline.send_attachment(source, parcel.mime, config).use_send_queue().await.map_err(timeline_failure)?;
+            Ok(None)
         }),
         Effect::SaveFile { event } => engine.beside(async move { save(timeline.room(), &event).await.map(Some) }),
         Effect::Picture { event } => engine.beside(async move {
@@ -246,6 +269,17 @@ fn about_rooms(engine: &mut Engine, session: Arc<Session>, effect: Effect) {
             let rows = member_rows(&client, &room_of(&client, &room)?, session.offline).await?;
             Ok(Some(Event::Members { room, rows }))
         }),
+        Effect::Devices { user: whose } => {
+            engine.beside(async move { devices_of(&client, whose, session.offline).await.map(Some) });
+        }
+        Effect::Block { user: whose, device, block } => engine.beside(async move {
+            devices::block(&client, &user(&whose)?, &device, block).await?;
+            devices_of(&client, whose, true).await.map(Some)
+        }),
+        Effect::AcceptIdentity { user: whose } => engine.beside(async move {
+            identity::accept(&client, &user(&whose)?).await?;
+            Ok(Some(Event::Note(format!("The identity that {whose} has now is believed."))))
+        }),
         Effect::Join { room } => engine.beside(async move {
             let address = RoomOrAliasId::parse(&room).map_err(|_| no_room_address(&room))?;
             let joined = client.join_room_by_id_or_alias(&address, &[]).await?;
@@ -271,27 +305,44 @@ fn about_rooms(engine: &mut Engine, session: Arc<Session>, effect: Effect) {
             let room = client.create_room(create::request(args)?).await?;
             Ok(Some(Event::Show(room.room_id().to_string())))
         }),
-        Effect::Settings { room, name, topic, encrypt } => engine.beside(async move {
+        Effect::Settings { room, changes } => engine.beside(async move {
             let room = room_of(&client, &room)?;
-            if let Some(name) = name {
+            if let Some(name) = changes.name {
                 room.send_state_event_raw(&StateEventType::RoomName.to_string(), "", json!({ "name": name })).await?;
             }
-            if let Some(topic) = topic {
+            if let Some(topic) = changes.topic {
                 room.send_state_event_raw(&StateEventType::RoomTopic.to_string(), "", json!({ "topic": topic }))
                     .await?;
             }
-            if encrypt {
+            if let Some(public) = changes.public {
+                let content = json!({ "join_rule": if public { "public" } else { "invite" } });
+                room.send_state_event_raw(&StateEventType::RoomJoinRules.to_string(), "", content).await?;
+            }
+            if let Some(shows_past) = changes.shows_past {
+                let content = json!({ "history_visibility": if shows_past { "shared" } else { "joined" } });
+                room.send_state_event_raw(&StateEventType::RoomHistoryVisibility.to_string(), "", content).await?;
+            }
+            if changes.encrypt {
                 room.enable_encryption().await?;
             }
             Ok(Some(Event::Note("The room's settings are changed.".to_owned())))
         }),
         Effect::Recover { key } => engine.beside(async move {
-            client.encryption().recovery().recover(key.trim()).await?;
+            heard::begin_to_count();
+            if recover::with_key(&client, key.trim()).await?.is_some() {
+                let title = "This device is trusted now, but".to_owned();
+                return Ok(Some(Event::Tell { title, text: recover::ANOTHER_KEY.to_owned() }));
+            }
             for room in client.joined_rooms() {
                 // Rooms of which the backup holds nothing answer that there is nothing.
                 let _ = client.encryption().backups().download_room_keys_for_room(room.room_id()).await;
             }
-            Ok(Some(Event::Note("This device is trusted now, and reads old messages.".to_owned())))
+            Ok(Some(match backup::about_damage(heard::unopened()) {
+                Some(text) => {
+                    Event::Tell { title: "This device is trusted now, and reads old messages".to_owned(), text }
+                }
+                None => Event::Note("This device is trusted now, and reads old messages.".to_owned()),
+            }))
         }),
         _ => {}
     }
@@ -302,9 +353,13 @@ async fn member_rows(client: &Client, room: &Room, offline: bool) -> Result<Vec<
         true => room.members_no_sync(RoomMemberships::ACTIVE).await?,
         false => room.members(RoomMemberships::ACTIVE).await?,
     };
+    let changed = identity::changed(room).await;
     let mut rows = Vec::new();
     for member in members {
-        let (trust, mark) = members::trust(client, member.user_id()).await;
+        let (trust, mark) = match changed.contains(member.user_id()) {
+            true => members::CHANGED,
+            false => members::trust(client, member.user_id()).await,
+        };
         let devices = client.encryption().get_user_devices(member.user_id()).await?;
         rows.push(MemberRow {
             user_id: member.user_id().to_string(),
@@ -323,6 +378,30 @@ async fn member_rows(client: &Client, room: &Room, offline: bool) -> Result<Vec<
     }
     rows.sort_by_key(|row| (row.power.is_empty(), row.name.to_lowercase()));
     Ok(rows)
+}
+
+async fn devices_of(client: &Client, whose: String, offline: bool) -> Result<Event, Failure> {
+    let encryption = client.encryption();
+    let id = user(&whose)?;
+    if !offline {
+        encryption.request_user_identity(&id).await?;
+    }
+    let known = encryption.get_user_devices(&id).await?;
+    let mut rows: Vec<DeviceRow> = known
+        .devices()
+        .map(|device| {
+            let (mark, words) = devices::state(&device);
+            DeviceRow {
+                device_id: device.device_id().to_string(),
+                name: device.display_name().unwrap_or_default().to_owned(),
+                mark,
+                words,
+                blocked: device.is_blacklisted(),
+            }
+        })
+        .collect();
+    rows.sort_by(|one, other| one.device_id.cmp(&other.device_id));
+    Ok(Event::Devices { user: whose, rows })
 }
 
 fn verification(engine: &mut Engine, session: Arc<Session>, effect: Effect) {
@@ -346,7 +425,10 @@ fn verification(engine: &mut Engine, session: Arc<Session>, effect: Effect) {
                 let identity = session.client.encryption().request_user_identity(&whom).await?;
                 let identity =
                     identity.ok_or_else(|| Failure::NotFound(format!("{whom} has not set up verification")))?;
-                let _ = events.send(Event::Note(format!("Asked {whom}; accept it there."))).await;
+                let text = format!(
+                    "Asked {whom}: accept it there. Without a conversation of two it begins with an invitation."
+                );
+                let _ = events.send(Event::Note(text)).await;
                 identity.request_verification().await?
             }
             _ => return Ok(None),

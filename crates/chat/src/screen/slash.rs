@@ -2,7 +2,7 @@
 
 use super::{
     forms,
-    state::{App, Effect, Popup},
+    state::{App, Changes, Effect, Popup},
 };
 
 /// What they are, for the help.
@@ -28,7 +28,8 @@ pub fn read(app: &mut App, text: &str) -> Result<Vec<Effect>, String> {
         true => Err(format!("{command} wants {what}.")),
         false => Ok(rest.clone()),
     };
-    let settings = |name, topic| Effect::Settings { room: room.clone(), name, topic, encrypt: false };
+    let settings =
+        |name, topic| Effect::Settings { room: room.clone(), changes: Changes { name, topic, ..Changes::default() } };
     Ok(match command {
         "/join" | "/j" => vec![Effect::Join { room: wanted("the address of a room")? }],
         "/create" => vec![Effect::Create {

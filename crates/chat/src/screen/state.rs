@@ -16,6 +16,8 @@ pub struct RoomRow {
     pub unread: u64,
     pub highlights: u64,
     pub encrypted: bool,
+    pub public: bool,
+    pub shows_past: bool,
     pub space: bool,
     pub invited: bool,
     pub inviter: Option<String>,
@@ -80,6 +82,15 @@ pub struct Item {
 }
 
 impl Item {
+    /// What it says is not to be shown, for this reason.
+    pub fn unreadable(&mut self, (code, words): crate::trust::Finding) {
+        self.kind = Kind::Undecryptable;
+        (self.trust, self.words) = (code, words);
+        self.body.clear();
+        self.file = None;
+        self.editable = false;
+    }
+
     /// Whether it is something somebody said.
     pub fn is_message(&self) -> bool {
         !matches!(self.kind, Kind::Day | Kind::ReadMarker | Kind::Start | Kind::State)
@@ -96,6 +107,16 @@ pub struct MemberRow {
     pub invited: bool,
     pub power: String,
     pub unsigned_devices: usize,
+}
+
+/// A device of somebody.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeviceRow {
+    pub device_id: String,
+    pub name: String,
+    pub mark: &'static str,
+    pub words: &'static str,
+    pub blocked: bool,
 }
 
 /// An account of this machine.
@@ -205,6 +226,11 @@ pub enum Popup {
         rows: Vec<MemberRow>,
         at: usize,
     },
+    Devices {
+        user: String,
+        rows: Vec<DeviceRow>,
+        at: usize,
+    },
     Accounts {
         rows: Vec<AccountRow>,
         at: usize,
@@ -223,6 +249,18 @@ pub enum Popup {
     },
 }
 
+/// What is to become of a room; what is not named stays.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    pub name: Option<String>,
+    pub topic: Option<String>,
+    /// Anybody may join, or whoever is invited.
+    pub public: Option<bool>,
+    /// New members read what was said before they came.
+    pub shows_past: Option<bool>,
+    pub encrypt: bool,
+}
+
 /// What the engine is to do. `update` returns these; nothing else reaches out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
@@ -238,11 +276,14 @@ pub enum Effect {
     Read,
     Typing(bool),
     Members { room: String },
+    Devices { user: String },
+    Block { user: String, device: String, block: bool },
+    AcceptIdentity { user: String },
     Join { room: String },
     Leave { room: String },
     Invite { room: String, user: String },
     Create { name: String, topic: String, plain: bool, public: bool, invite: String },
-    Settings { room: String, name: Option<String>, topic: Option<String>, encrypt: bool },
+    Settings { room: String, changes: Changes },
     Recover { key: String },
     SendFile { path: String },
     SaveFile { event: String },
@@ -294,6 +335,17 @@ pub enum Event {
         room: String,
         rows: Vec<MemberRow>,
     },
+    Devices {
+        user: String,
+        rows: Vec<DeviceRow>,
+    },
+    /// Members of the open room whose identity is another than it was.
+    Changed {
+        room: String,
+        users: Vec<String>,
+    },
+    /// Something failed beside the screen, which goes on.
+    Stumbled(String),
     Accounts(Vec<AccountRow>),
     Picture {
         event: String,
@@ -377,6 +429,8 @@ pub struct App {
     /// What was typed elsewhere, by room or thread.
     pub drafts: HashMap<String, String>,
     pub typing: Vec<String>,
+    /// Members of the open room whose identity is another than it was.
+    pub changed: Vec<String>,
     pub focus: Focus,
     pub popup: Option<Popup>,
     /// What comes to the front once `popup` was closed: nothing that came by itself takes the place of what somebody reads or fills in.
@@ -387,6 +441,8 @@ pub struct App {
     pub pictures: HashMap<String, Picture>,
     pub areas: Areas,
     pub told_typing: bool,
+    /// How often the account was opened anew because the engine stumbled.
+    pub stumbles: u32,
     pub quit: bool,
 }
 

@@ -9,7 +9,9 @@ use ratatui::{Terminal, backend::TestBackend};
 use super::{
     draw::draw,
     forms,
-    state::{App, Connection, Effect, Event, Focus, Item, Kind, Popup, RoomRow, Sending},
+    state::{
+        App, Changes, Connection, DeviceRow, Effect, Event, Focus, Item, Kind, MemberRow, Popup, RoomRow, Sending,
+    },
     update::update,
 };
 use crate::harmless;
@@ -48,9 +50,8 @@ fn said(key: &str, name: &str, body: &str) -> Item {
     }
 }
 
-/// Somebody with three rooms, one of them open.
-fn opened() -> App {
-    let mut app = App::default();
+/// An account is there.
+fn log_in(app: &mut App) {
     let opened = Event::Opened {
         label: "one".into(),
         user_id: "@me:x".into(),
@@ -58,7 +59,13 @@ fn opened() -> App {
         room: None,
         drafts: HashMap::new(),
     };
-    update(&mut app, opened);
+    update(app, opened);
+}
+
+/// Somebody with three rooms, one of them open.
+fn opened() -> App {
+    let mut app = App::default();
+    log_in(&mut app);
     let mut space = row("!space", "Work");
     space.space = true;
     let mut inside = row("!inside", "Plans");
@@ -98,7 +105,7 @@ fn rooms_messages_and_writing_are_on_the_screen() {
     let wanted: Vec<&str> = expected.lines().take(9).collect();
     assert_eq!(begin.join("\n"), wanted.join("\n"), "\n{seen}");
     assert!(seen.contains("Write an encrypted message"));
-    assert!(seen.ends_with("● @me:x ? keys"));
+    assert!(seen.ends_with("● @me:x Enter sends  Tab goes on  ? keys"), "{seen}");
 }
 
 #[test]
@@ -282,14 +289,7 @@ fn older_messages_are_asked_for_at_the_top_and_the_selection_stays_in_view() {
 fn what_comes_by_itself_waits_behind_what_is_read_and_a_recovery_key_is_closed_on_purpose() {
     let mut app = App::default();
     update(&mut app, Event::NoAccount);
-    let opened = Event::Opened {
-        label: "one".into(),
-        user_id: "@me:x".into(),
-        verified: true,
-        room: None,
-        drafts: HashMap::new(),
-    };
-    update(&mut app, opened);
+    log_in(&mut app);
     update(&mut app, Event::Tell { title: "You are in".into(), text: "EsTc 1234".into() });
     update(&mut app, Event::Asked { who: "@bob:x".into(), flow: "f".into() });
     update(&mut app, Event::Rooms(vec![row("!tea", "Tea")]));
@@ -299,6 +299,66 @@ fn what_comes_by_itself_waits_behind_what_is_read_and_a_recovery_key_is_closed_o
     assert!(picture(&mut app, 90, 20).contains("@bob:x wants to verify"));
     update(&mut app, Event::VerificationEnded("cancelled".into()));
     assert_eq!(app.popup, None);
+}
+
+#[test]
+fn whose_identity_changed_is_shown_until_somebody_decides() {
+    let mut app = opened();
+    update(&mut app, Event::Changed { room: "!tea".into(), users: vec!["@bob:x".into()] });
+    assert!(picture(&mut app, 100, 14).contains("! the identity of @bob:x is another than it was"));
+    let bob = MemberRow { user_id: "@bob:x".into(), name: "bob".into(), trust: "changed", ..MemberRow::default() };
+    update(&mut app, Event::Members { room: "!tea".into(), rows: vec![bob] });
+    key(&mut app, KeyCode::Char('A'));
+    assert!(picture(&mut app, 100, 20).contains("Believe the new one"));
+    assert_eq!(key(&mut app, KeyCode::Char('y')), [Effect::AcceptIdentity { user: "@bob:x".into() }]);
+    update(&mut app, Event::Changed { room: "!tea".into(), users: Vec::new() });
+    assert!(!picture(&mut app, 100, 14).contains("another than it was"));
+}
+
+#[test]
+fn settings_change_what_was_changed_in_the_form() {
+    let mut app = opened();
+    app.focus = Focus::Timeline;
+    key(&mut app, KeyCode::Char('S'));
+    typed(&mut app, " time");
+    for _ in 0..2 {
+        key(&mut app, KeyCode::Tab);
+    }
+    key(&mut app, KeyCode::Char(' '));
+    key(&mut app, KeyCode::Enter);
+    let changes = Changes { name: Some("Tea time".into()), public: Some(true), ..Changes::default() };
+    assert_eq!(key(&mut app, KeyCode::Enter), [Effect::Settings { room: "!tea".into(), changes }]);
+}
+
+#[test]
+fn a_device_is_blocked_from_the_list_of_members() {
+    let mut app = opened();
+    let bob = MemberRow { user_id: "@bob:x".into(), name: "bob".into(), ..MemberRow::default() };
+    update(&mut app, Event::Members { room: "!tea".into(), rows: vec![bob] });
+    assert_eq!(key(&mut app, KeyCode::Char('d')), [Effect::Devices { user: "@bob:x".into() }]);
+    let device = |blocked| DeviceRow {
+        device_id: "PHONE".into(),
+        words: "not verified by its owner",
+        blocked,
+        ..DeviceRow::default()
+    };
+    update(&mut app, Event::Devices { user: "@bob:x".into(), rows: vec![device(false)] });
+    assert!(picture(&mut app, 100, 14).contains("PHONE"));
+    let block = |block| Effect::Block { user: "@bob:x".into(), device: "PHONE".into(), block };
+    assert_eq!(key(&mut app, KeyCode::Char('b')), [block(true)]);
+    update(&mut app, Event::Devices { user: "@bob:x".into(), rows: vec![device(true)] });
+    assert_eq!(key(&mut app, KeyCode::Char('b')), [block(false)]);
+}
+
+#[test]
+fn an_engine_that_stumbles_over_a_session_is_begun_anew_and_other_words_are_shown() {
+    let mut app = opened();
+    typed(&mut app, "half a");
+    let effects = update(&mut app, Event::Stumbled("Session expired".into()));
+    assert_eq!(effects, [Effect::Switch { label: "one".into() }]);
+    assert!(update(&mut app, Event::Stumbled("something else".into())).is_empty());
+    assert!(app.is_trouble && app.note.contains("something else"));
+    assert_eq!(app.composer.text(), "half a");
 }
 
 #[test]
@@ -333,6 +393,11 @@ proptest! {
         update(&mut app, Event::Typing { room: "!tea".into(), names: vec![name.clone()] });
         let mut popups = vec![None, Some(Popup::Help { scroll: 3 }), Some(forms::create()), Some(forms::search(&typed_text))];
         popups.push(Some(Popup::Text { title: name.clone(), text: body.clone(), scroll: 99 }));
+        let device = DeviceRow { device_id: name.clone(), name: body.clone(), ..DeviceRow::default() };
+        popups.push(Some(Popup::Devices { user: name.clone(), rows: vec![device], at: 0 }));
+        let member = MemberRow { user_id: name.clone(), name: body.clone(), trust: "changed", ..MemberRow::default() };
+        popups.push(Some(Popup::Members { rows: vec![member], at: 0 }));
+        app.changed = vec![name.clone()];
         popups.push(Some(Popup::Emoji { emoji: vec![("🐶".into(), "Dog".into()); 7], answered: false }));
         for popup in popups {
             app.popup = popup;

@@ -1,15 +1,18 @@
 //! What events do to the screen: keys by where the focus is, news from the engine by what they are. Returns what the engine is
 //! to do; does nothing itself.
 
-use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers, MouseButton, MouseEvent, MouseEventKind};
+use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
 use super::{
-    forms,
+    forms, mouse,
     state::{App, Connection, Effect, Event, Focus, Kind, Popup, Purpose, Sending},
 };
+use crate::stumble;
 
 /// Pictures that are kept at once.
 const PICTURES_MAX: usize = 50;
+/// Times an account is opened anew by itself.
+const STUMBLES_MAX: u32 = 20;
 /// Popups that wait for their turn; more are dropped, and can be asked for again.
 const WAITING_MAX: usize = 16;
 
@@ -17,7 +20,7 @@ const WAITING_MAX: usize = 16;
 pub fn update(app: &mut App, event: Event) -> Vec<Effect> {
     let effects = match event {
         Event::Key(key) if key.kind != KeyEventKind::Release => press(app, key),
-        Event::Mouse(mouse) => point(app, mouse),
+        Event::Mouse(mouse) => mouse::point(app, mouse),
         Event::Paste(text) => paste(app, &text),
         Event::Key(_) | Event::Redraw => Vec::new(),
         other => news(app, other),
@@ -47,7 +50,7 @@ fn news(app: &mut App, event: Event) -> Vec<Effect> {
             // Words that are told once, a recovery key, outlive the account they are told in.
             let told = app.popup.take().into_iter().chain(std::mem::take(&mut app.waiting));
             let waiting = told.filter(|popup| matches!(popup, Popup::Text { .. })).collect();
-            *app = App { label, user_id, verified, drafts, waiting, ..App::default() };
+            *app = App { label, user_id, verified, drafts, waiting, stumbles: app.stumbles, ..App::default() };
             if let Some(room) = room {
                 return open(app, room);
             }
@@ -82,6 +85,8 @@ fn news(app: &mut App, event: Event) -> Vec<Effect> {
             }
         }
         Event::Typing { room, names } if app.room.as_ref() == Some(&room) => app.typing = names,
+        Event::Changed { room, users } if app.room.as_ref() == Some(&room) => app.changed = users,
+        Event::Stumbled(words) => return stumbled(app, &words),
         Event::Connection(connection) => {
             if connection == Connection::Online && app.connection != Connection::Online && app.is_trouble {
                 app.note.clear();
@@ -92,6 +97,15 @@ fn news(app: &mut App, event: Event) -> Vec<Effect> {
         Event::Verified(verified) => app.verified = verified,
         Event::Members { room, rows } if app.room.as_ref() == Some(&room) => {
             bring(app, Popup::Members { rows, at: 0 });
+        }
+        Event::Devices { user, rows } => {
+            // After one was blocked the list is shown again where it was.
+            let at = match &app.popup {
+                Some(Popup::Devices { user: shown, at, .. }) if *shown == user => *at,
+                _ => 0,
+            };
+            app.popup.take_if(|popup| matches!(popup, Popup::Devices { .. }));
+            bring(app, Popup::Devices { user, rows, at });
         }
         Event::Accounts(rows) => bring(app, Popup::Accounts { rows, at: 0 }),
         Event::Picture { event, picture } => {
@@ -120,6 +134,17 @@ fn news(app: &mut App, event: Event) -> Vec<Effect> {
     Vec::new()
 }
 
+/// The engine failed beside the screen. If a session expired in the middle, what was to be sent is kept and sent once the account is
+/// opened anew; anything else is told.
+fn stumbled(app: &mut App, words: &str) -> Vec<Effect> {
+    if stumble::is_expiry(words) && app.stumbles < STUMBLES_MAX && !app.label.is_empty() {
+        app.stumbles += 1;
+        return vec![Effect::Switch { label: app.label.clone() }];
+    }
+    trouble(app, format!("Something failed inside ({words}). What you typed is kept; closing and opening helps."));
+    Vec::new()
+}
+
 fn trouble(app: &mut App, text: String) {
     app.note = text;
     app.is_trouble = true;
@@ -132,6 +157,7 @@ pub fn open(app: &mut App, room: String) -> Vec<Effect> {
     app.room = Some(room.clone());
     app.pane = super::state::Pane::default();
     app.typing.clear();
+    app.changed.clear();
     bring_back(app);
     if let Some(at) = app.shown_rooms().iter().position(|shown| app.rooms[shown.index].id == room) {
         app.room_at = at;
@@ -269,7 +295,8 @@ fn next_unread(app: &mut App) -> Vec<Effect> {
     }
 }
 
-fn enter_room(app: &mut App) -> Vec<Effect> {
+/// Opens what is chosen in the list of rooms: a room, a space, or the question what to do about an invitation.
+pub fn enter_room(app: &mut App) -> Vec<Effect> {
     let shown = app.shown_rooms();
     let Some(room) = shown.get(app.room_at).map(|one| app.rooms[one.index].clone()) else { return Vec::new() };
     if room.space && !room.invited {
@@ -319,7 +346,7 @@ fn rooms_key(app: &mut App, key: KeyEvent) -> Vec<Effect> {
 }
 
 /// Moves the selection; older messages are asked for at the top.
-fn scroll(app: &mut App, step: isize) -> Vec<Effect> {
+pub fn scroll(app: &mut App, step: isize) -> Vec<Effect> {
     let pane = app.active_mut();
     let last = pane.items.len().saturating_sub(1);
     let here = pane.at().unwrap_or(if step < 0 { pane.items.len() } else { last });
@@ -360,7 +387,12 @@ fn timeline_key(app: &mut App, key: KeyEvent) -> Vec<Effect> {
         KeyCode::Char('i' | 'c') => app.focus = Focus::Composer,
         _ => {}
     }
-    let Some(item) = current.filter(super::state::Item::is_message) else { return Vec::new() };
+    let Some(item) = current.filter(super::state::Item::is_message) else {
+        if matches!(key.code, KeyCode::Char('r' | 'e' | 'x' | 'd' | 't' | '+' | 'v' | 's' | 'R') | KeyCode::Enter) {
+            trouble(app, "This line is no message: ↑ and ↓ choose one.".to_owned());
+        }
+        return Vec::new();
+    };
     match key.code {
         KeyCode::Char('r') => {
             if let Some(event) = &item.event_id {
@@ -388,6 +420,8 @@ fn timeline_key(app: &mut App, key: KeyEvent) -> Vec<Effect> {
         KeyCode::Char('R') if matches!(item.sending, Sending::Failed(_)) => {
             return vec![Effect::Retry { key: item.key }];
         }
+        KeyCode::Char('v') => trouble(app, "This message is no picture.".to_owned()),
+        KeyCode::Char('s') => trouble(app, "This message carries no file.".to_owned()),
         KeyCode::Enter => return show(app, forms::details(&item)),
         _ => {}
     }
@@ -537,39 +571,6 @@ fn paste(app: &mut App, text: &str) -> Vec<Effect> {
         app.focus = Focus::Composer;
         app.composer.insert(text);
         return typed(app);
-    }
-    Vec::new()
-}
-
-fn point(app: &mut App, mouse: MouseEvent) -> Vec<Effect> {
-    if app.popup.is_some() {
-        return Vec::new();
-    }
-    let spot = ratatui::layout::Position::new(mouse.column, mouse.row);
-    let areas = app.areas.clone();
-    match mouse.kind {
-        MouseEventKind::Down(MouseButton::Left) if areas.rooms.contains(spot) => {
-            app.focus = Focus::Rooms;
-            if let Some((_, at)) = areas.room_rows.iter().find(|(row, _)| *row == mouse.row) {
-                app.room_at = *at;
-                return enter_room(app);
-            }
-        }
-        MouseEventKind::Down(MouseButton::Left) if areas.timeline.contains(spot) => {
-            app.focus = Focus::Timeline;
-            if let Some((_, at)) = areas.item_rows.iter().find(|(row, _)| *row == mouse.row) {
-                let key = app.active().items.get(*at).map(|item| item.key.clone());
-                app.active_mut().selected = key;
-            }
-        }
-        MouseEventKind::Down(MouseButton::Left) if areas.composer.contains(spot) => app.focus = Focus::Composer,
-        MouseEventKind::ScrollUp if areas.rooms.contains(spot) => app.room_at = app.room_at.saturating_sub(1),
-        MouseEventKind::ScrollDown if areas.rooms.contains(spot) => {
-            app.room_at = (app.room_at + 1).min(app.shown_rooms().len().saturating_sub(1));
-        }
-        MouseEventKind::ScrollUp => return scroll(app, -3),
-        MouseEventKind::ScrollDown => return scroll(app, 3),
-        _ => {}
     }
     Vec::new()
 }
