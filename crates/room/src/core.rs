@@ -1,7 +1,7 @@
 //! What all rooms of a domain share: the shard, the caches, the settings.
 
 use std::sync::{
-    Arc,
+    Arc, OnceLock,
     atomic::{AtomicU64, Ordering},
 };
 
@@ -9,7 +9,7 @@ use koine_graph::{
     Draft, DraftError, Event, Legacy, RoomVersionRules, SigningKey,
     event::{EVENT_BYTES_MAX, FIELD_BYTES_MAX},
 };
-use koine_store::{Direction, DomainId, Shard};
+use koine_store::{Direction, DomainId, Shard, Txn};
 use quick_cache::{Weighter, sync::Cache};
 use ruma_common::{
     EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedServerName, room_version_rules::EventIdFormatVersion,
@@ -53,7 +53,13 @@ pub(crate) struct Core {
     held: AtomicU64,
     /// The number that the next events waiting in the store get.
     pub(crate) spools: AtomicU64,
+    /// Who else writes something of each event.
+    pub(crate) scribe: OnceLock<Scribe>,
 }
+
+/// Writes rows of another crate's own for an event, in the commit that puts it into its room: they are as durable as it is, and cost
+/// no sync of their own. It must be quick, since the shard's one writer waits for it.
+pub type Scribe = Box<dyn Fn(&mut Txn, RoomNo, &Placed) + Send + Sync>;
 
 #[derive(Clone)]
 struct EventWeight;
@@ -80,6 +86,14 @@ impl Core {
             hub,
             held: AtomicU64::new(0),
             spools: AtomicU64::new(0),
+            scribe: OnceLock::new(),
+        }
+    }
+
+    /// Lets whoever else writes something of an event do it.
+    pub(crate) fn inscribe(&self, txn: &mut Txn, room: RoomNo, placed: &Placed) {
+        if let Some(scribe) = self.scribe.get() {
+            scribe(txn, room, placed);
         }
     }
 

@@ -71,7 +71,7 @@ pub use self::{
     acquaintances::{Acquaintances, LOCAL_CONTACTS_MAX, REMOTE_LOOK_MAX},
     contacts::{Contacts, Moves},
     context::*,
-    core::{RoomsConfig, opaque_id},
+    core::{RoomsConfig, Scribe, opaque_id},
     create::{CreateRoom, INITIAL_EVENTS_MAX, InitialState, Preset, creators},
     delayed::{DELAY_MAX, DELAYED_DONE_MAX, DELAYED_PER_USER_MAX, DelayError, Delayed, DelayedEvent, Done},
     directory::*,

@@ -52,6 +52,12 @@ pub struct Rooms {
 }
 
 impl Rooms {
+    /// Says who else writes something of each event. Once; before that, nobody does.
+    pub fn set_scribe(&self, scribe: crate::Scribe) {
+        // A second one would be a mistake in wiring the program: the first stays.
+        let _ = self.core.scribe.set(scribe);
+    }
+
     /// The rooms kept in `shard`, with the task that tells connected readers what is new. Needs a tokio runtime.
     pub fn open(shard: Shard, config: RoomsConfig) -> Result<Arc<Self>, ReadError> {
         let core = Arc::new(Core::new(shard, config));

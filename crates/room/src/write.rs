@@ -431,6 +431,7 @@ impl Room {
         };
         txn.put(&TIMELINE, domain, &(no, order), &placed.record());
         txn.put(&EVENT, domain, event.event_id().as_str(), &Place { room: no, order });
+        self.core.inscribe(txn, no, &placed);
         if event.is(RETENTION_TYPE, "") {
             txn.put(&RETENTION, domain, &no, &Order::MIN);
         }

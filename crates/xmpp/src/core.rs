@@ -5,12 +5,12 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use koine_account::Accounts;
 use koine_media::Media;
 use koine_push::PushRules;
-use koine_room::Rooms;
-use koine_store::{DomainId, Shard};
+use koine_room::{Placed, RoomNo, Rooms};
+use koine_store::{DomainId, Shard, Txn};
 use quick_cache::sync::Cache;
 use ruma_common::{MilliSecondsSinceUnixEpoch, OwnedUserId};
 
-use crate::{address::Hosts, muc::Muc, session::Sessions};
+use crate::{address::Hosts, known, muc::Muc, session::Sessions};
 
 /// Accounts whose block lists are remembered.
 const BLOCK_LISTS_MAX: usize = 10_000;
@@ -138,6 +138,9 @@ impl Xmpp {
 
     /// Starts to deliver what happens. Needs a tokio runtime; the task ends when the shard does, or the last owner lets go.
     pub fn start(&self) {
+        let domain = self.0.domain();
+        let scribe = move |txn: &mut Txn, room: RoomNo, placed: &Placed| known::remember(txn, domain, room, placed);
+        self.0.rooms().set_scribe(Box::new(scribe));
         crate::follow::start(&self.0);
         crate::portal::serve(&self.0);
         crate::portal::start(&self.0);

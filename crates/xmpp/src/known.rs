@@ -1,10 +1,10 @@
-//! How stanzas name events: by the ids that their authors gave them. What a reader of the log has seen is in two tables, since
+//! How stanzas name events: by the ids that their authors gave them. They are written down in two tables with the event itself, since
 //! the content that says it goes with a redaction.
 
 use koine_projection::message;
 use koine_room::{Placed, ReadError, Room, RoomNo};
 use koine_stanza::{BareJid, Jid};
-use koine_store::{Space, Table};
+use koine_store::{DomainId, Space, Table, Txn};
 use ruma_common::{EventId, OwnedEventId, UserId};
 use serde_json::Value;
 
@@ -17,7 +17,7 @@ const NAME: Table<(RoomNo, String), String> = Table::new("xmpp.name", Space::Ind
 
 /// Longest id of a stanza that is remembered.
 const ID_BYTES_MAX: usize = 1023;
-/// Newest events that are searched for one that is named, where the tables do not have it yet.
+/// Newest events that are searched for one that is named, where the tables do not have it.
 const RECENT_LOOK: usize = 64;
 /// Reactions to one message that are looked at.
 const REACTIONS_LOOK_MAX: usize = 1_000;
@@ -37,29 +37,31 @@ pub(crate) fn reactions(room: &Room, who: &UserId, target: &EventId) -> Result<V
     room.reactions(who, target, REACTIONS_LOOK_MAX)
 }
 
-impl Core {
-    /// Remembers what stanzas call an event, and what a reaction is to. Nobody waits for it.
-    pub(crate) fn remember(&self, room: &Room, placed: &Placed) {
-        let (domain, event) = (self.domain(), placed.event.event_id().to_string());
-        if placed.event.kind() == "m.reaction" {
-            let relation: Option<Value> = placed.event.content_field("m.relates_to");
-            let target = relation.as_ref().and_then(|relation| relation.get("event_id")).and_then(Value::as_str);
-            let Some(target) = target.map(ToOwned::to_owned) else { return };
-            let key = (room.no(), event);
-            drop(self.shard().submit(move |txn| txn.put(&NAME, domain, &key, &target)));
-            return;
-        }
-        let Some(id) = given(placed).filter(|id| !id.is_empty() && id.len() <= ID_BYTES_MAX) else { return };
-        let key = (room.no(), placed.event.sender().to_string(), id);
-        // Until it is there, the newest events are searched.
-        drop(self.shard().submit(move |txn| {
-            if !matches!(txn.get(&MESSAGE_ID, domain, &key), Ok(Some(_))) {
-                txn.put(&MESSAGE_ID, domain, &key, &event);
-            }
-            txn.put(&NAME, domain, &(key.0, event), &key.2);
-        }));
+/// Remembers what stanzas call an event, and what a reaction is to, whoever is there to see it: it must be known when the reaction
+/// is taken back.
+pub(crate) fn remember(txn: &mut Txn, domain: DomainId, room: RoomNo, placed: &Placed) {
+    if placed.event.state_key().is_some() {
+        return;
     }
+    let event = placed.event.event_id().to_string();
+    if placed.event.kind() == "m.reaction" {
+        let relation: Option<Value> = placed.event.content_field("m.relates_to");
+        let target = relation.as_ref().and_then(|relation| relation.get("event_id")).and_then(Value::as_str);
+        if let Some(target) = target {
+            txn.put(&NAME, domain, &(room, event), &target.to_owned());
+        }
+        return;
+    }
+    let Some(id) = given(placed).filter(|id| !id.is_empty() && id.len() <= ID_BYTES_MAX) else { return };
+    let key = (room, placed.event.sender().to_string(), id);
+    // Who gives an id twice means the first.
+    if !matches!(txn.get(&MESSAGE_ID, domain, &key), Ok(Some(_))) {
+        txn.put(&MESSAGE_ID, domain, &key, &event);
+    }
+    txn.put(&NAME, domain, &(room, event), &key.2);
+}
 
+impl Core {
     /// The event that a stanza names: by its own id, or by the one that somebody of `authors` gave it. Whoever names a
     /// correction means what it corrects.
     pub(crate) fn named(&self, room: &Room, authors: &[&UserId], id: &str) -> Result<Option<OwnedEventId>, ReadError> {

@@ -18,7 +18,6 @@ pub(crate) async fn happened(core: &Arc<Core>, room: &Arc<Room>, placed: &Placed
         return member(core, room, placed).await;
     }
     let Some(pair) = core.rooms().pair_of(room.no())? else { return Ok(false) };
-    core.remember(room, placed);
     tell(core, room, placed, &pair).await?;
     Ok(true)
 }

@@ -25,12 +25,7 @@ pub(crate) async fn happened(core: &Arc<Core>, room: &Arc<Room>, placed: &Placed
         mentioned::tell(core, room, placed).await?;
         activity::said(core, room, placed).await?;
     }
-    // What a reaction was to must be known when it is taken back, whoever was there when it was given.
-    let hall = core.muc.hall(room.no());
-    if placed.event.state_key().is_none() && (hall.is_some() || placed.event.kind() == "m.reaction") {
-        core.remember(room, placed);
-    }
-    let Some(hall) = hall else { return Ok(()) };
+    let Some(hall) = core.muc.hall(room.no()) else { return Ok(()) };
     let mut inside = hall.inside.lock().await;
     if !inside.ready {
         return Ok(());

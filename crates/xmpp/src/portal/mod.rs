@@ -165,7 +165,6 @@ pub(crate) fn doubt(core: &Arc<Core>, host: &str) {
 /// An event of a room; whether the room mirrors one elsewhere, and nobody else is concerned.
 pub(crate) fn happened(core: &Arc<Core>, room: &Arc<Room>, placed: &Arc<Placed>) -> bool {
     let Some(address) = mirrored(core, room.id()) else { return false };
-    core.remember(room, placed);
     // What came from elsewhere need not go back there.
     let is_echo = placed.txn.as_ref().is_some_and(|(device, _)| device == DEVICE);
     let is_account = |name: &str| !name.starts_with("@_");
