@@ -17,7 +17,7 @@ from people import Matrix, Wrong, quote  # noqa: E402
 READY_WITHIN_S = 60
 ENDS_WITHIN_S = 20
 # `koine local` takes its ports one after another from the base.
-PORTS = 10
+PORTS = 11
 TLS, STARTTLS = 1, 3
 V3 = "/_matrix/client/v3"
 

@@ -829,14 +829,14 @@ def resident_mb(pid):
 
 
 def free_ports():
-    """The first of ten neighbours that nobody listens on."""
+    """The first of eleven neighbours that nobody listens on."""
 
     def is_free(port):
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", port)) != 0
 
     start = 22_000 + os.getpid() % 500 * 16
-    return next(base for base in range(start, 32_000, 10) if all(map(is_free, range(base, base + 10))))
+    return next(base for base in range(start, 32_000, 11) if all(map(is_free, range(base, base + 11))))
 
 
 class Koine:

@@ -16,7 +16,7 @@ type Ports struct {
 }
 
 // A server takes a block of this many ports from its base on.
-const portsPerServer = 10
+const portsPerServer = 11
 
 var (
 	portsMu  sync.Mutex

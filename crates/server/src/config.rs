@@ -196,7 +196,8 @@ pub struct ListenerConfig {
 
     /// What is spoken here: "http" (Matrix, and XMPP over WebSocket and BOSH), "xmpp-client" or "xmpp-server" (without `tls`
     /// it begins in the clear and goes on with STARTTLS), "xmpp-component" (programs of your own, see `xmpp.components`;
-    /// without `tls` in the clear, so only on loopback), "smtp" (other mail servers; without `tls`, as they expect it, it begins
+    /// without `tls` in the clear, so only on loopback), "xmpp-bytestreams" (clients of XMPP that cannot reach each other send
+    /// files through here, by SOCKS5; see `xmpp.bytestreams_host`), "smtp" (other mail servers; without `tls`, as they expect it, it begins
     /// in the clear and goes on with STARTTLS; see `[mail]`) or "lmtp" (a mail server in front of this one; the same).
     /// Default: "http". Needs a restart.
     #[serde(default)]
@@ -243,6 +244,11 @@ impl ListenerConfig {
         Self { serves: Serves::XmppServer, ..Self::new(address, tls) }
     }
 
+    /// A listener for streams of bytes with the usual limits.
+    pub fn xmpp_bytestreams(address: SocketAddr) -> Self {
+        Self { serves: Serves::XmppBytestreams, ..Self::new(address, false) }
+    }
+
     /// A listener for components with the usual limits.
     pub fn xmpp_component(address: SocketAddr) -> Self {
         Self { serves: Serves::XmppComponent, ..Self::new(address, false) }
@@ -274,6 +280,8 @@ pub enum Serves {
     XmppServer,
     /// Components of XMPP.
     XmppComponent,
+    /// Streams of bytes between clients of XMPP.
+    XmppBytestreams,
     /// Other mail servers.
     Smtp,
     /// A mail server in front of this one.

@@ -29,6 +29,7 @@ const PORTS: Ports = Ports {
     xmpp_server: 5269,
     xmpp_server_tls: 5270,
     component: 5347,
+    bytestreams: 7777,
     smtp: 2525,
     lmtp: 2424,
 };
@@ -46,8 +47,9 @@ pub struct Local {
     #[arg(long, value_name = "NAME")]
     server_name: Option<OwnedServerName>,
     /// Listen on N (plain), N+1 (TLS), N+2 (metrics), N+3 and N+4 (XMPP), N+5 and N+6 (its servers), N+7 (its components), N+8
-    /// (SMTP) and N+9 (LMTP) instead of 8008, 8448, 9008, 5222, 5223, 5269, 5270, 5347, 2525 and 2424
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=65526))]
+    /// (SMTP), N+9 (LMTP) and N+10 (XMPP's streams of bytes) instead of 8008, 8448, 9008, 5222, 5223, 5269, 5270, 5347, 2525,
+    /// 2424 and 7777
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=65525))]
     port_base: Option<u16>,
     /// Make no accounts and no room
     #[arg(long)]
@@ -88,6 +90,7 @@ struct Ports {
     xmpp_server: u16,
     xmpp_server_tls: u16,
     component: u16,
+    bytestreams: u16,
     smtp: u16,
     lmtp: u16,
 }
@@ -103,12 +106,13 @@ impl Ports {
             xmpp_server: base + 5,
             xmpp_server_tls: base + 6,
             component: base + 7,
+            bytestreams: base + 10,
             smtp: base + 8,
             lmtp: base + 9,
         }
     }
 
-    fn listeners(self, host: IpAddr) -> [ListenerConfig; 8] {
+    fn listeners(self, host: IpAddr) -> [ListenerConfig; 9] {
         let listener = |port, tls| ListenerConfig::new(SocketAddr::from((host, port)), tls);
         let xmpp = |port, tls| ListenerConfig::xmpp_client(SocketAddr::from((host, port)), tls);
         [
@@ -118,6 +122,7 @@ impl Ports {
             xmpp(self.xmpp_tls, true),
             ListenerConfig::xmpp_server(SocketAddr::from((host, self.xmpp_server)), false),
             ListenerConfig::xmpp_server(SocketAddr::from((host, self.xmpp_server_tls)), true),
+            ListenerConfig::xmpp_bytestreams(SocketAddr::from((host, self.bytestreams))),
             ListenerConfig::smtp(SocketAddr::from((host, self.smtp))),
             ListenerConfig::lmtp(SocketAddr::from((host, self.lmtp))),
         ]

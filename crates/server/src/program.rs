@@ -166,7 +166,8 @@ impl Program {
             None => router,
         };
         let wanted = listeners_wanted(config);
-        let tls_wanted = wanted.iter().any(|listener| listener.tls || listener.serves != Serves::Http);
+        let in_the_clear = |serves| matches!(serves, Serves::Http | Serves::XmppBytestreams);
+        let tls_wanted = wanted.iter().any(|listener| listener.tls || !in_the_clear(listener.serves));
         let certificates = match tls_wanted {
             true => Some(Certificates::open(&config.tls, &data_dir, &certificate_names(config))?),
             false => None,

@@ -10,13 +10,13 @@ use koine_account::Registration;
 use koine_media::Media;
 use koine_net::Client;
 use koine_push::PushRules;
-use koine_xmpp::{Component, Cores, Support, Turn, Xmpp, XmppConfig as ProtocolConfig};
+use koine_xmpp::{Component, Cores, Proxy, Support, Turn, Xmpp, XmppConfig as ProtocolConfig};
 use ruma_common::MilliSecondsSinceUnixEpoch;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    config::{ByteSize, Config},
+    config::{ByteSize, Config, Serves},
     listener::tls::Certificates,
     program::{DOMAIN, Server, StartError},
 };
@@ -46,6 +46,12 @@ pub struct XmppConfig {
     /// secret may send in the name of everybody at that host. For other servers to reach it, the certificate must be for it, too.
     /// Default: none. Needs a restart.
     pub components: Vec<ComponentConfig>,
+
+    /// The name or address at which clients reach the listener that serves "xmpp-bytestreams", as "files.example.org". Default:
+    /// the server's name without its port. Needs a restart.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(example = "files.example.org")]
+    pub bytestreams_host: Option<String>,
 
     /// Addresses, beginning with "https://", at which XMPP clients learn what is wrong when this server cannot be reached, on
     /// another machine. What is there is JSON as XEP-0455 has it. Default: none. Needs a restart.
@@ -78,6 +84,7 @@ impl Default for XmppConfig {
             plain_on_loopback: false,
             blocked_servers: Vec::new(),
             components: Vec::new(),
+            bytestreams_host: None,
             status_pages: Vec::new(),
             terms: None,
         }
@@ -118,12 +125,21 @@ pub fn open(
             identity: certificates.map(Certificates::identity),
             blocked_servers: config.xmpp.blocked_servers.iter().map(|host| host.to_ascii_lowercase()).collect(),
             components: config.xmpp.components.iter().map(component).collect(),
+            proxy: proxy(config),
         },
         now: MilliSecondsSinceUnixEpoch::now,
     });
     let xmpp = xmpp.map_err(StartError::Xmpp)?;
     xmpp.start();
     Ok(xmpp)
+}
+
+/// Where streams of bytes go through, if anywhere.
+fn proxy(config: &Config) -> Option<Proxy> {
+    let listener = config.listeners.iter().find(|listener| listener.serves == Serves::XmppBytestreams)?;
+    let own = || config.server_name.host().trim_matches(['[', ']']).to_owned();
+    let host = config.xmpp.bytestreams_host.clone().unwrap_or_else(own);
+    Some(Proxy { host, port: listener.address.port() })
 }
 
 /// The TURN server, if clients are told of one.

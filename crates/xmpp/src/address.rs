@@ -19,6 +19,8 @@ pub(crate) struct Hosts {
     pub(crate) pubsub: String,
     /// People who have an address of mail.
     pub(crate) mail: String,
+    /// Streams of bytes between two clients. [XEP-0065]
+    pub(crate) proxy: String,
 }
 
 /// Whose business an address is.
@@ -42,6 +44,8 @@ pub(crate) enum Place {
     Matrix,
     /// The service that has people who are reached by mail.
     MailService,
+    /// The service by which two clients send each other bytes.
+    ProxyService,
     /// Somebody who is reached by mail.
     Mail,
     /// Another server, or a component.
@@ -60,13 +64,14 @@ impl Hosts {
             matrix: of("matrix"),
             pubsub: of("pubsub"),
             mail: of("mail"),
+            proxy: of("proxy"),
             domain,
         }
     }
 
     /// Whether the host is one of ours.
     pub(crate) fn is_ours(&self, host: &str) -> bool {
-        [&self.domain, &self.rooms, &self.upload, &self.matrix, &self.pubsub, &self.mail]
+        [&self.domain, &self.rooms, &self.upload, &self.matrix, &self.pubsub, &self.mail, &self.proxy]
             .into_iter()
             .any(|ours| ours == host)
     }
@@ -89,6 +94,7 @@ impl crate::core::Core {
             None if host == self.hosts.matrix => Place::MatrixService,
             None if host == self.hosts.pubsub => Place::PubsubService,
             None if host == self.hosts.mail && self.config().mail => Place::MailService,
+            None if host == self.hosts.proxy && self.config().proxy.is_some() => Place::ProxyService,
             Some(_) if host == self.hosts.mail && self.config().mail => Place::Mail,
             Some(_) if host == self.hosts.domain => match self.user_of(&jid.to_bare()) {
                 Some(user) => Place::Account(user),

@@ -38,6 +38,8 @@ pub struct XmppConfig {
     pub blocked_servers: Vec<String>,
     /// Programs with hosts of their own. [XEP-0114]
     pub components: Vec<crate::Component>,
+    /// Where clients find the proxy for streams of bytes, if there is one. [XEP-0065]
+    pub proxy: Option<crate::Proxy>,
     /// Whom people turn to. [XEP-0157]
     pub support: crate::Support,
     /// Whether clients on this machine may log in without TLS, though never with their password in the clear. For tests.
@@ -59,6 +61,7 @@ impl Default for XmppConfig {
             identity: None,
             blocked_servers: Vec::new(),
             components: Vec::new(),
+            proxy: None,
         }
     }
 }
@@ -95,6 +98,7 @@ pub(crate) struct Core {
     pub(crate) links: crate::s2s::Links,
     pub(crate) components: crate::stream::component::Components,
     pub(crate) portals: crate::portal::Portals,
+    pub(crate) meetings: crate::proxy::Meetings,
     pub(crate) im: crate::im::Im,
     pub(crate) wants: crate::xep::pep::Wants,
     pub(crate) pushes: crate::xep::push::Pushes,
@@ -125,6 +129,7 @@ impl Xmpp {
             links: crate::s2s::Links::default(),
             components,
             portals: crate::portal::Portals::default(),
+            meetings: crate::proxy::Meetings::default(),
             im: crate::im::Im::default(),
             wants: crate::xep::pep::Wants::default(),
             pushes: crate::xep::push::Pushes::default(),

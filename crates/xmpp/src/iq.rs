@@ -31,6 +31,8 @@ pub(crate) enum At {
     PubsubService,
     /// The service with people who are reached by mail.
     MailService,
+    /// The service by which two clients send each other bytes.
+    ProxyService,
 }
 
 /// Whether a request asks or changes.
@@ -145,6 +147,7 @@ pub(crate) fn at(place: &Place) -> Option<At> {
         Place::MatrixService => Some(At::MatrixService),
         Place::PubsubService => Some(At::PubsubService),
         Place::MailService => Some(At::MailService),
+        Place::ProxyService => Some(At::ProxyService),
         Place::Matrix | Place::Mail | Place::Elsewhere | Place::Nobody => None,
     }
 }

@@ -19,6 +19,7 @@ mod known;
 mod muc;
 mod outbox;
 mod portal;
+mod proxy;
 mod route;
 mod s2s;
 mod sasl;
@@ -33,6 +34,7 @@ mod xep;
 pub use self::{
     address::address_of,
     core::{Cores, Xmpp, XmppConfig},
+    proxy::Proxy,
     s2s::certificate::asks_for_certificates,
     stream::{Beginning, Component, Held, OverTls, Peer, Tls},
 };

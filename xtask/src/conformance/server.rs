@@ -12,7 +12,7 @@ use super::{Result, Yard};
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
 const READY_POLL: Duration = Duration::from_millis(20);
 /// `koine local` takes its ports one after another from the base.
-const PORTS: u16 = 10;
+const PORTS: u16 = 11;
 
 /// A running `koine local --ephemeral`; ends with the value.
 pub struct Server {

@@ -74,6 +74,12 @@ pub async fn serve(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr, he
                 Box::pin(xmpp.serve_component(stream, beginning(shared), certificates.xmpp_start_tls(), peer)).await;
             }
         }
+        (Serves::XmppBytestreams, _) => {
+            if let Some(xmpp) = &shared.services.xmpp {
+                let peer = Peer { address: peer.ip(), closing: shared.shutdown.receiver() };
+                Box::pin(xmpp.serve_bytestream(stream, peer)).await;
+            }
+        }
         (Serves::XmppClient | Serves::XmppServer | Serves::XmppComponent, None) => {}
         (Serves::Smtp, certificates) => mail(shared, certificates.as_ref(), stream, peer, Dialect::Smtp).await,
         (Serves::Lmtp, certificates) => mail(shared, certificates.as_ref(), stream, peer, Dialect::Lmtp).await,

@@ -34,7 +34,7 @@ pub fn text(bytes: &[u8]) -> String {
 }
 
 /// `koine local` takes its ports one after another from the base.
-const PORTS: u16 = 10;
+const PORTS: u16 = 11;
 
 /// Ports of a server, none of which anybody listens on.
 pub fn free_ports() -> u16 {

@@ -31,6 +31,8 @@ pub(crate) const EXTENSION: Extension = Extension {
         (At::MatrixService, "jid\\20escaping"),
         (At::MailService, ns::DISCO_INFO),
         (At::MailService, ns::DISCO_ITEMS),
+        (At::ProxyService, ns::DISCO_INFO),
+        (At::ProxyService, ns::DISCO_ITEMS),
     ],
     handlers: &[
         Handler {
@@ -42,6 +44,7 @@ pub(crate) const EXTENSION: Extension = Extension {
                 At::MatrixService,
                 At::PubsubService,
                 At::MailService,
+                At::ProxyService,
             ],
             verbs: &[Verb::Get],
             name: "query",
@@ -49,7 +52,15 @@ pub(crate) const EXTENSION: Extension = Extension {
             run: |core, request| Box::pin(async move { info(&core, &request) }),
         },
         Handler {
-            at: &[At::Host, At::Account, At::UploadService, At::PubsubService, At::MatrixService, At::MailService],
+            at: &[
+                At::Host,
+                At::Account,
+                At::UploadService,
+                At::PubsubService,
+                At::MatrixService,
+                At::MailService,
+                At::ProxyService,
+            ],
             verbs: &[Verb::Get],
             name: "query",
             ns: ns::DISCO_ITEMS,
@@ -89,6 +100,7 @@ pub(crate) fn about(core: &Core, at: At) -> Element {
         At::MatrixService => &[("gateway", "matrix", "Matrix")],
         At::PubsubService => &[("pubsub", "service", "What is published")],
         At::MailService => &[("gateway", "smtp", "Mail")],
+        At::ProxyService => &[("proxy", "bytestreams", "Streams of bytes")],
         At::Account => &[("account", "registered", ""), ("pubsub", "pep", "")],
         At::Host | At::Room => &[("server", "im", "Koine")],
     };
@@ -155,15 +167,16 @@ fn items(core: &Arc<Core>, request: &Request) -> Answer {
     }
     let hosts = &core.hosts;
     let mail = Some((&hosts.mail, "Mail")).filter(|_| core.config().mail);
+    let proxy = Some((&hosts.proxy, "Streams of bytes")).filter(|_| core.config().proxy.is_some());
     let items = [
         (&hosts.rooms, "Rooms"),
         (&hosts.upload, "Files"),
         (&hosts.matrix, "Matrix"),
         (&hosts.pubsub, "What is published"),
     ];
-    let items = items.into_iter().chain(mail).filter(|_| core.place(&request.to) == Place::Host).map(|(host, name)| {
-        Element::new("item", ns::DISCO_ITEMS).with_attr("jid", host.as_str()).with_attr("name", name)
-    });
+    let items = items.into_iter().chain(mail).chain(proxy).filter(|_| core.place(&request.to) == Place::Host).map(
+        |(host, name)| Element::new("item", ns::DISCO_ITEMS).with_attr("jid", host.as_str()).with_attr("name", name),
+    );
     let components = core.components.connected().into_iter().filter(|_| core.place(&request.to) == Place::Host);
     let components = components.map(|host| Element::new("item", ns::DISCO_ITEMS).with_attr("jid", host));
     Ok(Some(Element::new("query", ns::DISCO_ITEMS).with_children(items).with_children(components)))

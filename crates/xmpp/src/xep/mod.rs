@@ -9,6 +9,7 @@ pub(crate) mod avatar;
 mod bits;
 mod blocking;
 pub(crate) mod bookmarks;
+mod bytestreams;
 pub(crate) mod caps;
 mod carbons;
 pub(crate) mod certificates;
@@ -46,6 +47,7 @@ pub(crate) const ALL: &[&Extension] = &[
     &bits::EXTENSION,
     &blocking::EXTENSION,
     &bookmarks::EXTENSION,
+    &bytestreams::EXTENSION,
     &caps::EXTENSION,
     &carbons::EXTENSION,
     &certificates::EXTENSION,

@@ -13,6 +13,7 @@ pub(crate) const EXTENSION: Extension = Extension {
         (At::UploadService, ns::PING),
         (At::PubsubService, ns::PING),
         (At::MatrixService, ns::PING),
+        (At::ProxyService, ns::PING),
     ],
     handlers: &[Handler {
         at: &[
@@ -23,6 +24,7 @@ pub(crate) const EXTENSION: Extension = Extension {
             At::MatrixService,
             At::PubsubService,
             At::MailService,
+            At::ProxyService,
         ],
         verbs: &[Verb::Get],
         name: "ping",

@@ -2,7 +2,7 @@
 
 use koine_stanza::{Element, form::Form, ns};
 
-use crate::testing::World;
+use crate::{Proxy, XmppConfig, testing::World};
 
 /// spec, where it is looked for, what is looked for.
 const PROOFS: &str = include_str!("../../../../spec/xmpp-proofs.tsv");
@@ -39,7 +39,8 @@ async fn says(client: &mut crate::testing::Client, to: &str) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_ledger_says_is_done_is_found_where_clients_look_for_it() {
-    let world = World::new();
+    let proxy = Proxy { host: "example.org".into(), port: 7777 };
+    let world = World::named("example.org", XmppConfig { proxy: Some(proxy), ..XmppConfig::default() });
     let mut alice = world.connect("alice", "a").await;
     let user = alice.session.user().clone();
     world.core().accounts().set_flag(&user, koine_account::Flag::Admin, true).await.expect("there is");
@@ -58,6 +59,7 @@ async fn what_the_ledger_says_is_done_is_found_where_clients_look_for_it() {
         ("upload", "upload.example.org"),
         ("pubsub", "pubsub.example.org"),
         ("gateway", "matrix.example.org"),
+        ("proxy", "proxy.example.org"),
     ];
     let mut said = std::collections::HashMap::new();
     for (place, address) in places {
