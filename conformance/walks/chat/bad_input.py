@@ -258,6 +258,20 @@ class BadInput:
         expect("the others", ["kept 0", "kept 2"], [seen[0][0], seen[2][0]])
         expect("how many do not open", 1, fresh.one("backup", "fetch", room)["damaged"])
         fresh.run("logout")
+        # A backup that belongs to another key, as a server or another client could put it there.
+        other = {"algorithm": "m.megolm_backup.v1.curve25519-aes-sha2", "auth_data": {"public_key": "F" * 42 + "A", "signatures": {}}}
+        foreign = api.call("POST", f"{V3}/room_keys/version", other)["version"]
+        refused = api.call("PUT", path, key, status=403)
+        expect("an old version", ("M_WRONG_ROOM_KEYS_VERSION", foreign), (refused["errcode"], refused["current_version"]))
+        fresh.log_in("alice", "pw-alice")
+        done = fresh.one("recover", KOINE_CHAT_RECOVERY_KEY=self.recovery_key)
+        expect_that("it is not used", done["backup"] != "on", done)
+        expect("and that is said", ("another-key", True), (done.get("problem"), done["verified"]))
+        kept = Api.of(fresh).call("GET", f"{V3}/room_keys/keys?version={foreign}")
+        expect("no key was put into it", {}, kept["rooms"])
+        api.call("DELETE", f"{V3}/room_keys/version/{foreign}")
+        expect("with the old one back", "on", fresh.one("recover", KOINE_CHAT_RECOVERY_KEY=self.recovery_key)["backup"])
+        fresh.run("logout")
 
     def keys_of_a_device_that_are_damaged(self):
         broken = self.chat("alice-broken", "broken")
