@@ -5,7 +5,10 @@ use std::io::Write as _;
 use flate2::{Compression, write::DeflateEncoder};
 use serde_json::json;
 
-use super::{Line, counters::Counters};
+use super::{
+    Line,
+    counters::{self, Counters},
+};
 use crate::Failure;
 use crate::http::escaped;
 use crate::matrix::{CallError, Client, Person, Server, SyncAsk, next_batch, register};
@@ -65,7 +68,7 @@ impl Costs<'_> {
         for number in count..2 * count {
             deed(number).await?;
         }
-        let counted = counting.map(|counting| counting.end()).transpose()?.unwrap_or_default();
+        let counted = counting.map(counters::Counting::end).transpose()?.unwrap_or_default();
         let dialogue = wire::heard();
         let each = |number: f64| number / count as f64;
         let line = Line {
