@@ -185,6 +185,12 @@ impl StateMap {
         Iter::of_type(source, self.0, kind)
     }
 
+    /// The entries of all types but one. Reads none of the nodes that hold that one alone, however many they are; a type whose
+    /// hash begins as that of the one does may be left out with it.
+    pub fn iter_except_type<'s, S: NodeSource + ?Sized>(self, source: &'s S, kind: &str) -> Iter<'s, S> {
+        Iter::except_type(source, self.0, kind)
+    }
+
     /// What differs between this state and `after`, reading only nodes that differ.
     pub fn diff<S: NodeSource + ?Sized>(self, source: &S, after: Self) -> Result<Vec<Difference>, S::Error> {
         diff::diff(source, self.0, after.0)

@@ -14,7 +14,7 @@ use std::{
 use koine_graph::{
     Event, NodeId, StateMap,
     resolve::{self, EventSource, ResolveError},
-    state::{Difference, Edit, NewNode, Node, NodeSource},
+    state::{Difference, Edit, Entry, NewNode, Node, NodeSource},
 };
 use koine_store::{Commit, CommitError, DomainId, Position, Shard, bytes::Bytes};
 use parking_lot::{Mutex, RwLock};
@@ -336,6 +336,20 @@ impl Room {
             .collect()
     }
 
+    /// What holds in `state`, without members. Costs what it finds, however many they are.
+    pub fn state_without_members(&self, state: Root) -> Result<Vec<Arc<Placed>>, ReadError> {
+        self.placed(state.iter_except_type(&self.core.nodes(), "m.room.member"))
+    }
+
+    fn placed(&self, entries: impl Iterator<Item = Result<Entry, ReadError>>) -> Result<Vec<Arc<Placed>>, ReadError> {
+        entries
+            .map(|entry| {
+                let id = entry?.event_id;
+                self.core.holding(&id)?.ok_or_else(|| missing(&id))
+            })
+            .collect()
+    }
+
     /// The ids of a state, for those types and state keys that `wanted` says yes to.
     pub(crate) fn state_entries(
         &self,
@@ -365,15 +379,9 @@ impl Room {
     /// All events of a state, or those of one type. Costs what it finds.
     pub fn state_events(&self, state: Root, kind: Option<&str>) -> Result<Vec<Arc<Placed>>, ReadError> {
         let nodes = self.core.nodes();
-        let entries = match kind {
-            Some(kind) => state.iter_type(&nodes, kind),
-            None => state.iter(&nodes),
-        };
-        entries
-            .map(|entry| {
-                let id = entry?.event_id;
-                self.core.holding(&id)?.ok_or_else(|| missing(&id))
-            })
-            .collect()
+        match kind {
+            Some(kind) => self.placed(state.iter_type(&nodes, kind)),
+            None => self.placed(state.iter(&nodes)),
+        }
     }
 }

@@ -7,33 +7,51 @@ use super::{Entry, Node, NodeId, NodeSource, Path, path::TYPE_STEPS};
 /// Entries of a state. After an error it ends.
 pub struct Iter<'s, S: ?Sized> {
     source: &'s S,
-    /// Only entries of this type.
-    kind: Option<(Path, Box<str>)>,
+    wanted: Wanted,
     /// Nodes still to be looked at, the next one last.
     below: Vec<NodeId>,
     entries: VecDeque<Entry>,
 }
 
+/// Which entries.
+enum Wanted {
+    All,
+    /// Of this type, whose smallest path it is.
+    Type(Path, Box<str>),
+    /// Of all types that lie elsewhere.
+    Except(Path, Box<str>),
+}
+
 impl<'s, S: NodeSource + ?Sized> Iter<'s, S> {
     pub(super) fn all(source: &'s S, root: NodeId) -> Self {
         let below = if root == NodeId::EMPTY { Vec::new() } else { vec![root] };
-        Self { source, kind: None, below, entries: VecDeque::new() }
+        Self { source, wanted: Wanted::All, below, entries: VecDeque::new() }
     }
 
     pub(super) fn of_type(source: &'s S, root: NodeId, kind: &str) -> Self {
-        Self { kind: Some((Path::of_type(kind), kind.into())), ..Self::all(source, root) }
+        Self { wanted: Wanted::Type(Path::of_type(kind), kind.into()), ..Self::all(source, root) }
+    }
+
+    pub(super) fn except_type(source: &'s S, root: NodeId, kind: &str) -> Self {
+        Self { wanted: Wanted::Except(Path::of_type(kind), kind.into()), ..Self::all(source, root) }
     }
 
     fn open(&mut self, node: &Arc<Node>) {
-        match (&**node, &self.kind) {
-            (Node::Leaf(entries), None) => self.entries.extend(entries.iter().cloned()),
-            (Node::Leaf(entries), Some((_, kind))) => {
-                self.entries.extend(entries.iter().filter(|entry| *entry.kind == **kind).cloned());
+        match (&**node, &self.wanted) {
+            (Node::Leaf(entries), wanted) => {
+                let wanted = |entry: &&Entry| match wanted {
+                    Wanted::All => true,
+                    Wanted::Type(_, kind) => *entry.kind == **kind,
+                    Wanted::Except(_, kind) => *entry.kind != **kind,
+                };
+                self.entries.extend(entries.iter().filter(wanted).cloned());
             }
-            (Node::Branch(branch), Some((path, _))) if branch.step < TYPE_STEPS => {
+            (Node::Branch(branch), Wanted::Type(path, _)) if branch.step < TYPE_STEPS => {
                 self.below.extend(branch.child_on(*path).map(|child| child.id));
             }
-            (Node::Branch(branch), Some((path, _))) if branch.path.up_to(TYPE_STEPS) != *path => {}
+            (Node::Branch(branch), Wanted::Type(path, _)) if branch.path.up_to(TYPE_STEPS) != *path => {}
+            (Node::Branch(branch), Wanted::Except(path, _))
+                if branch.step >= TYPE_STEPS && branch.path.up_to(TYPE_STEPS) == *path => {}
             (Node::Branch(branch), _) => self.below.extend(branch.children.iter().rev().map(|child| child.id)),
         }
     }

@@ -186,6 +186,11 @@ proptest! {
             .collect();
         let expected: BTreeMap<String, OwnedEventId> = plain.iter()
             .filter(|((other, _), _)| *other == kind).map(|((_, key), id)| (key.clone(), id.clone())).collect();
+        let others = map.iter_except_type(&nodes, &kind)
+            .map(|entry| entry.map(|entry| ((entry.kind.to_string(), entry.state_key.to_string()), entry.event_id)).expect("there"));
+        let others: BTreeMap<(String, String), OwnedEventId> = others.collect();
+        prop_assert_eq!(others.len() + found.len(), plain.len());
+        prop_assert!(others.iter().all(|(key, id)| key.0 != kind && plain.get(key) == Some(id)));
         prop_assert_eq!(found, expected);
     }
 

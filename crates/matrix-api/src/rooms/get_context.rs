@@ -40,7 +40,10 @@ pub async fn get_context(State(api): State<Api>, call: Loose<v3::Request, Ignore
     let context = room.context(&mut viewer, event, limit, wanted)?;
 
     let lazy = filter.lazy_load_members();
-    let mut state = room.state_changes(Root::EMPTY, context.state, |kind, _| !lazy || kind != "m.room.member")?;
+    let mut state = match lazy {
+        true => room.state_without_members(context.state)?,
+        false => room.state_changes(Root::EMPTY, context.state, |_, _| true)?,
+    };
     if lazy {
         let last = context.after.last().unwrap_or(&context.event);
         let all = context.before.iter().chain([&context.event]).chain(&context.after);

@@ -107,6 +107,11 @@ impl Look<'_> {
         let lazy = self.filter.room.state.lazy_load_members();
         // A first look at a room needs no member but oneself; later every change of membership is told.
         let all_members = !lazy || (section.since.is_some() && !self.full_state);
+        if from == Root::EMPTY && !all_members {
+            let mut events = section.room.state_without_members(to)?;
+            events.extend(section.room.state_event(to, "m.room.member", own)?);
+            return Ok(events);
+        }
         let events = section
             .room
             .state_changes(from, to, |kind, state_key| kind != "m.room.member" || all_members || state_key == own)?;
