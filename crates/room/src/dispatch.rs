@@ -93,7 +93,7 @@ fn deliver(rooms: &Rooms, position: Position, entry: &LogEntry) -> Result<(), Re
             }
             // Who is not in the room any more, or not yet, learns of it too.
             hub.deliver(about.as_deref().into_iter(), subject, position);
-            room.for_local_joined(|joined| hub.deliver(joined, subject, position));
+            room.deliver(hub, subject, position);
         }
         Kind::Forget | Kind::PrivateReceipt | Kind::Member => {
             hub.deliver(about.as_deref().into_iter(), subject, position);

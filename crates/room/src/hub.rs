@@ -267,6 +267,28 @@ impl Hub {
         }
     }
 
+    /// The same for those who are `among` so many: costs the smaller of them and of those who are connected, so that a message in a
+    /// room of thousands costs what one in a room of two does while hardly anybody looks.
+    pub(crate) fn deliver_among<'a>(
+        &self,
+        members: usize,
+        all: impl Iterator<Item = &'a UserId>,
+        among: impl Fn(&UserId) -> bool,
+        (subject, position): (Subject, Position),
+    ) {
+        {
+            let mut inboxes = self.inboxes.lock();
+            if inboxes.of.len() < members {
+                inboxes.delivered = inboxes.delivered.max(position);
+                for (_, inbox) in inboxes.of.iter().filter(|(user, _)| among(user)) {
+                    inbox.note(subject, position);
+                }
+                return;
+            }
+        }
+        self.deliver(all, subject, position);
+    }
+
     /// Everything up to `position` has been delivered.
     pub(crate) fn advance(&self, position: Position) {
         self.position.send_replace(position);
@@ -393,6 +415,19 @@ mod tests {
         let changes = inbox.changes_after(Position(13), 0).unwrap();
         assert_eq!(changes.rooms, vec![0]);
         assert!(inbox.changes_after(Position(14), 0).unwrap().is_empty());
+    }
+
+    #[test]
+    fn in_a_room_of_many_those_are_told_who_are_connected_and_in_it() {
+        let (alice, bob) = (user_id!("@alice:example.org"), user_id!("@bob:example.org"));
+        for members in [1, 1_000] {
+            let hub = Hub::new(Position(10));
+            let inboxes = [alice, bob].map(|user| hub.inbox(user));
+            hub.deliver_among(members, [alice].into_iter(), |user| user == alice, (Subject::Room(7), Position(11)));
+            let told = inboxes.map(|inbox| inbox.changes_after(Position(10), 0).unwrap().rooms);
+            assert_eq!(told, [vec![7], vec![]]);
+            assert_eq!(hub.inbox(user_id!("@carol:example.org")).changes_after(Position(10), 0), None);
+        }
     }
 
     #[test]

@@ -17,6 +17,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use koine_graph::{Event, RoomVersionRules};
+use koine_store::Position;
 use parking_lot::{Mutex, RwLock};
 use ruma_common::{OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, RoomVersionId, UserId};
 use tokio::sync::watch;
@@ -24,6 +25,7 @@ use tokio::sync::watch;
 use crate::{
     core::Core,
     error::ReadError,
+    hub::{Hub, Subject},
     partial::Partial,
     policy,
     state::{Root, root_bytes},
@@ -241,6 +243,14 @@ impl Room {
         let mut joined =
             locals.iter().filter(|(_, record)| record.membership == Membership::Join).map(|(user, _)| &**user);
         tell(&mut joined)
+    }
+
+    /// Notes a change for the joined local people who are connected.
+    pub(crate) fn deliver(&self, hub: &Hub, subject: Subject, position: Position) {
+        let locals = self.locals.read();
+        let is_joined = |record: &MembershipRecord| record.membership == Membership::Join;
+        let all = locals.iter().filter(|(_, record)| is_joined(record)).map(|(user, _)| &**user);
+        hub.deliver_among(locals.len(), all, |user| locals.get(user).is_some_and(is_joined), (subject, position));
     }
 
     /// The event of the state `state` with this type and state key.
