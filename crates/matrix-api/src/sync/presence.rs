@@ -16,7 +16,8 @@ const PEOPLE_MAX: usize = 2_000;
 impl Look<'_> {
     /// `lists` knows who came to share a room with the reader.
     pub(super) fn presence(&self, changed: &Changed, lists: &DeviceLists, out: &mut Out) -> Result<()> {
-        if self.filter.presence.limit() == 0 {
+        // Who wants none is not looked for among all contacts.
+        if self.filter.presence.limit() == 0 || !self.filter.presence.allows_type("m.presence") {
             return Ok(());
         }
         let people = self.people_to_tell_of(changed, lists)?;
@@ -52,7 +53,7 @@ impl Look<'_> {
     }
 
     fn presence_event(&self, user: &UserId) -> Option<Vec<u8>> {
-        if !self.filter.presence.allows_type("m.presence") || !self.filter.presence.allows_sender(user) {
+        if !self.filter.presence.allows_sender(user) {
             return None;
         }
         Some(presence::event(self.api, user, self.ignored)?.to_string().into_bytes())
