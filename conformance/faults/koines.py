@@ -106,7 +106,7 @@ class Koine:
 
 
 def free_ports():
-    """The first of ten neighbours that nobody listens on."""
+    """The first of eleven neighbours that nobody listens on."""
 
     def is_free(port):
         with socket.socket() as probe:
@@ -117,7 +117,7 @@ def free_ports():
             return True
 
     # Below the range that outgoing connections use; somewhere else each time, since others look for ports, too.
-    start = 11_000 + random.randrange(2_000) * PORTS
+    start = 11_000 + random.randrange(1_500) * PORTS
     return next(base for base in range(start, 31_000, PORTS) if all(map(is_free, range(base, base + PORTS))))
 
 
