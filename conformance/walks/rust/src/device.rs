@@ -1,42 +1,16 @@
 //! One logged-in client, what it sees in its syncs, and what it complains about.
 
-use std::fmt::{Debug, Display};
 use std::time::{Duration, Instant};
 
+use koine_walk::{Step, Wrong, registration};
 use matrix_sdk::config::SyncSettings;
-use matrix_sdk::ruma::api::client::account::register;
-use matrix_sdk::ruma::api::client::uiaa;
-use matrix_sdk::ruma::assign;
 use matrix_sdk::ruma::{OwnedEventId, RoomId, UserId};
 use matrix_sdk::sync::SyncResponse;
 use matrix_sdk::{Client, Room};
 use serde_json::Value;
 
-pub const PASSWORD: &str = "correct horse battery staple";
 /// How long something that another device did may take until a sync shows it.
 const SEEN_WITHIN: Duration = Duration::from_secs(10);
-
-/// The server did something else than a client may expect.
-#[derive(Debug)]
-pub struct Wrong(pub String);
-
-impl Display for Wrong {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl<E: std::error::Error> From<E> for Wrong {
-    fn from(error: E) -> Self {
-        Self(format!("expected success, seen {error} ({error:?})"))
-    }
-}
-
-pub type Step<T = ()> = Result<T, Wrong>;
-
-pub fn expect<T: PartialEq + Debug>(what: &str, expected: T, seen: T) -> Step {
-    if expected == seen { Ok(()) } else { Err(Wrong(format!("{what}: expected {expected:?}, seen {seen:?}"))) }
-}
 
 /// The errcode with which something is refused.
 pub fn refusal<T>(outcome: Result<T, matrix_sdk::Error>) -> String {
@@ -103,15 +77,6 @@ impl Device {
     pub async fn event(&self, room: &RoomId, id: &OwnedEventId, what: &str) -> Step<Value> {
         self.sync_until(what, |seen| timeline(seen, room).into_iter().find(|e| e["event_id"] == id.as_str())).await
     }
-}
-
-pub fn registration(name: &str) -> register::v3::Request {
-    assign!(register::v3::Request::new(), {
-        username: Some(name.to_owned()),
-        password: Some(PASSWORD.to_owned()),
-        initial_device_display_name: Some("walk".to_owned()),
-        auth: Some(uiaa::AuthData::Dummy(uiaa::Dummy::new())),
-    })
 }
 
 /// A room's timeline in a response, as JSON: what the server sent, before the SDK makes something of it.

@@ -7,39 +7,18 @@
 mod device;
 mod steps;
 
-use std::env;
 use std::process::ExitCode;
-use std::time::Instant;
 
-use device::Wrong;
+use koine_walk::{Stopped, step, walk};
 use steps::Walk;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let mut args = env::args().skip(1);
-    let (Some(base), None) = (args.next(), args.next()) else {
-        eprintln!("usage: koine-walk BASE_URL");
-        return ExitCode::from(2);
-    };
-    match go(&base).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err((step, wrong)) => {
-            println!("WRONG  {step}\n       {wrong}");
-            ExitCode::FAILURE
-        }
-    }
+    walk("koine-walk BASE_URL", go).await
 }
 
 /// Takes all steps, or says in which one something was wrong.
-async fn go(base: &str) -> Result<(), (&'static str, Wrong)> {
-    macro_rules! step {
-        ($name:literal, $step:expr) => {{
-            let began = Instant::now();
-            let outcome = $step.await.map_err(|wrong| ($name, wrong))?;
-            println!("ok     {} ({} ms)", $name, began.elapsed().as_millis());
-            outcome
-        }};
-    }
+async fn go(base: &str) -> Result<(), Stopped> {
     let mut walk = step!("register two accounts", Walk::begin(base));
     step!("log in on a second device", walk.log_in());
     step!("create a room", walk.create());

@@ -1,8 +1,8 @@
 //! The steps, in order.
 
 use std::collections::BTreeSet;
-use std::time::{SystemTime, UNIX_EPOCH};
 
+use koine_walk::{PASSWORD, Step, Wrong, earlier, expect, names, registration};
 use matrix_sdk::RoomMemberships;
 use matrix_sdk::config::SyncSettings;
 use matrix_sdk::media::{MediaFormat, MediaRequestParameters, MediaThumbnailSettings};
@@ -17,7 +17,7 @@ use matrix_sdk::ruma::events::room::message::RoomMessageEventContent;
 use matrix_sdk::ruma::{OwnedEventId, OwnedMxcUri, OwnedRoomId, TransactionId, assign, uint};
 use serde_json::{Value, json};
 
-use crate::device::{Device, PASSWORD, Step, Wrong, ephemeral, expect, refusal, registration, timeline};
+use crate::device::{Device, ephemeral, refusal, timeline};
 
 const MESSAGES: usize = 200;
 /// Enough to turn every loop over pages into an error when pages do not come to an end.
@@ -40,16 +40,9 @@ fn text(body: &str) -> Value {
     json!({ "msgtype": "m.text", "body": body })
 }
 
-/// The SDK would say it with other words, but what is missing is a step of this program.
-fn earlier<T: Clone>(value: Option<&T>) -> Step<T> {
-    value.cloned().ok_or_else(|| Wrong("an earlier step left nothing behind".to_owned()))
-}
-
 impl Walk {
     pub async fn begin(base: &str) -> Step<Self> {
-        // Several walks may visit the same server.
-        let suffix = SystemTime::now().duration_since(UNIX_EPOCH)?.as_micros();
-        let (alice_name, bob_name) = (format!("alice-{suffix:x}"), format!("bob-{suffix:x}"));
+        let (alice_name, bob_name) = names()?;
         let alice = Device::registered(base, &alice_name).await?;
         let bob = Device::registered(base, &bob_name).await?;
         expect("local part", alice_name.as_str(), alice.user().localpart())?;

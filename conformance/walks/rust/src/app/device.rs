@@ -1,49 +1,19 @@
 //! One logged-in client with its services, and how a step waits for what it is to see.
 
-use std::fmt::{Debug, Display};
 use std::future::Future;
 use std::time::{Duration, Instant};
 
+use koine_walk::{PASSWORD, Step, Wrong, expect, registration};
 use matrix_sdk::encryption::{BackupDownloadStrategy, EncryptionSettings};
-use matrix_sdk::ruma::api::client::account::register;
-use matrix_sdk::ruma::api::client::uiaa;
 use matrix_sdk::ruma::events::room::message::RoomMessageEventContent;
-use matrix_sdk::ruma::{OwnedEventId, RoomId, UserId, assign};
+use matrix_sdk::ruma::{OwnedEventId, RoomId, UserId};
 use matrix_sdk::{Client, Room, ThreadingSupport};
 use matrix_sdk_ui::sync_service::{State, SyncService};
 use matrix_sdk_ui::timeline::{EventTimelineItem, RoomExt, Timeline};
 
-pub const PASSWORD: &str = "correct horse battery staple";
 /// How long something that another device did may take until it is seen.
 pub const SEEN_WITHIN: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-
-/// The server did something else than a client may expect.
-#[derive(Debug)]
-pub struct Wrong(pub String);
-
-impl Display for Wrong {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl<E: std::error::Error> From<E> for Wrong {
-    fn from(error: E) -> Self {
-        Self(format!("expected success, seen {error} ({error:?})"))
-    }
-}
-
-pub type Step<T = ()> = Result<T, Wrong>;
-
-pub fn expect<T: PartialEq + Debug>(what: &str, expected: T, seen: T) -> Step {
-    if expected == seen { Ok(()) } else { Err(Wrong(format!("{what}: expected {expected:?}, seen {seen:?}"))) }
-}
-
-/// The SDK would say it with other words, but what is missing is a step of this program.
-pub fn earlier<T: Clone>(value: Option<&T>) -> Step<T> {
-    value.cloned().ok_or_else(|| Wrong("an earlier step left nothing behind".to_owned()))
-}
 
 /// Looks until there is something to see.
 pub async fn see<T, F: Future<Output = Option<T>>>(what: &str, mut look: impl FnMut() -> F) -> Step<T> {
@@ -83,7 +53,11 @@ impl Device {
     async fn with_services(client: Client) -> Step<Self> {
         client.encryption().wait_for_e2ee_initialization_tasks().await;
         let versions = client.available_sliding_sync_versions().await;
-        expect("versions of sliding sync", vec!["Native".to_owned()], versions.iter().map(|v| format!("{v:?}")).collect())?;
+        expect(
+            "versions of sliding sync",
+            vec!["Native".to_owned()],
+            versions.iter().map(|v| format!("{v:?}")).collect(),
+        )?;
         client.event_cache().subscribe()?;
         client.send_queue().set_enabled(true).await;
         let sync = SyncService::builder(client.clone()).build().await?;
@@ -92,13 +66,7 @@ impl Device {
 
     pub async fn registered(base: &str, name: &str) -> Step<Self> {
         let client = Self::client(base).await?;
-        let request = assign!(register::v3::Request::new(), {
-            username: Some(name.to_owned()),
-            password: Some(PASSWORD.to_owned()),
-            initial_device_display_name: Some("walk".to_owned()),
-            auth: Some(uiaa::AuthData::Dummy(uiaa::Dummy::new())),
-        });
-        client.matrix_auth().register(request).await?;
+        client.matrix_auth().register(registration(name)).await?;
         Self::with_services(client).await
     }
 

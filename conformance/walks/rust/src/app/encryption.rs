@@ -1,5 +1,6 @@
 //! What is said of keys: recovery, backup, emoji, files.
 
+use koine_walk::{Step, Wrong, earlier, expect};
 use matrix_sdk::attachment::AttachmentConfig;
 use matrix_sdk::encryption::VerificationState;
 use matrix_sdk::encryption::verification::{
@@ -11,7 +12,7 @@ use matrix_sdk::ruma::events::key::verification::request::ToDeviceKeyVerificatio
 use matrix_sdk::ruma::events::room::message::{MessageType, OriginalSyncRoomMessageEvent};
 use matrix_sdk::{Client, Room};
 
-use crate::device::{Device, Step, Wrong, earlier, expect, message, say, see, shown};
+use crate::device::{Device, message, say, see, shown};
 use crate::rooms::Walk;
 
 impl Walk {
@@ -24,7 +25,11 @@ impl Walk {
             if number == 0 {
                 self.recovery_key = Some(key);
             }
-            expect("a backup on the server", true, device.client.encryption().backups().fetch_exists_on_server().await?)?;
+            expect(
+                "a backup on the server",
+                true,
+                device.client.encryption().backups().fetch_exists_on_server().await?,
+            )?;
         }
         Ok(())
     }

@@ -12,39 +12,18 @@ mod device;
 mod encryption;
 mod rooms;
 
-use std::env;
 use std::process::ExitCode;
-use std::time::Instant;
 
-use device::Wrong;
+use koine_walk::{Stopped, step, walk};
 use rooms::Walk;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let mut args = env::args().skip(1);
-    let (Some(base), None) = (args.next(), args.next()) else {
-        eprintln!("usage: koine-walk-app BASE_URL");
-        return ExitCode::from(2);
-    };
-    match go(&base).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err((step, wrong)) => {
-            println!("WRONG  {step}\n       {wrong}");
-            ExitCode::FAILURE
-        }
-    }
+    walk("koine-walk-app BASE_URL", go).await
 }
 
 /// Takes all steps, or says in which one something was wrong.
-async fn go(base: &str) -> Result<(), (&'static str, Wrong)> {
-    macro_rules! step {
-        ($name:literal, $step:expr) => {{
-            let began = Instant::now();
-            let outcome = Box::pin($step).await.map_err(|wrong| ($name, wrong))?;
-            println!("ok     {} ({} ms)", $name, began.elapsed().as_millis());
-            outcome
-        }};
-    }
+async fn go(base: &str) -> Result<(), Stopped> {
     let mut walk = step!("two people, one of them in 300 rooms", Walk::begin(base));
     step!("the room list grows until it has them all", walk.list());
     step!("an encrypted conversation", walk.conversation());

@@ -1,9 +1,10 @@
 //! What people do in rooms: lists, conversations, changes, threads, receipts, spaces, search.
 
 use std::collections::HashSet;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use futures_util::StreamExt;
+use koine_walk::{PASSWORD, Step, Wrong, earlier, expect, names};
+use matrix_sdk::room::edit::EditedContent;
 use matrix_sdk::ruma::api::client::receipt::create_receipt::v3::ReceiptType;
 use matrix_sdk::ruma::api::client::room::create_room;
 use matrix_sdk::ruma::api::client::search::search_events;
@@ -13,14 +14,13 @@ use matrix_sdk::ruma::events::{EmptyStateKey, InitialStateEvent};
 use matrix_sdk::ruma::room::RoomType;
 use matrix_sdk::ruma::serde::Raw;
 use matrix_sdk::ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, assign};
-use matrix_sdk::room::edit::EditedContent;
 use matrix_sdk::{EncryptionState, RoomState};
 use matrix_sdk_ui::notification_client::{NotificationClient, NotificationProcessSetup, NotificationStatus};
 use matrix_sdk_ui::room_list_service::{RoomListItem, filters::new_filter_joined};
 use matrix_sdk_ui::spaces::SpaceService;
 use matrix_sdk_ui::timeline::{RoomExt, Timeline, TimelineFocus};
 
-use crate::device::{Device, PASSWORD, SEEN_WITHIN, Step, Wrong, body, earlier, expect, message, say, see, shown};
+use crate::device::{Device, SEEN_WITHIN, body, message, say, see, shown};
 
 /// More than the room list asks for in three pages.
 const ROOMS: usize = 300;
@@ -62,9 +62,7 @@ pub fn encrypted(invite: Vec<OwnedUserId>) -> create_room::v3::Request {
 
 impl Walk {
     pub async fn begin(base: &str) -> Step<Self> {
-        // Several walks may visit the same server.
-        let suffix = SystemTime::now().duration_since(UNIX_EPOCH)?.as_micros();
-        let (alice_name, bob_name) = (format!("alice-{suffix:x}"), format!("bob-{suffix:x}"));
+        let (alice_name, bob_name) = names()?;
         let alice = Device::registered(base, &alice_name).await?;
         let bob = Device::registered(base, &bob_name).await?;
         let mut plain = None;
@@ -132,7 +130,10 @@ impl Walk {
             see("two members", || async { (room.joined_members_count() == 2).then_some(()) }).await?;
             let is_encrypted = room.latest_encryption_state().await?;
             expect("encryption", true, matches!(is_encrypted, EncryptionState::Encrypted))?;
-            see(&format!("a conversation of two on a device of {}", device.user()), || async { room.is_direct().await.ok().filter(|direct| *direct) }).await?;
+            see(&format!("a conversation of two on a device of {}", device.user()), || async {
+                room.is_direct().await.ok().filter(|direct| *direct)
+            })
+            .await?;
         }
         (self.alice_sees, self.bob_sees) = (Some(self.alice.open(&id).await?), Some(self.bob.open(&id).await?));
         self.room = Some(id);
