@@ -255,16 +255,7 @@ impl Hub {
 
     /// Notes a change of the log for those of `users` who are connected. Called in the order of the log.
     pub(crate) fn deliver<'a>(&self, users: impl Iterator<Item = &'a UserId>, subject: Subject, position: Position) {
-        let mut inboxes = self.inboxes.lock();
-        inboxes.delivered = inboxes.delivered.max(position);
-        if inboxes.of.is_empty() {
-            return;
-        }
-        for user in users {
-            if let Some(inbox) = inboxes.of.get(user) {
-                inbox.note(subject, position);
-            }
-        }
+        self.deliver_among(0, users, |_| false, (subject, position));
     }
 
     /// The same for those who are `among` so many: costs the smaller of them and of those who are connected, so that a message in a
@@ -276,17 +267,17 @@ impl Hub {
         among: impl Fn(&UserId) -> bool,
         (subject, position): (Subject, Position),
     ) {
-        {
-            let mut inboxes = self.inboxes.lock();
-            if inboxes.of.len() < members {
-                inboxes.delivered = inboxes.delivered.max(position);
-                for (_, inbox) in inboxes.of.iter().filter(|(user, _)| among(user)) {
-                    inbox.note(subject, position);
-                }
-                return;
-            }
+        let mut inboxes = self.inboxes.lock();
+        inboxes.delivered = inboxes.delivered.max(position);
+        if inboxes.of.is_empty() {
+            return;
         }
-        self.deliver(all, subject, position);
+        if inboxes.of.len() < members {
+            let told = inboxes.of.iter().filter(|(user, _)| among(user));
+            told.for_each(|(_, inbox)| inbox.note(subject, position));
+        } else {
+            all.filter_map(|user| inboxes.of.get(user)).for_each(|inbox| inbox.note(subject, position));
+        }
     }
 
     /// Everything up to `position` has been delivered.

@@ -14,7 +14,7 @@ use std::{
 use koine_graph::{
     Event, NodeId, StateMap,
     resolve::{self, EventSource, ResolveError},
-    state::{Difference, Edit, Entry, NewNode, Node, NodeSource},
+    state::{Difference, Edit, NewNode, Node, NodeSource},
 };
 use koine_store::{Commit, CommitError, DomainId, Position, Shard, bytes::Bytes};
 use parking_lot::{Mutex, RwLock};
@@ -330,24 +330,26 @@ impl Room {
     ) -> Result<Vec<Arc<Placed>>, ReadError> {
         let differences = from.diff(&self.core.nodes(), to)?;
         let changed = differences.into_iter().filter(|difference| wanted(&difference.kind, &difference.state_key));
-        changed
-            .filter_map(|difference| difference.after)
-            .map(|id| self.core.holding(&id)?.ok_or_else(|| missing(&id)))
-            .collect()
+        self.placed(changed.filter_map(|difference| difference.after).map(Ok))
     }
 
     /// What holds in `state`, without members. Costs what it finds, however many they are.
     pub fn state_without_members(&self, state: Root) -> Result<Vec<Arc<Placed>>, ReadError> {
-        self.placed(state.iter_except_type(&self.core.nodes(), "m.room.member"))
+        let nodes = self.core.nodes();
+        let entries = state.iter_except_type(&nodes, "m.room.member");
+        self.placed(entries.map(|entry| Ok(entry?.event_id)))
     }
 
-    fn placed(&self, entries: impl Iterator<Item = Result<Entry, ReadError>>) -> Result<Vec<Arc<Placed>>, ReadError> {
-        entries
-            .map(|entry| {
-                let id = entry?.event_id;
-                self.core.holding(&id)?.ok_or_else(|| missing(&id))
-            })
-            .collect()
+    /// The events of these ids, all of which hold somewhere.
+    fn placed(
+        &self,
+        ids: impl Iterator<Item = Result<OwnedEventId, ReadError>>,
+    ) -> Result<Vec<Arc<Placed>>, ReadError> {
+        ids.map(|id| {
+            let id = id?;
+            self.core.holding(&id)?.ok_or_else(|| missing(&id))
+        })
+        .collect()
     }
 
     /// The ids of a state, for those types and state keys that `wanted` says yes to.
@@ -379,9 +381,10 @@ impl Room {
     /// All events of a state, or those of one type. Costs what it finds.
     pub fn state_events(&self, state: Root, kind: Option<&str>) -> Result<Vec<Arc<Placed>>, ReadError> {
         let nodes = self.core.nodes();
-        match kind {
-            Some(kind) => self.placed(state.iter_type(&nodes, kind)),
-            None => self.placed(state.iter(&nodes)),
-        }
+        let entries = match kind {
+            Some(kind) => state.iter_type(&nodes, kind),
+            None => state.iter(&nodes),
+        };
+        self.placed(entries.map(|entry| Ok(entry?.event_id)))
     }
 }

@@ -59,17 +59,8 @@ async fn come(address: SocketAddr, name: &str) -> Result<TcpStream, u8> {
 
 /// Asks the proxy; the payload of the answer, or the error's condition.
 async fn ask(client: &mut Client, id: &str, kind: &str, query: &str) -> Result<Option<Element>, String> {
-    client.send(&format!("<iq id='{id}' type='{kind}' to='{PROXY}'>{query}</iq>")).await;
-    let answer = loop {
-        let element = client.element().await;
-        if element.is("iq", ns::CLIENT) && element.id() == Some(id) {
-            break element;
-        }
-    };
-    match answer.child("error", ns::CLIENT) {
-        Some(error) => Err(error.children().next().expect("a condition").name().to_owned()),
-        None => Ok(answer.children().next().cloned()),
-    }
+    let answer = client.ask(id, &format!("<iq id='{id}' type='{kind}' to='{PROXY}'>{query}</iq>")).await?;
+    Ok(answer.children().next().cloned())
 }
 
 async fn activate(client: &mut Client, id: &str, target: &str) -> Result<Option<Element>, String> {

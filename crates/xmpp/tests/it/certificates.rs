@@ -63,17 +63,7 @@ fn failure(element: &Element) -> &str {
 
 /// Sends a request about the list; the answer's type, or its error's condition.
 async fn ask(client: &mut Client, id: &str, kind: &str, payload: &str) -> Result<Element, String> {
-    client.send(&format!("<iq id='{id}' type='{kind}'>{payload}</iq>")).await;
-    let answer = loop {
-        let element = client.element().await;
-        if element.is("iq", ns::CLIENT) && element.id() == Some(id) {
-            break element;
-        }
-    };
-    match answer.child("error", ns::CLIENT) {
-        Some(error) => Err(error.children().next().expect("a condition").name().to_owned()),
-        None => Ok(answer),
-    }
+    client.ask(id, &format!("<iq id='{id}' type='{kind}'>{payload}</iq>")).await
 }
 
 async fn append(client: &mut Client, name: &str, program: &Program, more: &str) -> Result<Element, String> {

@@ -312,6 +312,21 @@ impl Client {
         bound
     }
 
+    /// Sends a request with that id; its answer, or the condition of its error. What comes before is dropped.
+    pub async fn ask(&mut self, id: &str, request: &str) -> Result<Element, String> {
+        self.send(request).await;
+        let answer = loop {
+            let element = self.element().await;
+            if element.is("iq", ns::CLIENT) && element.id() == Some(id) {
+                break element;
+            }
+        };
+        match answer.child("error", ns::CLIENT) {
+            Some(error) => Err(error.children().next().expect("a condition").name().to_owned()),
+            None => Ok(answer),
+        }
+    }
+
     /// Asks the server whether it is there, and waits for the answer; what came before it.
     pub async fn ping(&mut self, id: &str) -> Vec<Element> {
         self.send(&format!("<iq id='{id}' type='get' to='example.org'><ping xmlns='urn:xmpp:ping'/></iq>")).await;
