@@ -191,6 +191,11 @@ impl Client {
     }
 }
 
+/// Simplified sliding sync. [MSC4186]
+pub const SLIDING_SYNC: &str = "/_matrix/client/unstable/org.matrix.simplified_msc3575/sync";
+/// What clients ask `/sync` for that load members as they need them.
+pub const LAZY_FILTER: &str =
+    r#"{"room":{"timeline":{"limit":10},"state":{"lazy_load_members":true}},"presence":{"types":[]}}"#;
 const CREATE_ROOM: &str = "/_matrix/client/v3/createRoom";
 const REGISTER: &str = "/_matrix/client/v3/register";
 const ADMIN_REGISTER: &str = "/_synapse/admin/v1/register";
@@ -288,6 +293,18 @@ async fn register_by_secret(client: &mut Client, secret: &str, localpart: &str) 
     let body = client.call_patiently("POST", ADMIN_REGISTER, &ask.to_string()).await?;
     read("register", &body)
 }
+
+/// What somebody who was [registered](register) sends to log in once more, always as the same device.
+/// [CS-API §post_matrixclientv3login]
+pub fn login(localpart: &str) -> String {
+    let identifier = json!({ "type": "m.id.user", "user": localpart });
+    let password = password(localpart);
+    json!({ "type": "m.login.password", "identifier": identifier, "device_id": "AGAIN", "password": password })
+        .to_string()
+}
+
+/// Where that is sent.
+pub const LOGIN: &str = "/_matrix/client/v3/login";
 
 fn password(localpart: &str) -> String {
     format!("a long enough password of {localpart}")

@@ -11,15 +11,15 @@ use super::{
 };
 use crate::Failure;
 use crate::http::escaped;
-use crate::matrix::{CallError, Client, Person, Server, SyncAsk, next_batch, register};
+use crate::matrix::{
+    CallError, Client, LAZY_FILTER, LOGIN, Person, SLIDING_SYNC, Server, SyncAsk, login, next_batch, register,
+};
 use crate::procfs;
 use crate::wire::{self, Wire};
 use crate::xmpp::peers::Contestant;
-use crate::xmpp::scenario::{accounts, message};
+use crate::xmpp::scenario::{accounts, enter, is_message, message, sessions};
 use crate::xmpp::stream::{Address, Salted, Stream, session};
 
-const SLIDING: &str = "/_matrix/client/unstable/org.matrix.simplified_msc3575/sync";
-const FILTER: &str = r#"{"room":{"timeline":{"limit":10},"state":{"lazy_load_members":true}},"presence":{"types":[]}}"#;
 /// Longest wait for news.
 const POLL_MS: u64 = 30_000;
 const TEXT: &str = "A sentence as long as most of them are, or a little longer.";
@@ -95,22 +95,22 @@ fn deflated(bytes: &[u8]) -> f64 {
     small.map_or(1.0, |small| small.len() as f64 / bytes.len().max(1) as f64)
 }
 
-async fn pair(server: &Server, of: &str) -> Result<((Person, Client), (Person, Client), String), CallError> {
+async fn pair(server: &Server, of: &str) -> Result<(Client, Client, String), CallError> {
     let (one, other) = (register(server, &format!("{of}-one")).await?, register(server, &format!("{of}-other")).await?);
-    let (mut first, mut second) = (Client::new(server, &one), Client::new(server, &other));
-    let room = first.create_room("Two").await?;
-    second.join(&room).await?;
-    Ok(((one, first), (other, second), room))
+    let (mut one, mut other) = (Client::new(server, &one), Client::new(server, &other));
+    let room = one.create_room("Two").await?;
+    other.join(&room).await?;
+    Ok((one, other, room))
 }
 
 async fn matrix(server: &Server, costs: &mut Costs<'_>) -> Result<(), Failure> {
-    let ((_, mut writer), (_, mut reader), room) = pair(server, "matrix").await?;
+    let (mut writer, mut reader, room) = pair(server, "matrix").await?;
     costs
         .of("Matrix: a message, acknowledged", async |number| {
             Ok(writer.send(&room, &format!("a{number}"), TEXT).await?)
         })
         .await?;
-    let filter = escaped(FILTER);
+    let filter = escaped(LAZY_FILTER);
     let ask = SyncAsk { since: None, timeout_ms: 0, filter: Some(&filter) };
     let mut since = next_batch(reader.sync(ask).await?)?;
     costs
@@ -133,10 +133,10 @@ async fn matrix(server: &Server, costs: &mut Costs<'_>) -> Result<(), Failure> {
         let answer: serde_json::Value = serde_json::from_slice(answer)?;
         Ok(answer["pos"].as_str().unwrap_or_default().to_owned())
     };
-    let mut pos = position(reader.call("POST", &format!("{SLIDING}?timeout=0"), &body).await?)?;
+    let mut pos = position(reader.call("POST", &format!("{SLIDING_SYNC}?timeout=0"), &body).await?)?;
     costs
         .of("Matrix: a message, read by sliding sync that waited", async |number| {
-            let path = format!("{SLIDING}?timeout={POLL_MS}&pos={pos}");
+            let path = format!("{SLIDING_SYNC}?timeout={POLL_MS}&pos={pos}");
             let sending = async {
                 tokio::task::yield_now().await;
                 writer.send(&room, &format!("c{number}"), TEXT).await
@@ -152,14 +152,11 @@ async fn matrix(server: &Server, costs: &mut Costs<'_>) -> Result<(), Failure> {
 async fn xmpp(at: &Address, costs: &mut Costs<'_>) -> Result<(), Failure> {
     let names: Vec<String> = (0..OCCUPANTS).map(|number| format!("cost{number}")).collect();
     accounts(at, &names).await?;
-    let mut streams = Vec::new();
-    for name in &names {
-        let mut stream = session(at, name, "bench", &mut Salted::default()).await?;
+    let mut streams = sessions(at, &names).await?;
+    for stream in &mut streams {
         stream.send("<presence/>").await?;
         stream.until(|stanza| stanza.starts_with("<presence")).await?;
-        streams.push(stream);
     }
-    let is_message = |stanza: &str| stanza.starts_with("<message") && stanza.contains("Number");
     let address = format!("{}@{}", names[1], at.domain);
     costs
         .of("XMPP: a 1:1 message, archived and received", async |number| {
@@ -182,18 +179,6 @@ async fn xmpp(at: &Address, costs: &mut Costs<'_>) -> Result<(), Failure> {
         .await
 }
 
-async fn enter(stream: &mut Stream, room: &str, number: usize) -> Result<(), Failure> {
-    let muc = "<x xmlns='http://jabber.org/protocol/muc'><history maxstanzas='0'/></x>";
-    stream.send(&format!("<presence to='{room}/n{number}'>{muc}</presence>")).await?;
-    stream.until(|stanza| stanza.starts_with("<message") && stanza.contains("<subject")).await?;
-    if number == 0 {
-        let open =
-            "<query xmlns='http://jabber.org/protocol/muc#owner'><x xmlns='jabber:x:data' type='submit'/></query>";
-        stream.ask("open", &format!("<iq type='set' id='open' to='{room}'>{open}</iq>")).await?;
-    }
-    Ok(())
-}
-
 /// From the connection to a session that can be used. TLS comes on top, the same for each: one round trip, and two more
 /// where it begins with STARTTLS.
 async fn logins(server: &Server, at: &Address, costs: &mut Costs<'_>) -> Result<(), Failure> {
@@ -201,13 +186,8 @@ async fn logins(server: &Server, at: &Address, costs: &mut Costs<'_>) -> Result<
     register(server, "cost-login").await?;
     costs
         .of("Matrix: login with a password, first sync", async |_| {
-            let identifier = json!({ "type": "m.id.user", "user": "cost-login" });
-            let body = json!({
-                "type": "m.login.password", "identifier": identifier, "device_id": "BENCH",
-                "password": "a long enough password of cost-login",
-            });
             let mut client = Client::new(server, &nobody);
-            let answer = client.call("POST", "/_matrix/client/v3/login", &body.to_string()).await?;
+            let answer = client.call("POST", LOGIN, &login("cost-login")).await?;
             let person: Person = serde_json::from_slice(answer)?;
             Client::new(server, &person).sync(SyncAsk { since: None, timeout_ms: 0, filter: None }).await?;
             Ok(())

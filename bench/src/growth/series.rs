@@ -7,17 +7,15 @@ use serde_json::{Value, json};
 
 use super::crowd;
 use crate::http::escaped;
-use crate::matrix::{CallError, Client, Person, Server, SyncAsk, next_batch, register};
+use crate::matrix::{
+    CallError, Client, LAZY_FILTER, LOGIN, Person, SLIDING_SYNC, Server, SyncAsk, login, next_batch, register,
+};
 use crate::meter::{Line, Meter, Tally};
 
 /// Longest measuring of one operation at one size.
 const LONGEST: Duration = Duration::from_secs(3);
 /// Writers who fill a room at once.
 const WRITERS: usize = 32;
-/// What clients ask for that know rooms of many members.
-const LAZY: &str = r#"{"room":{"timeline":{"limit":10},"state":{"lazy_load_members":true}},"presence":{"types":[]}}"#;
-const SLIDING: &str = "/_matrix/client/unstable/org.matrix.simplified_msc3575/sync?timeout=0";
-
 /// What grows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -135,7 +133,7 @@ impl Bench {
         size: usize,
         lines: &mut Vec<Line>,
     ) -> Result<(), CallError> {
-        let filter = escaped(LAZY);
+        let filter = escaped(LAZY_FILTER);
         let ask = |since| SyncAsk { since, timeout_ms: 0, filter: Some(&filter) };
         let since = next_batch(reader.sync(ask(None)).await?)?;
         writer.send(room, &format!("n{size}"), "news").await?;
@@ -163,7 +161,7 @@ async fn members(bench: &Bench, sizes: &[usize], lines: &mut Vec<Line>) -> Resul
         }
         bench.sends(&mut owner, &room, size, lines).await?;
         bench.news((&mut owner, &mut reader), &room, size, lines).await?;
-        let filter = escaped(LAZY);
+        let filter = escaped(LAZY_FILTER);
         bench
             .operation("first sync", size, lines, async |_| {
                 reader.sync(SyncAsk { since: None, timeout_ms: 0, filter: Some(&filter) }).await.map(drop)
@@ -288,18 +286,19 @@ async fn rooms(bench: &Bench, sizes: &[usize], lines: &mut Vec<Line>) -> Result<
         let owner = &mut owners[(there - 1) % WRITERS].1;
         bench.sends(owner, &room, size, lines).await?;
         bench.news((owner, &mut guest), &room, size, lines).await?;
-        let filter = escaped(LAZY);
+        let filter = escaped(LAZY_FILTER);
         bench
             .operation("first sync", size, lines, async |_| {
                 guest.sync(SyncAsk { since: None, timeout_ms: 0, filter: Some(&filter) }).await.map(drop)
             })
             .await?;
+        let path = format!("{SLIDING_SYNC}?timeout=0");
         bench
             .operation("first screen (sliding sync)", size, lines, async |number| {
                 let required = json!([["m.room.name", ""], ["m.room.member", "$LAZY"], ["m.room.avatar", ""]]);
                 let list = json!({ "ranges": [[0, 19]], "timeline_limit": 1, "required_state": required });
                 let ask = json!({ "conn_id": format!("c{}", number % 8), "lists": { "all": list } }).to_string();
-                guest.call("POST", SLIDING, &ask).await.map(drop)
+                guest.call("POST", &path, &ask).await.map(drop)
             })
             .await?;
         let escaped_room = escaped(&room);
@@ -347,14 +346,7 @@ async fn accounts(bench: &Bench, sizes: &[usize], lines: &mut Vec<Line>) -> Resu
             })
             .await?;
         bench
-            .operation("login", size, lines, async |_| {
-                let identifier = json!({ "type": "m.id.user", "user": "bob" });
-                let body = json!({
-                    "type": "m.login.password", "identifier": identifier, "device_id": "AGAIN",
-                    "password": "a long enough password of bob",
-                });
-                alice.call("POST", "/_matrix/client/v3/login", &body.to_string()).await.map(drop)
-            })
+            .operation("login", size, lines, async |_| alice.call("POST", LOGIN, &login("bob")).await.map(drop))
             .await?;
         let profile = format!("/_matrix/client/v3/profile/{}", escaped(&format!("@crowd-7:{}", bench.domain)));
         bench.operation("profile", size, lines, async |_| alice.call("GET", &profile, "").await.map(drop)).await?;

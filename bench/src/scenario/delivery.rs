@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::http::{escaped, find};
-use crate::matrix::{CallError, Client, Person, Server, SyncAsk, next_batch};
+use crate::matrix::{CallError, Client, LAZY_FILTER, Person, Server, SyncAsk, next_batch};
 use crate::meter::{Line, Tally, quantile_ms};
 use crate::world::{World, in_parallel};
 
@@ -24,7 +24,6 @@ const POLL_MS: u64 = 30_000;
 const READING_WAIT_MAX: Duration = Duration::from_secs(60);
 /// Precedes the number of a message in its text.
 const MARK: &str = "message-number-";
-const FILTER: &str = r#"{"room":{"timeline":{"limit":10},"state":{"lazy_load_members":true}},"presence":{"types":[]}}"#;
 
 /// Rooms with one sender and some readers each.
 #[derive(Debug, Clone)]
@@ -87,7 +86,7 @@ async fn gather(world: &mut World, crew: &'static str, rooms: usize, readers: us
         let readers = in_parallel(others.to_vec(), move |person: Person| {
             let server = server.clone();
             async move {
-                let filter = escaped(FILTER);
+                let filter = escaped(LAZY_FILTER);
                 let ask = SyncAsk { since: None, timeout_ms: 0, filter: Some(&filter) };
                 let since = next_batch(Client::new(&server, &person).sync(ask).await?)?;
                 Ok(Reader { person, since })
@@ -198,7 +197,7 @@ async fn perform(
 async fn read(mut client: Client, mut reader: Reader, stage: Arc<Stage>) -> (Reader, Tally) {
     let mut tally = Tally::default();
     let mut expected = stage.clocks.first();
-    let filter = escaped(FILTER);
+    let filter = escaped(LAZY_FILTER);
     while expected < stage.end.load(Ordering::Relaxed) {
         let ask = SyncAsk { since: Some(&reader.since), timeout_ms: POLL_MS, filter: Some(&filter) };
         let answer = match client.sync(ask).await {

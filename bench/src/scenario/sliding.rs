@@ -13,13 +13,12 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::http::find;
-use crate::matrix::{CallError, Client, Person};
+use crate::matrix::{CallError, Client, Person, SLIDING_SYNC};
 use crate::meter::{Line, Tally};
 use crate::procfs;
 use crate::scenario::sync::{Account, settle};
 use crate::world::{World, in_parallel};
 
-const PATH: &str = "/_matrix/client/unstable/org.matrix.simplified_msc3575/sync";
 /// How long a waiting device waits.
 const POLL_MS: u64 = 120_000;
 /// Messages that are sent alone, to know what sending costs: so many that a tick of the kernel's clock (10 ms) is
@@ -68,7 +67,7 @@ fn read(body: &[u8]) -> Result<Answer, CallError> {
 
 fn path(pos: Option<&str>, timeout_ms: u64) -> String {
     let pos = pos.map(|pos| format!("&pos={}", crate::http::escaped(pos))).unwrap_or_default();
-    format!("{PATH}?timeout={timeout_ms}{pos}")
+    format!("{SLIDING_SYNC}?timeout={timeout_ms}{pos}")
 }
 
 /// `first-screen`.

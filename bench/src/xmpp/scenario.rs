@@ -147,7 +147,7 @@ fn names(of: &str, count: usize) -> Vec<String> {
 }
 
 /// A session for each name.
-async fn sessions(at: &Address, names: &[String]) -> Result<Vec<Stream>, Failure> {
+pub async fn sessions(at: &Address, names: &[String]) -> Result<Vec<Stream>, Failure> {
     let mut streams = Vec::with_capacity(names.len());
     for some in names.chunks(LOGINS_AT_ONCE) {
         let logins = some.iter().map(|name| async move { session(at, name, "bench", &mut Salted::default()).await });
@@ -201,6 +201,24 @@ pub fn message(to: &str, kind: &str, id: usize) -> String {
     )
 }
 
+/// One of these came.
+pub fn is_message(stanza: &str) -> bool {
+    stanza.starts_with("<message") && stanza.contains("Number")
+}
+
+/// Enters a room under a name with that number; the first makes it. [XEP-0045 §enter] [XEP-0045 §createroom-instant]
+pub async fn enter(stream: &mut Stream, room: &str, number: usize) -> Result<(), Failure> {
+    let muc = "<x xmlns='http://jabber.org/protocol/muc'><history maxstanzas='0'/></x>";
+    stream.send(&format!("<presence to='{room}/n{number}'>{muc}</presence>")).await?;
+    stream.until(|stanza| stanza.starts_with("<message") && stanza.contains("<subject")).await?;
+    if number == 0 {
+        let open =
+            "<query xmlns='http://jabber.org/protocol/muc#owner'><x xmlns='jabber:x:data' type='submit'/></query>";
+        stream.ask("open", &format!("<iq type='set' id='open' to='{room}'>{open}</iq>")).await?;
+    }
+    Ok(())
+}
+
 /// Pairs write without waiting for more than the window; then one pair alone, one message after the other.
 async fn chat(contestant: &Contestant, sizes: &Sizes) -> Result<Vec<Line>, Failure> {
     let (writers, readers) = (names("writer", sizes.pairs), names("reader", sizes.pairs));
@@ -211,7 +229,6 @@ async fn chat(contestant: &Contestant, sizes: &Sizes) -> Result<Vec<Line>, Failu
         stream.send("<presence/>").await?;
         stream.until(|stanza| stanza.starts_with("<presence")).await?;
     }
-    let is_message = |stanza: &str| stanza.starts_with("<message") && stanza.contains("Number");
     // The first makes the conversation.
     for (from, to) in from.iter_mut().zip(&mut to) {
         from.send(&message(to.jid.split('/').next().unwrap_or_default(), "chat", 0)).await?;
@@ -253,19 +270,8 @@ async fn room(contestant: &Contestant, sizes: &Sizes, round: usize) -> Result<Ve
     let mut streams = sessions(&contestant.at, &names).await?;
     let address = format!("hall{round}@{}", contestant.at.rooms);
     for (number, stream) in streams.iter_mut().enumerate() {
-        let history = "<history maxstanzas='0'/>";
-        let enter = format!(
-            "<presence to='{address}/n{number}'><x xmlns='http://jabber.org/protocol/muc'>{history}</x></presence>"
-        );
-        stream.send(&enter).await?;
-        stream.until(|stanza| stanza.starts_with("<message") && stanza.contains("<subject")).await?;
-        if number == 0 {
-            let open =
-                "<query xmlns='http://jabber.org/protocol/muc#owner'><x xmlns='jabber:x:data' type='submit'/></query>";
-            stream.ask("open", &format!("<iq type='set' id='open' to='{address}'>{open}</iq>")).await?;
-        }
+        enter(stream, &address, number).await?;
     }
-    let is_message = |stanza: &str| stanza.starts_with("<message") && stanza.contains("Number");
     let meter = Meter::start(contestant);
     let mut took = Vec::new();
     for number in 0..sizes.room_messages {
