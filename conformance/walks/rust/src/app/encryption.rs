@@ -1,5 +1,7 @@
 //! What is said of keys: recovery, backup, emoji, files.
 
+use std::time::Duration;
+
 use koine_walk::{Step, Wrong, earlier, expect};
 use matrix_sdk::attachment::AttachmentConfig;
 use matrix_sdk::encryption::VerificationState;
@@ -14,6 +16,9 @@ use matrix_sdk::{Client, Room};
 
 use crate::device::{Device, message, say, see, shown};
 use crate::rooms::Walk;
+
+/// How often the services are stopped and begun again while two people compare emoji.
+const COME_BACK_EVERY: Duration = Duration::from_secs(3);
 
 impl Walk {
     pub async fn recovery(&mut self) -> Step {
@@ -62,7 +67,7 @@ impl Walk {
     }
 
     /// Their messages go through the room. What matrix-sdk answers by itself it sends when the connection `encryption` comes
-    /// back the next time, so that three of the steps wait for its thirty seconds.
+    /// back, which takes half a minute where nothing else happens; so both come back again and again, as apps do.
     pub async fn verify_person(&mut self) -> Step {
         let requested = asked_of(&self.bob.client);
         let identity = self.alice.client.encryption().request_user_identity(self.bob.user()).await?;
@@ -70,7 +75,26 @@ impl Walk {
         expect("verified before", false, identity.is_verified())?;
         let asking = identity.request_verification().await?;
         let asked = found(&self.bob.client, &requested).await?;
-        compare(asking, asked).await?;
+        let come_back = async {
+            loop {
+                tokio::time::sleep(COME_BACK_EVERY).await;
+                for device in [&self.alice, &self.bob] {
+                    device.sync.stop().await;
+                    device.sync.start().await;
+                }
+            }
+        };
+        let compared = async {
+            compare(asking, asked).await?;
+            self.know_each_other().await
+        };
+        tokio::select! {
+            compared = compared => compared,
+            () = come_back => Err(Wrong("the services come back for ever".to_owned())),
+        }
+    }
+
+    async fn know_each_other(&self) -> Step {
         for (one, other) in [(&self.alice, &self.bob), (&self.bob, &self.alice)] {
             see("the other as verified", || async {
                 let identity = one.client.encryption().get_user_identity(other.user()).await.ok().flatten()?;
