@@ -3,8 +3,8 @@
 //! [CS-API §local-echo] A client shows what it sends at once and has to know its event again when it comes back; the
 //! answer gives the id to know it by. Where the event comes first, some clients take it for another one (matrix-js-sdk
 //! ends with an exception in a thread); where a room is joined before the join is answered, matrix-rust-sdk forgets that it
-//! was invited to a conversation of two. So a sync that wakes up waits for what its own device is sending, joining,
-//! leaving or making just then. Others, and other devices, wait for nobody.
+//! was invited to a conversation of two. So the answer to a sync waits for what its own device is sending,
+//! joining, leaving or making just then, which it may have seen done. Others, and other devices, wait for nobody.
 
 use std::{
     collections::HashMap,
@@ -14,30 +14,41 @@ use std::{
 
 use parking_lot::Mutex;
 use ruma_common::{OwnedDeviceId, OwnedUserId};
-use tokio::sync::watch;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until, timeout},
+};
 
 use crate::User;
 
 /// Longest time a sync waits for its own device's requests: some commits.
 const PATIENCE: Duration = Duration::from_millis(50);
 /// And how long an answer that has just been given has to arrive and be read, before the sync's follows it.
-const HEAD_START: Duration = Duration::from_millis(5);
+const HEAD_START: Duration = Duration::from_millis(10);
 /// Devices are spread over so many locks.
 const SHELVES: usize = 64;
 
 type Device = (OwnedUserId, OwnedDeviceId);
 
-/// Those of all devices. Holds nothing of a device that asks for nothing.
+/// Those of all devices. Holds nothing for long of a device that asks for nothing.
 pub struct OwnRequests {
     shelves: [Mutex<HashMap<Device, watch::Sender<Count>>>; SHELVES],
     chance: RandomState,
 }
 
-/// How many requests of a device began and ended since it last had none.
+/// How many requests of a device began and ended since it is held, and when the last one ended.
 #[derive(Debug, Clone, Copy, Default)]
 struct Count {
     begun: u64,
     ended: u64,
+    last_end: Option<Instant>,
+}
+
+impl Count {
+    /// None is under way, and the last answer was read.
+    fn is_over(&self) -> bool {
+        self.ended == self.begun && self.last_end.is_none_or(|end| end.elapsed() >= HEAD_START)
+    }
 }
 
 /// One request; to be dropped when its answer is there.
@@ -59,7 +70,10 @@ impl OwnRequests {
     }
 
     fn begin_on(&self, device: Device) -> OwnRequest<'_> {
-        self.shelf(&device).lock().entry(device.clone()).or_default().send_modify(|count| count.begun += 1);
+        let mut shelf = self.shelf(&device).lock();
+        shelf.retain(|_, count| !count.borrow().is_over());
+        shelf.entry(device.clone()).or_default().send_modify(|count| count.begun += 1);
+        drop(shelf);
         OwnRequest { all: self, device }
     }
 
@@ -71,9 +85,12 @@ impl OwnRequests {
     async fn answered_on(&self, device: &Device) {
         let Some(mut count) = self.shelf(device).lock().get(device).map(watch::Sender::subscribe) else { return };
         let begun = count.borrow().begun;
-        // Both errors are fine: time is up, or the last of them ended.
-        let _ = tokio::time::timeout(PATIENCE, count.wait_for(|count| count.ended >= begun)).await;
-        tokio::time::sleep(HEAD_START).await;
+        // Both errors are fine: time is up, or nothing is held of them any more.
+        let _ = timeout(PATIENCE, count.wait_for(|count| count.ended >= begun)).await;
+        let last_end = count.borrow().last_end;
+        if let Some(end) = last_end {
+            sleep_until(end + HEAD_START).await;
+        }
     }
 
     fn shelf(&self, device: &Device) -> &Mutex<HashMap<Device, watch::Sender<Count>>> {
@@ -84,12 +101,8 @@ impl OwnRequests {
 
 impl Drop for OwnRequest<'_> {
     fn drop(&mut self) {
-        let mut shelf = self.all.shelf(&self.device).lock();
-        let Some(counts) = shelf.get(&self.device) else { return };
-        counts.send_modify(|count| count.ended += 1);
-        let count = *counts.borrow();
-        if count.ended == count.begun {
-            shelf.remove(&self.device);
+        if let Some(count) = self.all.shelf(&self.device).lock().get(&self.device) {
+            count.send_modify(|count| (count.ended, count.last_end) = (count.ended + 1, Some(Instant::now())));
         }
     }
 }
@@ -122,7 +135,7 @@ mod tests {
         assert!(!is_over(wait.as_mut()));
         let _second = all.begin_on(phone());
         drop(first);
-        let before = tokio::time::Instant::now();
+        let before = Instant::now();
         wait.await;
         assert!(before.elapsed() >= HEAD_START && before.elapsed() < PATIENCE);
     }
@@ -134,16 +147,22 @@ mod tests {
         let desk = (phone().0, device_id!("DESK").to_owned());
         assert!(is_over(pin!(all.answered_on(&desk))));
         drop(sending);
+        let before = Instant::now();
+        all.answered_on(&phone()).await;
+        assert_eq!(before.elapsed(), HEAD_START, "its answer is to be read first");
         assert!(is_over(pin!(all.answered_on(&phone()))));
-        assert!(all.shelves.iter().all(|shelf| shelf.lock().is_empty()));
+        // The next on that shelf clears it.
+        let _sending = all.begin_on(phone());
+        let held: usize = all.shelves.iter().map(|shelf| shelf.lock().len()).sum();
+        assert_eq!((held, all.shelf(&phone()).lock()[&phone()].borrow().begun), (1, 1));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_request_that_takes_long_is_not_waited_for() {
         let all = OwnRequests::default();
         let _sending = all.begin_on(phone());
-        let before = tokio::time::Instant::now();
+        let before = Instant::now();
         all.answered_on(&phone()).await;
-        assert_eq!(before.elapsed().as_millis(), (PATIENCE + HEAD_START).as_millis());
+        assert_eq!(before.elapsed().as_millis(), PATIENCE.as_millis());
     }
 }

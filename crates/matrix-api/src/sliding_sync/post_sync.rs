@@ -90,20 +90,21 @@ async fn answer(api: &Api, who: &User, body: &Body, asked: Asked<'_>) -> Result<
         bell.borrow_and_update();
         let position = api.rooms.shard().position();
         api.rooms.hub().reached(position).await;
-        api.own_requests().answered(who).await;
         let now = api.tokens().now(position, api.rooms.hub().fleeting());
         let ignored = Ignored::of(api, who)?;
         let must = asked.pos.is_none() || tokio::time::Instant::now() >= deadline || *api.closing.borrow();
-        {
+        let answer = {
             let mut state = connection.lock();
             if state.request != request {
                 // A newer request took over; nobody reads what this one says.
                 return Err(super::connection::unknown_pos());
             }
             let look = Look { api, who, body, ignored: &ignored, base: state.base, now };
-            if let Some(answer) = look.answer(&connection, &mut state, &inbox, must)? {
-                return Ok(Raw(answer));
-            }
+            look.answer(&connection, &mut state, &inbox, must)?
+        };
+        if let Some(answer) = answer {
+            api.own_requests().answered(who).await;
+            return Ok(Raw(answer));
         }
         tokio::select! {
             _ = bell.changed() => {}

@@ -52,7 +52,6 @@ pub async fn sync(State(api): State<Api>, call: Call<v3::Request>) -> Result<Raw
         bell.borrow_and_update();
         let position = api.rooms.shard().position();
         api.rooms.hub().reached(position).await;
-        api.own_requests().answered(&call.who).await;
         let now = api.tokens().now(position, api.rooms.hub().fleeting());
         let ignored = Ignored::of(&api, &call.who)?;
         let look = Look {
@@ -68,6 +67,7 @@ pub async fn sync(State(api): State<Api>, call: Call<v3::Request>) -> Result<Raw
         let changed = look.changed(&inbox)?;
         let (body, has_news) = look.answer(&changed)?;
         if has_news || since.is_none() || request.full_state || Instant::now() >= deadline {
+            api.own_requests().answered(&call.who).await;
             return Ok(Raw(body));
         }
         since = Some(now);
