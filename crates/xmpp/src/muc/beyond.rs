@@ -295,6 +295,28 @@ async fn everybody_is_told_when_what_is_said_is_for_all_to_read() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn whoever_enters_is_let_in_by_the_settings_that_the_room_has_already() {
+    let world = World::new();
+    let (mut alice, mut bob) = (world.connect("alice", "a").await, world.connect("bob", "b").await);
+    make(&mut alice, "alice").await;
+    enter(&mut bob, "bob").await;
+    let (room, owner, core) = (room_of(&world), alice.session.user().clone(), world.core());
+    let hall = core.muc.hall(room.no()).expect("somebody is inside");
+    let mut inside = hall.inside.lock().await;
+    // What the log tells waits for the hall.
+    let (kind, content) = ("m.room.history_visibility", json!({ "history_visibility": "world_readable" }));
+    super::standing::set_state(core, &owner, &room, kind, "", &content).await.expect("she may");
+    assert!(!inside.settings.logged);
+    super::happened::catch_up(core, &hall, &room, &mut inside).await.expect("read");
+    assert!(inside.settings.logged);
+    drop(inside);
+    let is_notice = |stanza: &Element| is_groupchat(stanza) && stanza.has_child("x", ns::MUC_USER);
+    assert_eq!(codes(&bob.until(is_notice).await), ["170"]);
+    assert_eq!(configure(&mut alice, "enablelogging", "0").await.kind(), Some("result"));
+    assert_eq!(codes(&bob.until(is_notice).await), ["171"], "what was told already is not told again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn whoever_enters_sees_the_roles_that_the_room_has_given_already() {
     let world = World::new();
     let (mut alice, mut bob) = (world.connect("alice", "a").await, world.connect("bob", "b").await);

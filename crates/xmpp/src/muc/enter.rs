@@ -139,7 +139,7 @@ impl Visit<'_> {
         if before.0 == Affiliation::Outcast {
             return Err(StanzaError::new(Condition::Forbidden, "you are banned from this room"));
         }
-        let password = Settings::of(self.core.rooms(), self.room).map_err(|error| unreadable(&error))?.own.password;
+        let password = inside.settings.own.password.clone();
         self.check_password(inside, password.as_deref())?;
         self.check_nick(inside)?;
         // [XEP-0045 §enter-maxusers] Admins and owners come in anyway.
@@ -234,7 +234,7 @@ impl Visit<'_> {
         }
     }
 
-    /// As the room has it now, which the hall may not have heard yet. [XEP-0045 §enter-pw] Whoever is a member by Matrix was let in there; whoever made the room has just chosen.
+    /// [XEP-0045 §enter-pw] Whoever is a member by Matrix was let in there; whoever made the room has just chosen.
     fn check_password(&self, inside: &Inside, password: Option<&str>) -> Result<(), StanzaError> {
         let Some(password) = password else { return Ok(()) };
         let said = self.stanza.child("x", ns::MUC).and_then(|x| x.child_text("password", ns::MUC));

@@ -43,6 +43,8 @@ pub(super) struct Inside {
     /// Nicknames by what they look like.
     looks: HashMap<String, Vec<String>>,
     pub(super) settings: Settings,
+    /// Up to where in the room these settings were told already, when somebody entered before the log told of them.
+    pub(super) settings_at: i64,
     /// Nicknames that somebody has reserved.
     pub(super) reserved: HashMap<String, OwnedUserId>,
     /// Settings were read, and members shown.

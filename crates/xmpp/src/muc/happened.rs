@@ -186,62 +186,13 @@ impl Told<'_> {
 
     /// [XEP-0045 §roomconfig-notify]
     async fn settings(&self, inside: &mut Inside) -> Result<(), ReadError> {
-        let before = std::mem::take(&mut inside.settings);
-        inside.settings = Settings::of(self.core.rooms(), self.room)?;
-        let (mut codes, now) = (Vec::new(), &inside.settings);
-        if before.own.semi_anonymous != now.own.semi_anonymous {
-            codes.push(if now.own.semi_anonymous { 173 } else { 172 });
+        // Whoever entered since was let in by these settings, and everybody was told then.
+        if self.placed.order <= inside.settings_at {
+            return Ok(());
         }
-        if before.logged != now.logged {
-            codes.push(if now.logged { 170 } else { 171 });
-        }
-        let mut rest = before.clone();
-        (rest.own.semi_anonymous, rest.logged) = (now.own.semi_anonymous, now.logged);
-        // Whatever else changed, privacy is not concerned.
-        if codes.is_empty() || rest != *now {
-            codes.insert(0, 104);
-        }
-        self.tell_status(inside, &codes).await;
-        if inside.settings.members_only && !before.members_only {
-            self.only_members_stay(inside).await?;
-        }
-        Ok(())
-    }
-
-    /// The room became members-only: whoever is none goes. [XEP-0045 §roomconfig-notify, 322]
-    async fn only_members_stay(&self, inside: &mut Inside) -> Result<(), ReadError> {
-        let levels = standing::levels(self.room)?;
-        let mut strangers = Vec::new();
-        for (nick, occupant) in &inside.occupants {
-            // Being in the room made nobody a member while it was open.
-            let known = standing_of::Known { inside: false, ..standing::known(self.room, &occupant.user, true)? };
-            let affiliation = standing_of::affiliation(&levels, &occupant.user, known);
-            if affiliation == Affiliation::None && !occupant.seats.is_empty() {
-                strangers.push((nick.clone(), occupant.user.clone()));
-            }
-        }
-        for (nick, user) in strangers {
-            let Some(mut gone) = self.hall.take_out(self.core, inside, &nick) else { continue };
-            gone.affiliation = Affiliation::None;
-            self.hall
-                .announce(self.core, inside, (&nick, &gone), Notice { gone: true, codes: &[322], ..Notice::default() })
-                .await;
-            if let Err(error) = self.core.rooms().leave(&user, self.room.id(), None).await {
-                tracing::debug!(room_id = %self.room.id(), user_id = %user, reason = %error, "somebody removed from a room stays its member");
-            }
-        }
-        self.standings(inside).await
-    }
-
-    async fn tell_status(&self, inside: &Inside, codes: &[u16]) {
-        let message = |seat: &Seat| {
-            Element::new("message", ns::CLIENT)
-                .with_attr("from", seat.room.to_string())
-                .with_attr("id", words::id_of(self.placed))
-                .with_attr("type", "groupchat")
-                .with_child(user_x(codes))
-        };
-        tell_alike(self.core, inside, |seat| self.concerns(seat), message).await;
+        let now = Settings::of(self.core.rooms(), self.room)?;
+        let id = words::id_of(self.placed);
+        settings(self.core, self.hall, self.room, inside, now, (Some(&id), |seat| self.concerns(seat))).await
     }
 
     /// The room goes on elsewhere, or not at all. [XEP-0045 §destroyroom]
@@ -264,9 +215,20 @@ pub(super) fn levels_at(room: &Room) -> Result<Option<i64>, ReadError> {
     Ok(room.current("m.room.power_levels", "")?.map(|placed| placed.order))
 }
 
-/// Before somebody enters: the room may be ahead of what its occupants were told, and whoever gave somebody a role has had the
-/// answer already.
-pub(super) async fn catch_up(core: &Arc<Core>, hall: &Hall, room: &Room, inside: &mut Inside) -> Result<(), ReadError> {
+/// Before somebody enters: the room may be ahead of what its occupants were told, and whoever gave somebody a role or changed the
+/// settings has had the answer already.
+pub(super) async fn catch_up(
+    core: &Arc<Core>,
+    hall: &Arc<Hall>,
+    room: &Room,
+    inside: &mut Inside,
+) -> Result<(), ReadError> {
+    let at = room.published().order;
+    let now = Settings::of(core.rooms(), room)?;
+    if now != inside.settings {
+        inside.settings_at = at;
+        settings(core, hall, room, inside, now, (None, |_: &Seat| true)).await?;
+    }
     match levels_at(room)? == inside.levels_at {
         true => Ok(()),
         false => standings(core, hall, room, inside).await,
@@ -298,6 +260,71 @@ async fn standings(core: &Arc<Core>, hall: &Hall, room: &Room, inside: &mut Insi
         }
     }
     Ok(())
+}
+
+/// Tells those of the occupants whom it `concerns` that the settings are others, in a message with this `id`.
+async fn settings(
+    core: &Arc<Core>,
+    hall: &Arc<Hall>,
+    room: &Room,
+    inside: &mut Inside,
+    now: Settings,
+    (id, concerns): (Option<&str>, impl Fn(&Seat) -> bool),
+) -> Result<(), ReadError> {
+    let before = std::mem::replace(&mut inside.settings, now);
+    let (mut codes, now) = (Vec::new(), &inside.settings);
+    if before.own.semi_anonymous != now.own.semi_anonymous {
+        codes.push(if now.own.semi_anonymous { 173 } else { 172 });
+    }
+    if before.logged != now.logged {
+        codes.push(if now.logged { 170 } else { 171 });
+    }
+    let mut rest = before.clone();
+    (rest.own.semi_anonymous, rest.logged) = (now.own.semi_anonymous, now.logged);
+    // Whatever else changed, privacy is not concerned.
+    if codes.is_empty() || rest != *now {
+        codes.insert(0, 104);
+    }
+    let message = |seat: &Seat| {
+        Element::new("message", ns::CLIENT)
+            .with_attr("from", seat.room.to_string())
+            .with_attr_opt("id", id)
+            .with_attr("type", "groupchat")
+            .with_child(user_x(&codes))
+    };
+    tell_alike(core, inside, concerns, message).await;
+    if inside.settings.members_only && !before.members_only {
+        only_members_stay(core, hall, room, inside).await?;
+    }
+    Ok(())
+}
+
+/// The room became members-only: whoever is none goes. [XEP-0045 §roomconfig-notify, 322]
+async fn only_members_stay(
+    core: &Arc<Core>,
+    hall: &Arc<Hall>,
+    room: &Room,
+    inside: &mut Inside,
+) -> Result<(), ReadError> {
+    let levels = standing::levels(room)?;
+    let mut strangers = Vec::new();
+    for (nick, occupant) in &inside.occupants {
+        // Being in the room made nobody a member while it was open.
+        let known = standing_of::Known { inside: false, ..standing::known(room, &occupant.user, true)? };
+        let affiliation = standing_of::affiliation(&levels, &occupant.user, known);
+        if affiliation == Affiliation::None && !occupant.seats.is_empty() {
+            strangers.push((nick.clone(), occupant.user.clone()));
+        }
+    }
+    for (nick, user) in strangers {
+        let Some(mut gone) = hall.take_out(core, inside, &nick) else { continue };
+        gone.affiliation = Affiliation::None;
+        hall.announce(core, inside, (&nick, &gone), Notice { gone: true, codes: &[322], ..Notice::default() }).await;
+        if let Err(error) = core.rooms().leave(&user, room.id(), None).await {
+            tracing::debug!(room_id = %room.id(), user_id = %user, reason = %error, "somebody removed from a room stays its member");
+        }
+    }
+    standings(core, hall, room, inside).await
 }
 
 /// What those who are sent out of a room that ends are told.
