@@ -21,10 +21,11 @@ use tokio::{
 
 use crate::User;
 
-/// Longest time a sync waits for its own device's requests: some commits.
-const PATIENCE: Duration = Duration::from_millis(50);
-/// And how long an answer that has just been given has to arrive and be read, before the sync's follows it.
-const HEAD_START: Duration = Duration::from_millis(10);
+/// Longest time a sync waits for its own device's requests: some commits on a busy machine.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// And how long an answer that has just been given has to arrive and be read, before the sync's follows it: what nobody notices,
+/// and yet some turns of a client that shares a busy machine.
+const HEAD_START: Duration = Duration::from_millis(25);
 /// Devices are spread over so many locks.
 const SHELVES: usize = 64;
 
