@@ -41,6 +41,8 @@ pub struct Summary {
     pub passed: usize,
     /// One line for each thing that is not as it should be. Empty means success.
     pub failures: Vec<String>,
+    /// For each failure what the same run takes to try that alone; fewer than failures where all of it must be tried again.
+    pub alone: Vec<String>,
     /// What could not be tried on this machine, with the reason. To be shown to whoever started the run.
     pub not_run: Vec<String>,
 }
@@ -54,6 +56,7 @@ impl Summary {
     fn add(&mut self, other: Self) {
         self.passed += other.passed;
         self.failures.extend(other.failures);
+        self.alone.extend(other.alone);
         self.not_run.extend(other.not_run);
     }
 

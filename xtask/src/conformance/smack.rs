@@ -174,6 +174,7 @@ fn judge(seen: &Outcomes, known: &Known, everything_ran: bool, log: &Path) -> Su
             continue;
         }
         summary.failures.push(format!("smack {name}"));
+        summary.alone.push(name.clone());
         println!("---- {name}");
         for line in lines.iter().take(SHOWN_LINES) {
             println!("    {line}");

@@ -72,6 +72,7 @@ pub fn run(yard: &Yard, names: &[String]) -> Result<Summary> {
             summary.passed += 1;
         } else {
             let log = server.log().display();
+            summary.alone.push(name.to_string());
             summary.failures.push(format!("walk {name}: {status}; the server's log is {log}; its last lines\n{last}"));
         }
     }

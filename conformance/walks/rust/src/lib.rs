@@ -8,6 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use matrix_sdk::ruma::api::client::account::register;
 use matrix_sdk::ruma::api::client::uiaa;
 use matrix_sdk::ruma::assign;
+use tracing_subscriber::EnvFilter;
 
 pub const PASSWORD: &str = "correct horse battery staple";
 
@@ -56,13 +57,16 @@ pub fn registration(name: &str) -> register::v3::Request {
 /// Why a walk ended: in which step, and what was wrong.
 pub type Stopped = (&'static str, Wrong);
 
-/// Takes a walk to the server that the command line names, and says how it ended.
+/// Takes a walk to the server that the command line names, and says how it ended. What matrix-sdk does goes to standard error, as
+/// far as `RUST_LOG` asks for it.
 pub async fn walk(usage: &str, steps: impl AsyncFnOnce(&str) -> Result<(), Stopped>) -> ExitCode {
     let mut args = env::args().skip(1);
     let (Some(base), None) = (args.next(), args.next()) else {
         eprintln!("usage: {usage}");
         return ExitCode::from(2);
     };
+    let wished = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("off"));
+    tracing_subscriber::fmt().with_env_filter(wished).with_ansi(false).with_writer(std::io::stderr).init();
     match steps(&base).await {
         Ok(()) => ExitCode::SUCCESS,
         Err((step, wrong)) => {

@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use koine_walk::{PASSWORD, Step, Wrong, expect, registration};
 use matrix_sdk::encryption::{BackupDownloadStrategy, EncryptionSettings};
+use matrix_sdk::ruma::api::client::keys::get_keys;
 use matrix_sdk::ruma::events::room::message::RoomMessageEventContent;
-use matrix_sdk::ruma::{OwnedEventId, RoomId, UserId};
+use matrix_sdk::ruma::{OwnedEventId, RoomId, UserId, assign};
 use matrix_sdk::{Client, Room, ThreadingSupport};
 use matrix_sdk_ui::sync_service::{State, SyncService};
 use matrix_sdk_ui::timeline::{EventTimelineItem, RoomExt, Timeline};
@@ -76,9 +77,19 @@ impl Device {
         Self::with_services(client).await
     }
 
+    /// Its services run, and others find its keys: who types a recovery key or a message takes longer than that.
     pub async fn start(&self) -> Step {
         self.sync.start().await;
-        see("the services running", || async { matches!(self.sync.state().get(), State::Running).then_some(()) }).await
+        see("the services running", || async { matches!(self.sync.state().get(), State::Running).then_some(()) })
+            .await?;
+        let device = self.client.device_id().expect("devices are logged in when they are made");
+        let wish =
+            assign!(get_keys::v3::Request::new(), { device_keys: [(self.user().to_owned(), Vec::new())].into() });
+        see("the device's keys on the server", || async {
+            let found = self.client.send(wish.clone()).await.ok()?;
+            found.device_keys.get(self.user())?.contains_key(device).then_some(())
+        })
+        .await
     }
 
     pub fn user(&self) -> &UserId {
@@ -92,8 +103,14 @@ impl Device {
     /// The room as it is when it is open on the screen.
     pub async fn open(&self, id: &RoomId) -> Step<Timeline> {
         let room = self.room(id).await?;
-        self.sync.room_list_service().subscribe_to_rooms(&[id]).await;
+        self.look_at(id).await;
         Ok(room.timeline().await?)
+    }
+
+    /// The room is on the screen and no other. Of all others the list tells the newest event alone, and where more happened at once
+    /// their timelines begin anew.
+    pub async fn look_at(&self, id: &RoomId) {
+        self.sync.room_list_service().subscribe_to_rooms(&[id]).await;
     }
 }
 

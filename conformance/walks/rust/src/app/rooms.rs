@@ -296,7 +296,9 @@ impl Walk {
         let answer = self.alice.client.send(search_events::v3::Request::new(categories)).await?;
         let found = answer.search_categories.room_events.results.into_iter().filter_map(|hit| hit.result);
         let ids: Vec<OwnedEventId> = found.filter_map(|event| event.get_field("event_id").ok().flatten()).collect();
-        expect("what is found", vec![sent], ids)
+        expect("what is found", vec![sent], ids)?;
+        self.alice.look_at(&earlier(self.room.as_ref())?).await;
+        Ok(())
     }
 
     pub async fn decline(&mut self) -> Step {
@@ -320,7 +322,7 @@ impl Walk {
         self.bob.sync.expire_sessions().await;
         self.bob.start().await?;
         let id = earlier(self.room.as_ref())?;
-        self.bob.sync.room_list_service().subscribe_to_rooms(&[&id]).await;
+        self.bob.look_at(&id).await;
         message(self.both()?.1, "while nobody listened").await?;
         say(alice, "and afterwards").await?;
         message(self.both()?.1, "and afterwards").await.map(drop)
