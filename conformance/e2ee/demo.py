@@ -17,7 +17,7 @@ import signal
 import sys
 import time
 
-from stage import Device, Robot, Stage, UNREAD_WITHIN_MS, Wrong
+from stage import PASSWORD, Device, Robot, Stage, UNREAD_WITHIN_MS, Wrong
 from terminal import Terminals
 from koines import Person, V3, exactly_once, temporary_folder, until
 from people import client_session, quote
@@ -204,6 +204,7 @@ class Demo:
             await until("the invitation at the other server", 60, lambda: self.joins(erin))
             members += 1
             came.append(erin)
+        self.members = members
         self.devices += came
         for device in self.devices:
             await device.do("knows", room=self.room, joined=members)
@@ -329,6 +330,45 @@ class Demo:
         await self.everybody_reads(event, body, self.devices)
         say("what was said meanwhile is read after the restart, and both servers agree about bob's devices")
 
+    async def begins_anew(self):
+        """somebody loses all devices and begins anew; both servers know the new ones alone"""
+        lost = [await self.device(self.hs2, f"judy's lost {name}", "judy").begin(make=name == "laptop") for name in ("laptop", "phone")]
+        await lost[0].do("back_up")
+        await alice_invites(self, lost[0])
+        await until("the invitation at the other server", 60, lambda: self.joins(lost[0]))
+        await self.alice.do("knows", room=self.room, joined=self.members + 1)
+        event, _, body = await self.said(self.alice, "hello judy")
+        await self.everybody_reads(event, body, lost)
+        before = await self.keys_of(self.alice, lost[0].user_id)
+
+        await self.person(lost[0]).call("POST", f"{V3}/logout/all")
+        anew = await self.device(self.hs2, "judy's new phone", "judy").begin()
+        await anew.do("begin_anew", user="judy", password=PASSWORD)
+        for device in (self.alice, self.carol):
+            await device.do("sees_devices", user=anew.user_id, count=1)
+        event, session, body = await self.said(self.alice, "hello again, judy")
+        await self.everybody_reads(event, body, [*self.devices, anew])
+        event, _, body = await self.said(anew, "here I am")
+        await self.everybody_reads(event, body, self.devices)
+        for device in lost:
+            if await self.person(device).tries("GET", f"{V3}/account/whoami"):
+                raise Wrong(f"{device} is still logged in")
+
+        async def alike():
+            there, here = [await self.keys_of(device, anew.user_id) for device in (self.alice, self.carol)]
+            return there == here and (there, here)
+
+        after, _ = await until("the same keys at both servers", 60, alike)
+        if list(after["devices"]) != [anew.device_id] or after["master"] == before["master"]:
+            raise Wrong(f"expected one device and another identity, seen {after}")
+        say(f"device {anew.device_id} and another identity at both servers; session {short(session)} goes to it and to no lost one")
+
+    async def keys_of(self, device, user):
+        """As the server of `device` knows them."""
+        seen = await self.person(device).call("POST", f"{V3}/keys/query", {"device_keys": {user: []}})
+        devices = {name: known["keys"] for name, known in seen["device_keys"].get(user, {}).items()}
+        return {"devices": devices, "master": seen.get("master_keys", {}).get(user)}
+
     async def kills(self):
         """messages to devices survive kills of either server, each once and in order"""
         frank, grace = [await Person(koine.url, self.session).register(name) for koine, name in ((self.hs1, "frank"), (self.hs2, "grace"))]
@@ -367,7 +407,7 @@ class Demo:
 
     SCENES = [
         keys_are_shared, nothing_in_the_clear, renewal, leaving, joining, other_clients, restart_and_time, attachments, new_device,
-        one_time_keys, device_lists, kills, nothing_in_the_clear,
+        one_time_keys, device_lists, begins_anew, kills, nothing_in_the_clear,
     ]  # fmt: skip
     # Those that koine-chat alone plays.
     BY_KOINE_CHAT = {restart_and_time, attachments}

@@ -175,6 +175,15 @@ const told = {
         return { recovery_key: Buffer.from(key.privateKey).toString("base64") };
     },
 
+    /** Another identity, secret storage and backup in place of those whose keys nobody has any more. */
+    async begin_anew({ device, user, password }) {
+        const crypto = devices.get(device).client.getCrypto();
+        const login = { type: "m.login.password", identifier: { type: "m.id.user", user }, password };
+        const replace = (make) => make(null).catch((refused) => make({ ...login, session: refused.data.session }));
+        await crypto.resetEncryption(replace);
+        return {};
+    },
+
     /** Takes all keys out of the backup; how many. */
     async recover({ device }) {
         const { client } = devices.get(device);

@@ -10,6 +10,7 @@ use std::{
     sync::Arc,
 };
 
+use koine_graph::Event;
 use koine_store::Direction;
 use ruma_common::{OwnedEventId, UserId};
 use serde::Deserialize;
@@ -156,6 +157,9 @@ impl<'a> Viewer<'a> {
 
     /// Whether the viewer may see the event. [CS-API §room-history-visibility, server behaviour]
     pub fn may_see(&mut self, placed: &Placed) -> Result<bool, ReadError> {
+        if placed.state_after.is_empty() {
+            return self.may_see_stateless(&placed.event);
+        }
         let before = self.sight(placed.state_before)?;
         if self.allows(before, placed.order) {
             return Ok(true);
@@ -173,8 +177,7 @@ impl<'a> Viewer<'a> {
                 // back would stand in their client for ever.
                 let had_a_part =
                     matches!(before.membership, Some(Membership::Invite | Membership::Knock | Membership::Join));
-                // In a room that nobody of ours was in, this is all there is.
-                if had_a_part || placed.state_after.is_empty() {
+                if had_a_part {
                     return Ok(true);
                 }
                 let after = self.sight(placed.state_after)?;
@@ -182,6 +185,21 @@ impl<'a> Viewer<'a> {
             }
             _ => Ok(false),
         }
+    }
+
+    /// What was told while nobody of ours was in the room, or by the way: nobody knows who might see it then. It concerns the one
+    /// whose membership it is, and whoever may look at the state that it is part of.
+    fn may_see_stateless(&mut self, event: &Event) -> Result<bool, ReadError> {
+        let Some(key) = event.state_key() else { return Ok(false) };
+        if event.kind() == "m.room.member" && key == self.user.as_str() {
+            return Ok(true);
+        }
+        let state = match self.state() {
+            Err(ReadError::NotJoined) => return Ok(false),
+            state => state?,
+        };
+        let found = self.room.state_event(state, event.kind(), key)?;
+        Ok(found.is_some_and(|found| found.event.event_id() == event.event_id()))
     }
 
     fn allows(&self, sight: Sight, order: Order) -> bool {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use koine_room::{Membership, Preset, Profile};
+use koine_room::{Membership, Preset, Profile, Viewer};
 use ruma_common::RoomVersionId;
 use serde_json::json;
 
@@ -70,6 +70,40 @@ async fn an_invitation_that_is_taken_back_is_gone() {
     one.invite(&alice, &room, &bob).await.expect("invited");
     one.rooms.kick(&alice, &room, &bob, None).await.expect("taken back");
     until("two knows", || two.room(&room).local_membership(&bob) == Some(Membership::Leave)).await;
+}
+
+#[tokio::test]
+async fn an_invitation_to_a_room_that_nobody_here_was_in_is_seen_by_whom_it_asked_alone() {
+    let (one, two) = pair().await;
+    let (alice, bob, carol) = (one.user("alice"), two.account("bob").await, two.account("carol").await);
+    let id = one.create(&alice, Preset::PrivateChat, RoomVersionId::V11).await;
+    for _ in 0..2 {
+        one.invite(&alice, &id, &bob).await.expect("invited");
+        two.join(&bob, &id, &one).await.expect("let in");
+        two.rooms.leave(&bob, &id, None).await.expect("gone");
+        until("one knows", || !one.room(&id).is_joined(&bob)).await;
+    }
+    for user in [&bob, &carol] {
+        one.invite(&alice, &id, user).await.expect("invited");
+        let asked = || two.room(&id).current("m.room.member", user.as_str()).unwrap();
+        if user == &carol {
+            until("her server is told", || asked().is_some()).await;
+        }
+        two.join(user, &id, &one).await.expect("let in");
+    }
+    let room = two.room(&id);
+    let mut invitations = room.newest(i64::MIN, i64::MAX, 1000).expect("readable");
+    invitations.retain(|placed| {
+        placed.event.membership() == Some(koine_graph::Membership::Invite)
+            && placed.event.state_key() == Some(bob.as_str())
+    });
+    assert_eq!(invitations.len(), 3);
+    for (user, sees) in [(&bob, true), (&carol, false)] {
+        let mut viewer = Viewer::new(&room, user).unwrap();
+        for placed in &invitations {
+            assert_eq!(viewer.may_see(placed).unwrap(), sees, "{user} and {}", placed.order);
+        }
+    }
 }
 
 #[tokio::test]
