@@ -133,7 +133,7 @@ const fn entry<C: Command>(path: &'static [&'static str]) -> Entry {
     }
 }
 
-/// Where the server is whose operator asks, and how the answer should look.
+// Where the server is whose operator asks, and how the answer should look. No docstring: it would become the help of every command.
 #[derive(Debug, Args)]
 struct Asking {
     /// Data folder of the running server
@@ -214,6 +214,11 @@ mod tests {
             let found = entry.path.iter().try_fold(&help, |command, name| command.find_subcommand(name));
             let found = found.unwrap_or_else(|| panic!("{:?} is not in the help", entry.path));
             assert!(found.get_about().is_some(), "{:?} says nothing about itself", entry.path);
+        }
+        let mut said = std::collections::HashSet::new();
+        for command in help.get_subcommands() {
+            let about = command.get_about().map(ToString::to_string);
+            assert!(said.insert(about.clone()), "{} says what another says: {about:?}", command.get_name());
         }
     }
 }
