@@ -88,18 +88,21 @@ impl Federation {
 
     /// A change of the membership of somebody of ours, in a room that nobody of ours is in: an invitation taken back, a
     /// knock refused. Nothing proves that the room allows it. So an invitation is taken back by who invited; a knock is
-    /// refused by whoever says so, who must have sent it themselves.
+    /// refused by whoever says so, who must have sent it themselves. Either names what it ends among the events that allow it: what
+    /// comes late, after another knock, ends nothing.
     async fn take_outside(&self, origin: &ServerName, room: &Arc<Room>, event: Event) -> Result<(), String> {
         let nobody = || Err("nobody of this server is in the room".to_owned());
         let Some(target) = event.state_key().filter(|_| event.kind() == "m.room.member") else { return nobody() };
         let Ok(target) = <&UserId>::try_from(target) else { return nobody() };
         let ends = matches!(event.membership(), Some(koine_graph::Membership::Leave | koine_graph::Membership::Ban));
         let Some(record) = room.local_record(target).filter(|_| ends) else { return nobody() };
+        let ended = room.event_at(record.order).map_err(|error| error.to_string())?;
+        let Some(ended) = ended.filter(|ended| event.auth_events().iter().any(|id| id == ended.event.event_id()))
+        else {
+            return Err("it ends no membership that is known here".to_owned());
+        };
         let may_end = match record.membership {
-            Membership::Invite => {
-                let invitation = room.event_at(record.order).map_err(|error| error.to_string())?;
-                invitation.is_some_and(|invitation| invitation.event.sender() == event.sender())
-            }
+            Membership::Invite => ended.event.sender() == event.sender(),
             Membership::Knock => event.sender().server_name() == origin,
             _ => false,
         };

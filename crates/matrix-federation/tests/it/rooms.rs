@@ -147,6 +147,26 @@ async fn a_knock_is_answered_through_another_server() {
 }
 
 #[tokio::test]
+async fn a_refusal_that_comes_after_another_knock_ends_nothing() {
+    let (one, two) = pair().await;
+    let (alice, bob) = (one.user("alice"), two.account("bob").await);
+    let room = one.create(&alice, Preset::PrivateChat, RoomVersionId::V11).await;
+    one.set(&alice, &room, "m.room.join_rules", json!({ "join_rule": "knock" })).await;
+    let via = std::slice::from_ref(&one.name);
+    two.rooms.knock_via(&bob, &room, via, &Profile::default(), None).await.expect("knocked");
+    one.links.hold_up(Some("/federation/v1/send/"));
+    one.rooms.kick(&alice, &room, &bob, None).await.expect("refused");
+    two.rooms.knock_via(&bob, &room, via, &Profile::default(), None).await.expect("knocked again");
+    one.rooms.kick(&alice, &room, &bob, Some("no")).await.expect("refused again");
+    one.links.hold_up(None);
+    until("two knows", || two.room(&room).local_membership(&bob) == Some(Membership::Leave)).await;
+    let known = two.room(&room).newest(i64::MIN, i64::MAX, 10).expect("readable");
+    let ends = known.iter().filter(|placed| placed.event.membership() == Some(koine_graph::Membership::Leave));
+    let reasons: Vec<Option<String>> = ends.map(|placed| placed.event.content_field("reason")).collect();
+    assert_eq!(reasons, [Some("no".to_owned())]);
+}
+
+#[tokio::test]
 async fn who_joins_is_told_to_third_servers() {
     let links = Arc::new(Links::default());
     let one = House::new(&links, "one.example").await;
