@@ -4,7 +4,8 @@
 //! answer gives the id to know it by. Where the event comes first, some clients take it for another one (matrix-js-sdk
 //! ends with an exception in a thread); where a room is joined before the join is answered, matrix-rust-sdk forgets that it
 //! was invited to a conversation of two. So the answer to a sync waits for what its own device is sending,
-//! joining, leaving or making just then, which it may have seen done. Others, and other devices, wait for nobody.
+//! joining, leaving or making just then, which it may have seen done. Others, and other devices, wait for nobody, and neither does
+//! a first sync, which a client begins with.
 
 use std::{
     collections::HashMap,
@@ -23,9 +24,6 @@ use crate::User;
 
 /// Longest time a sync waits for its own device's requests: some commits on a busy machine.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// And how long an answer that has just been given has to arrive and be read, before the sync's follows it: what nobody notices,
-/// and yet some turns of a client that shares a busy machine.
-const HEAD_START: Duration = Duration::from_millis(25);
 /// Devices are spread over so many locks.
 const SHELVES: usize = 64;
 
@@ -37,18 +35,38 @@ pub struct OwnRequests {
     chance: RandomState,
 }
 
-/// How many requests of a device began and ended since it is held, and when the last one ended.
+/// What a request is about.
+#[derive(Debug, Clone, Copy)]
+pub enum About {
+    /// An event in a room.
+    Event,
+    /// Coming into a room, going, or making one.
+    Room,
+}
+
+impl About {
+    /// How long an answer that has just been given has to arrive and be read, before the sync's follows it. For rooms, some turns of a
+    /// client that shares a busy machine: nobody notices that.
+    const fn head_start(self) -> Duration {
+        Duration::from_millis(match self {
+            Self::Event => 10,
+            Self::Room => 25,
+        })
+    }
+}
+
+/// How many requests of a device began and ended since it is held, and when the answers of all that ended are read.
 #[derive(Debug, Clone, Copy, Default)]
 struct Count {
     begun: u64,
     ended: u64,
-    last_end: Option<Instant>,
+    read: Option<Instant>,
 }
 
 impl Count {
     /// None is under way, and the last answer was read.
     fn is_over(&self) -> bool {
-        self.ended == self.begun && self.last_end.is_none_or(|end| end.elapsed() >= HEAD_START)
+        self.ended == self.begun && self.read.is_none_or(|read| read <= Instant::now())
     }
 }
 
@@ -56,6 +74,7 @@ impl Count {
 pub struct OwnRequest<'a> {
     all: &'a OwnRequests,
     device: Device,
+    about: About,
 }
 
 impl Default for OwnRequests {
@@ -66,16 +85,16 @@ impl Default for OwnRequests {
 
 impl OwnRequests {
     /// A request of this device begins.
-    pub fn begin(&self, who: &User) -> OwnRequest<'_> {
-        self.begin_on((who.user_id.clone(), who.device_id.clone()))
+    pub fn begin(&self, who: &User, about: About) -> OwnRequest<'_> {
+        self.begin_on((who.user_id.clone(), who.device_id.clone()), about)
     }
 
-    fn begin_on(&self, device: Device) -> OwnRequest<'_> {
+    fn begin_on(&self, device: Device, about: About) -> OwnRequest<'_> {
         let mut shelf = self.shelf(&device).lock();
         shelf.retain(|_, count| !count.borrow().is_over());
         shelf.entry(device.clone()).or_default().send_modify(|count| count.begun += 1);
         drop(shelf);
-        OwnRequest { all: self, device }
+        OwnRequest { all: self, device, about }
     }
 
     /// Waits until as many requests of this device have ended as had begun, for a moment at most.
@@ -88,9 +107,9 @@ impl OwnRequests {
         let begun = count.borrow().begun;
         // Both errors are fine: time is up, or nothing is held of them any more.
         let _ = timeout(PATIENCE, count.wait_for(|count| count.ended >= begun)).await;
-        let last_end = count.borrow().last_end;
-        if let Some(end) = last_end {
-            sleep_until(end + HEAD_START).await;
+        let read = count.borrow().read;
+        if let Some(read) = read {
+            sleep_until(read).await;
         }
     }
 
@@ -103,7 +122,8 @@ impl OwnRequests {
 impl Drop for OwnRequest<'_> {
     fn drop(&mut self) {
         if let Some(count) = self.all.shelf(&self.device).lock().get(&self.device) {
-            count.send_modify(|count| (count.ended, count.last_end) = (count.ended + 1, Some(Instant::now())));
+            let read = Some(Instant::now() + self.about.head_start());
+            count.send_modify(|count| (count.ended, count.read) = (count.ended + 1, count.read.max(read)));
         }
     }
 }
@@ -130,30 +150,30 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_device_waits_for_what_it_was_asking_and_not_for_what_it_asks_later() {
         let all = OwnRequests::default();
-        let first = all.begin_on(phone());
+        let first = all.begin_on(phone(), About::Event);
         let device = phone();
         let mut wait = pin!(all.answered_on(&device));
         assert!(!is_over(wait.as_mut()));
-        let _second = all.begin_on(phone());
+        let _second = all.begin_on(phone(), About::Event);
         drop(first);
         let before = Instant::now();
         wait.await;
-        assert!(before.elapsed() >= HEAD_START && before.elapsed() < PATIENCE);
+        assert!(before.elapsed() >= About::Event.head_start() && before.elapsed() < PATIENCE);
     }
 
     #[tokio::test(start_paused = true)]
     async fn other_devices_wait_for_nobody_and_nothing_stays_of_what_ended() {
         let all = OwnRequests::default();
-        let sending = all.begin_on(phone());
+        let sending = all.begin_on(phone(), About::Event);
         let desk = (phone().0, device_id!("DESK").to_owned());
         assert!(is_over(pin!(all.answered_on(&desk))));
         drop(sending);
         let before = Instant::now();
         all.answered_on(&phone()).await;
-        assert_eq!(before.elapsed(), HEAD_START, "its answer is to be read first");
+        assert_eq!(before.elapsed(), About::Event.head_start(), "its answer is to be read first");
         assert!(is_over(pin!(all.answered_on(&phone()))));
         // The next on that shelf clears it.
-        let _sending = all.begin_on(phone());
+        let _sending = all.begin_on(phone(), About::Event);
         let held: usize = all.shelves.iter().map(|shelf| shelf.lock().len()).sum();
         assert_eq!((held, all.shelf(&phone()).lock()[&phone()].borrow().begun), (1, 1));
     }
@@ -161,7 +181,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_request_that_takes_long_is_not_waited_for() {
         let all = OwnRequests::default();
-        let _sending = all.begin_on(phone());
+        let _sending = all.begin_on(phone(), About::Event);
         let before = Instant::now();
         all.answered_on(&phone()).await;
         assert_eq!(before.elapsed().as_millis(), PATIENCE.as_millis());

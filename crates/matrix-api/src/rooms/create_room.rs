@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::{invite_user::check_invite_rules, permit, profile};
-use crate::{Api, Error, Json, Loose, Result, appservice};
+use crate::{Api, Error, Json, Loose, Result, appservice, own_requests::About};
 
 /// Most people invited at once.
 const INVITES_MAX: usize = 100;
@@ -119,7 +119,7 @@ pub async fn create_room(State(api): State<Api>, call: Loose<v3::Request, Body>)
         is_direct: body.is_direct,
         listed,
     };
-    let _under_way = api.own_requests().begin(&who);
+    let _under_way = api.own_requests().begin(&who, About::Room);
     let room_id = api.rooms.create(new).await?;
     Ok(Json(json!({ "room_id": room_id })))
 }

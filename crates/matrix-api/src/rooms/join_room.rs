@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::{find, path, permit, profile, upgrade_room::bring_along};
-use crate::{Api, Json, Loose, Result, User};
+use crate::{Api, Json, Loose, Result, User, own_requests::About};
 
 /// Keys of a membership event that are not the client's to set.
 const NOT_EXTRA: [&str; 4] = ["membership", "join_authorised_via_users_server", "third_party_signed", "is_direct"];
@@ -57,7 +57,7 @@ async fn enter(api: &Api, who: &User, (room, via): (&RoomId, &[OwnedServerName])
         extra.remove(key);
     }
     let profile = profile(api, &who.user_id)?;
-    let _under_way = api.own_requests().begin(who);
+    let _under_way = api.own_requests().begin(who, About::Room);
     api.rooms.join_via(&who.user_id, room, via, &profile, body.reason.as_deref(), extra).await?;
     bring_along(api, &who.user_id, room).await;
     Ok(Json(json!({ "room_id": room })))

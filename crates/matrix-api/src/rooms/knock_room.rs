@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{find, permit, profile};
-use crate::{Api, Json, Loose, Result};
+use crate::{Api, Json, Loose, Result, own_requests::About};
 
 #[derive(Debug, Deserialize)]
 pub struct Body {
@@ -21,7 +21,7 @@ pub async fn knock_room(State(api): State<Api>, call: Loose<v3::Request, Body>) 
     permit(&api, &call.who)?;
     let (room, via) = find(&api, call.path.first().map(String::as_str).unwrap_or_default(), &call.query).await?;
     let profile = profile(&api, &call.who.user_id)?;
-    let _under_way = api.own_requests().begin(&call.who);
+    let _under_way = api.own_requests().begin(&call.who, About::Room);
     api.rooms.knock_via(&call.who.user_id, &room, &via, &profile, call.body.reason.as_deref()).await?;
     Ok(Json(json!({ "room_id": room })))
 }

@@ -10,7 +10,7 @@ use ruma_common::{OwnedRoomId, RoomId};
 use serde::Deserialize;
 
 use super::path;
-use crate::{Api, Empty, Error, Loose, Result, User, synapse_admin::notices_user};
+use crate::{Api, Empty, Error, Loose, Result, User, own_requests::About, synapse_admin::notices_user};
 
 #[derive(Debug, Deserialize)]
 pub struct Body {
@@ -24,7 +24,7 @@ pub async fn leave_room(State(api): State<Api>, call: Loose<v3::Request, Body>) 
         let message = "An invitation to the room of server notices cannot be refused";
         return Err(Error::new(StatusCode::FORBIDDEN, "M_CANNOT_LEAVE_SERVER_NOTICE_ROOM", message));
     }
-    let _under_way = api.own_requests().begin(&call.who);
+    let _under_way = api.own_requests().begin(&call.who, About::Room);
     api.rooms.leave(&call.who.user_id, &room, call.body.reason.as_deref()).await?;
     Ok(Empty)
 }

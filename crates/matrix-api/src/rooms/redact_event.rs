@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{path, permit, sender};
-use crate::{Api, Json, Loose, Result};
+use crate::{Api, Json, Loose, Result, own_requests::About};
 
 #[derive(Debug, Deserialize)]
 pub struct Body {
@@ -27,7 +27,7 @@ pub async fn redact_event(State(api): State<Api>, call: Loose<v3::Request, Body>
     if !matches!(target, Ok(Some(target)) if target.event.sender() == call.who.user_id) {
         call.who.not_suspended()?;
     }
-    let _under_way = api.own_requests().begin(&call.who);
+    let _under_way = api.own_requests().begin(&call.who, About::Event);
     let reason = call.body.reason.as_deref();
     let event_id = api.rooms.redact(sender(&call.who), room, event, reason, Some(txn)).await?;
     Ok(Json(json!({ "event_id": event_id })))

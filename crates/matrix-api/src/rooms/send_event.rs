@@ -12,6 +12,7 @@ use super::{content, path, permit, sender, sent_at};
 use crate::{
     Api, Checked, Json, Loose, Result,
     delayed_events::{delay_of, schedule},
+    own_requests::About,
 };
 
 pub async fn send_event(State(api): State<Api>, call: Loose<v3::Request, Checked>) -> Result<Json<Value>> {
@@ -23,7 +24,7 @@ pub async fn send_event(State(api): State<Api>, call: Loose<v3::Request, Checked
         return schedule(&api, &call.who, room, (kind, None), (&call.body.0, delay), Some(txn)).await;
     }
     let content = content(&call.body.0)?;
-    let _under_way = api.own_requests().begin(&call.who);
+    let _under_way = api.own_requests().begin(&call.who, About::Event);
     let sent_at = sent_at(&call.who, &call.query)?;
     let event_id = api.rooms.send_at(sender(&call.who), room, (kind, content), Some(txn), sent_at).await?;
     api.accounts.presences().act(&call.who.user_id, &call.who.device_id);

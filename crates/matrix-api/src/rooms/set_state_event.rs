@@ -11,6 +11,7 @@ use super::{content, invite_user::check_invite_rules, path, permit, sender, sent
 use crate::{
     Api, Checked, Json, Loose, Result, User,
     delayed_events::{delay_of, schedule},
+    own_requests::About,
 };
 
 pub async fn set_state_event(State(api): State<Api>, call: Loose<v3::Request, Checked>) -> Result<Json<Value>> {
@@ -26,7 +27,7 @@ pub async fn set_state_event(State(api): State<Api>, call: Loose<v3::Request, Ch
         may_invite(&api, &call.who, state_key, content)?;
     }
     let sent_at = sent_at(&call.who, &call.query)?;
-    let _under_way = api.own_requests().begin(&call.who);
+    let _under_way = api.own_requests().begin(&call.who, About::Event);
     let event_id = api.rooms.set_state_at(sender(&call.who), room, (kind, state_key), content, sent_at).await?;
     if kind == "m.room.tombstone" {
         let fields: Value = serde_json::from_str(content.get()).unwrap_or_default();

@@ -103,7 +103,9 @@ async fn answer(api: &Api, who: &User, body: &Body, asked: Asked<'_>) -> Result<
             look.answer(&connection, &mut state, &inbox, must)?
         };
         if let Some(answer) = answer {
-            api.own_requests().answered(who).await;
+            if asked.pos.is_some() {
+                api.own_requests().answered(who).await;
+            }
             return Ok(Raw(answer));
         }
         tokio::select! {

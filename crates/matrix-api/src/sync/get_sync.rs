@@ -47,6 +47,7 @@ pub async fn sync(State(api): State<Api>, call: Call<v3::Request>) -> Result<Raw
     let deadline = Instant::now() + timeout;
     let inbox = api.rooms.hub().inbox(&call.who.user_id);
     let mut bell = inbox.bell();
+    let is_first = since.is_none();
     loop {
         // Before looking, so that what comes while we look wakes us up.
         bell.borrow_and_update();
@@ -67,7 +68,9 @@ pub async fn sync(State(api): State<Api>, call: Call<v3::Request>) -> Result<Raw
         let changed = look.changed(&inbox)?;
         let (body, has_news) = look.answer(&changed)?;
         if has_news || since.is_none() || request.full_state || Instant::now() >= deadline {
-            api.own_requests().answered(&call.who).await;
+            if !is_first {
+                api.own_requests().answered(&call.who).await;
+            }
             return Ok(Raw(body));
         }
         since = Some(now);
