@@ -270,6 +270,12 @@ class BadInput:
         kept = Api.of(fresh).call("GET", f"{V3}/room_keys/keys?version={foreign}")
         expect("no key was put into it", {}, kept["rooms"])
         api.call("DELETE", f"{V3}/room_keys/version/{foreign}")
+        for number, malformed in enumerate(({"public_key": "no key at all"}, {"public_key": ""}, {"public_key": 7}, {})):
+            made = api.call("POST", f"{V3}/room_keys/version", {**other, "auth_data": malformed})["version"]
+            done = fresh.one("recover", KOINE_CHAT_RECOVERY_KEY=self.recovery_key)
+            expect_that("a backup without a key is not used", done["backup"] != "on" and done["verified"], done)
+            self.alice.one("send", room, f"beside malformed backup {number}")
+            api.call("DELETE", f"{V3}/room_keys/version/{made}")
         expect("with the old one back", "on", fresh.one("recover", KOINE_CHAT_RECOVERY_KEY=self.recovery_key)["backup"])
         fresh.run("logout")
 

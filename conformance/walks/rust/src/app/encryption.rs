@@ -122,7 +122,10 @@ impl Walk {
         let kind = "application/octet-stream".parse().map_err(|_| Wrong("no content type".to_owned()))?;
         let sent = room.send_attachment("numbers.bin", &kind, bytes.clone(), AttachmentConfig::new()).await?;
         let sent = sent.event_id;
-        let seen = shown(self.both()?.1, "the file", |event| event.event_id() == Some(&sent)).await?;
+        let seen = shown(self.both()?.1, "the file, decrypted", |event| {
+            event.event_id() == Some(&sent) && !event.content().is_unable_to_decrypt()
+        })
+        .await?;
         let content = seen.content().as_message().map(|message| message.msgtype().clone());
         let Some(MessageType::File(file)) = content else {
             return Err(Wrong(format!("expected a file, seen {:?}", seen.content())));
