@@ -52,7 +52,7 @@ pub use remote::{FETCHES_AT_ONCE_MAX, FetchError, Fetching, Origin};
 pub use tables::ALL as TABLES;
 pub use thumbnail::{
     Method, Spec, THUMBNAIL_SOURCE_BYTES_MAX, THUMBNAILS_KEPT_MAX, THUMBNAILS_WAITING_MAX, Thumbnail, ThumbnailBody,
-    ThumbnailError,
+    ThumbnailError, thumbnail_of_file,
 };
 pub use upload::{
     CONTENT_TYPE_LENGTH_MAX, Description, FILE_NAME_LENGTH_MAX, UPLOADS_AT_ONCE_MAX, Upload, UploadError,

@@ -186,9 +186,10 @@ impl Media {
             return Err(ThumbnailError::SourceTooLarge { size: item.size, max: THUMBNAIL_SOURCE_BYTES_MAX });
         }
         let source = self.at_hand(hash).await.map_err(ThumbnailError::Disk)?;
+        let max = u64::from(self.config().thumbnail_pixels_max);
         let work = {
             let source = source.clone();
-            blocking(move || render::look(&source, spec)).await?
+            blocking(move || work(&source, spec, max)).await?
         };
         let job = match work {
             render::Work::None(format) => {
@@ -197,10 +198,6 @@ impl Media {
             }
             render::Work::Scale(job) => job,
         };
-        let max = u64::from(self.config().thumbnail_pixels_max);
-        if job.pixels > max {
-            return Err(ThumbnailError::TooManyPixels { pixels: job.pixels, max });
-        }
         let need = units(job.memory_bytes()).min(self.workshop().memory_units);
         let place =
             self.workshop().memory.clone().acquire_many_owned(need).await.expect("the semaphore is never closed");
@@ -208,11 +205,7 @@ impl Media {
         let media = self.clone();
         blocking(move || {
             let _held = (place, one_at_a_time);
-            let moving = if job.animated { animate::animate(&source, job)? } else { None };
-            let (format, bytes) = match moving {
-                Some(bytes) => (ImageFormat::Gif, bytes),
-                None => render::render(&source, job)?,
-            };
+            let (format, bytes) = make(&source, job)?;
             if let Err(error) = media.keep(hash, &folder, spec, format, &bytes) {
                 tracing::warn!(%hash, %error, "a thumbnail could not be kept and will be made again next time");
             }
@@ -236,6 +229,34 @@ impl Media {
         // Synced, because a rename may reach the disk before the data, and an empty picture would be served for good.
         fs::File::open(&unfinished)?.sync_all()?;
         fs::rename(&unfinished, folder.join(spec.file_name(format)))
+    }
+}
+
+/// A thumbnail of a file that is in no store; nothing where the file itself serves. Blocks for as long as decoding takes.
+///
+/// Errors: as [`Media::thumbnail`], but never [`ThumbnailError::Busy`].
+pub fn thumbnail_of_file(source: &Path, spec: Spec, pixels_max: u64) -> Result<Option<Vec<u8>>, ThumbnailError> {
+    match work(source, spec, pixels_max)? {
+        render::Work::None(_) => Ok(None),
+        render::Work::Scale(job) => make(source, job).map(|(_, bytes)| Some(bytes)),
+    }
+}
+
+/// What is to be done with a picture, if it is none too large to be decoded here.
+fn work(source: &Path, spec: Spec, pixels_max: u64) -> Result<render::Work, ThumbnailError> {
+    match render::look(source, spec)? {
+        render::Work::Scale(job) if job.pixels > pixels_max => {
+            Err(ThumbnailError::TooManyPixels { pixels: job.pixels, max: pixels_max })
+        }
+        work => Ok(work),
+    }
+}
+
+fn make(source: &Path, job: render::Job) -> Result<(ImageFormat, Vec<u8>), ThumbnailError> {
+    let moving = if job.animated { animate::animate(source, job)? } else { None };
+    match moving {
+        Some(bytes) => Ok((ImageFormat::Gif, bytes)),
+        None => render::render(source, job),
     }
 }
 
