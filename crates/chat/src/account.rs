@@ -194,9 +194,11 @@ impl Accounts {
         let _ = write_private(&self.root.join("last"), label.as_bytes());
     }
 
-    /// Removes an account from this machine.
+    /// Removes an account from this machine. A store that still closes may make files beside it once more: not where it was any more.
     pub fn remove(&self, label: &str) -> Result<(), Failure> {
-        Ok(fs::remove_dir_all(self.folder(label))?)
+        let leaving = self.root.join(format!("leaving-{}", std::process::id()));
+        fs::rename(self.folder(label), &leaving)?;
+        Ok(fs::remove_dir_all(leaving)?)
     }
 
     /// Waits until no other process has the account open; `patience` at most.
@@ -274,6 +276,18 @@ mod tests {
         assert_eq!(accounts.choose(None).unwrap(), "two");
         assert_eq!(accounts.choose(Some("@a:b")).unwrap(), "one");
         assert_eq!(accounts.choose(Some("@x:y")).unwrap_err().code(), 3);
+    }
+
+    #[test]
+    fn who_is_removed_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let accounts = Accounts::new(Some(folder.path().into())).unwrap();
+        accounts.save("one", &account("@a:b")).unwrap();
+        accounts.remove("one").unwrap();
+        assert_eq!(accounts.choose(None).unwrap_err().code(), 3);
+        let left: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["accounts"]);
+        assert!(accounts.remove("one").is_err());
     }
 
     #[test]
