@@ -19,6 +19,15 @@ fn room_of(world: &World) -> std::sync::Arc<koine_room::Room> {
     super::name::room(world.core(), &address).expect("read").expect("it is there")
 }
 
+/// Alice has made a room, and bob is in it.
+async fn two_inside() -> (World, Client, Client) {
+    let world = World::new();
+    let (mut alice, mut bob) = (world.connect("alice", "a").await, world.connect("bob", "b").await);
+    make(&mut alice, "alice").await;
+    enter(&mut bob, "bob").await;
+    (world, alice, bob)
+}
+
 async fn configure(client: &mut Client, field: &str, value: &str) -> Element {
     client
         .ask(&format!(
@@ -30,10 +39,7 @@ async fn configure(client: &mut Client, field: &str, value: &str) -> Element {
 
 #[tokio::test]
 async fn a_level_that_no_role_tells_is_a_hat() {
-    let world = World::new();
-    let (mut alice, mut bob) = (world.connect("alice", "a").await, world.connect("bob", "b").await);
-    make(&mut alice, "alice").await;
-    enter(&mut bob, "bob").await;
+    let (world, mut alice, mut bob) = two_inside().await;
     let (room, owner) = (room_of(&world), alice.session.user().clone());
     super::standing::set_level(world.core(), &owner, &room, bob.session.user(), Some(10)).await.expect("she may");
     let shown = alice.until(|stanza| stanza.has_child("hats", "urn:xmpp:hats:0")).await;
@@ -47,10 +53,7 @@ async fn a_level_that_no_role_tells_is_a_hat() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_room_has_a_picture_that_owners_give() {
-    let world = World::new();
-    let (mut alice, mut bob) = (world.connect("alice", "a").await, world.connect("bob", "b").await);
-    make(&mut alice, "alice").await;
-    enter(&mut bob, "bob").await;
+    let (_world, mut alice, mut bob) = two_inside().await;
     let set = format!(
         "<iq type='set' id='v' to='{ROOM}'><vCard xmlns='vcard-temp'><PHOTO><TYPE>image/png</TYPE><BINVAL>bm90IHF1aXRlIGEgcGljdHVyZQ==</BINVAL></PHOTO></vCard></iq>"
     );
@@ -74,10 +77,7 @@ async fn a_room_has_a_picture_that_owners_give() {
 
 #[tokio::test]
 async fn a_slow_room_makes_people_wait() {
-    let world = World::new();
-    let (mut alice, mut bob) = (world.connect("alice", "a").await, world.connect("bob", "b").await);
-    make(&mut alice, "alice").await;
-    enter(&mut bob, "bob").await;
+    let (_world, mut alice, mut bob) = two_inside().await;
     assert_eq!(condition(&configure(&mut alice, "slow_mode_duration", "-1").await).as_deref(), Some("not-acceptable"));
     assert_eq!(configure(&mut alice, "slow_mode_duration", "600").await.kind(), Some("result"));
     bob.until(|stanza| is_groupchat(stanza) && stanza.has_child("x", ns::MUC_USER)).await;
@@ -253,10 +253,7 @@ async fn listed(client: &mut Client, field: &str) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_form_says_who_are_owners_and_admins() {
-    let world = World::new();
-    let (mut alice, mut bob) = (world.connect("alice", "a").await, world.connect("bob", "b").await);
-    make(&mut alice, "alice").await;
-    enter(&mut bob, "bob").await;
+    let (_world, mut alice, mut bob) = two_inside().await;
     let (mine, his) = ("alice@example.org".to_owned(), "bob@example.org".to_owned());
     assert_eq!(listed(&mut alice, "roomowners").await, std::slice::from_ref(&mine));
     assert!(listed(&mut alice, "roomadmins").await.is_empty());
@@ -296,10 +293,7 @@ async fn everybody_is_told_when_what_is_said_is_for_all_to_read() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_enters_is_let_in_by_the_settings_that_the_room_has_already() {
-    let world = World::new();
-    let (mut alice, mut bob) = (world.connect("alice", "a").await, world.connect("bob", "b").await);
-    make(&mut alice, "alice").await;
-    enter(&mut bob, "bob").await;
+    let (world, mut alice, mut bob) = two_inside().await;
     let (room, owner, core) = (room_of(&world), alice.session.user().clone(), world.core());
     let hall = core.muc.hall(room.no()).expect("somebody is inside");
     let mut inside = hall.inside.lock().await;
@@ -318,10 +312,7 @@ async fn whoever_enters_is_let_in_by_the_settings_that_the_room_has_already() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_enters_sees_the_roles_that_the_room_has_given_already() {
-    let world = World::new();
-    let (mut alice, mut bob) = (world.connect("alice", "a").await, world.connect("bob", "b").await);
-    make(&mut alice, "alice").await;
-    enter(&mut bob, "bob").await;
+    let (world, mut alice, bob) = two_inside().await;
     let (room, owner, core) = (room_of(&world), alice.session.user().clone(), world.core());
     let hall = core.muc.hall(room.no()).expect("somebody is inside");
     let mut inside = hall.inside.lock().await;
