@@ -61,22 +61,29 @@ fn findings(found: Result<Vec<String>, String>) -> Outcome {
 fn conforms(what: &str) -> Outcome {
     let mut summary = conforms_once(what, &[]);
     let mut again = Vec::new();
-    if WITH_OTHERS.contains(&what) {
-        for _ in 0..AGAIN_MAX {
-            if summary.is_ok() {
-                break;
-            }
-            let alone = if summary.alone.len() == summary.failures.len() { summary.alone } else { Vec::new() };
-            println!("\n=== {what}, once more {}", alone.join(" "));
-            let passed_before = if alone.is_empty() { 0 } else { summary.passed };
-            again.extend(summary.failures.iter().map(|failure| format!("{what}: {failure}")));
-            summary = conforms_once(what, &alone);
-            summary.passed += passed_before;
+    let again_max = if WITH_OTHERS.contains(&what) { AGAIN_MAX } else { 0 };
+    for _ in 0..again_max {
+        if summary.is_ok() {
+            break;
+        }
+        let Summary { passed, failures, mut alone, not_run } = summary;
+        if alone.len() < failures.len() {
+            alone.clear();
+        }
+        println!("\n=== {what}, once more {}", alone.join(" "));
+        again.extend(failures.into_iter().map(|failure| format!("{what}: {failure}")));
+        summary = conforms_once(what, &alone);
+        // The rest is as it was.
+        if !alone.is_empty() {
+            summary.passed += passed;
+            summary.not_run.extend(not_run);
         }
     }
-    let ok = summary.is_ok();
+    if !summary.is_ok() {
+        again.clear();
+    }
     let counted = Outcome::counted(summary.passed, summary.failures.len());
-    Outcome { not_run: summary.not_run, again: if ok { again } else { Vec::new() }, ..counted }
+    Outcome { not_run: summary.not_run, again, ..counted }
 }
 
 /// Does a conformance run, or only what is named of it.
