@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -25,6 +25,7 @@ use sha1::{Digest as _, Sha1};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
+    runtime::{Builder, Runtime},
     sync::watch,
     time::timeout,
 };
@@ -51,8 +52,18 @@ pub struct World {
     _closing: watch::Sender<bool>,
 }
 
+/// The server that all inputs of a target talk to, and what it runs on.
+pub fn scene() -> &'static (Runtime, World) {
+    static SCENE: OnceLock<(Runtime, World)> = OnceLock::new();
+    SCENE.get_or_init(|| {
+        let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let world = runtime.block_on(World::new());
+        (runtime, world)
+    })
+}
+
 impl World {
-    pub async fn new() -> Self {
+    async fn new() -> Self {
         let parts = Parts::new();
         let config = XmppConfig {
             plain_on_loopback: true,

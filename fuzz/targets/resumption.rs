@@ -4,24 +4,14 @@
 //! is told so and loses its own session alone.
 #![no_main]
 
-use std::{collections::VecDeque, sync::OnceLock};
+use std::collections::VecDeque;
 
-use koine_fuzz::streams::{Client, World};
+use koine_fuzz::streams::{Client, World, scene};
 use koine_stanza::{Element, ns};
 use libfuzzer_sys::fuzz_target;
-use tokio::runtime::{Builder, Runtime};
 
 /// More says nothing new and takes long.
 const DEEDS_MAX: usize = 48;
-
-fn scene() -> &'static (Runtime, World) {
-    static SCENE: OnceLock<(Runtime, World)> = OnceLock::new();
-    SCENE.get_or_init(|| {
-        let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let world = runtime.block_on(World::new());
-        (runtime, world)
-    })
-}
 
 /// Somebody's session, and what both sides know of it.
 struct Session<'a> {

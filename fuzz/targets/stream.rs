@@ -2,13 +2,10 @@
 //! the rest is wrapped. Whatever came, the server ends in good time, writes XML until then, and serves the next.
 #![no_main]
 
-use std::sync::OnceLock;
-
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use koine_fuzz::streams::{HEADER, World};
+use koine_fuzz::streams::{HEADER, scene};
 use koine_stanza::ns;
 use libfuzzer_sys::fuzz_target;
-use tokio::runtime::{Builder, Runtime};
 
 const MECHANISMS: [&str; 8] = [
     "PLAIN",
@@ -20,15 +17,6 @@ const MECHANISMS: [&str; 8] = [
     "HT-SHA-256-NONE",
     "ANONYMOUS",
 ];
-
-fn scene() -> &'static (Runtime, World) {
-    static SCENE: OnceLock<(Runtime, World)> = OnceLock::new();
-    SCENE.get_or_init(|| {
-        let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let world = runtime.block_on(World::new());
-        (runtime, world)
-    })
-}
 
 /// The messages of SASL are separated by a byte that no text has.
 fn proof(profile: u8, mechanism: &str, bytes: &[u8]) -> String {
