@@ -48,11 +48,8 @@ class Koine:
 
     async def begin(self):
         """Starts it; how many seconds went by until it answered."""
-        name = ["--server-name", self.name] if self.name else []
-        data = os.path.join(self.folder, "data")
-        command = [self.program, "local", "--no-demo", "--port-base", str(self.port), "--data-dir", data, *name, *self.more]
         with open(self.log, "ab") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=self.environment)
+            self.process = subprocess.Popen(self.command(), stdout=log, stderr=log, env=self.environment)
         began = time.monotonic()
         while time.monotonic() < began + READY_WITHIN_S:
             if self.process.poll() is not None:
@@ -62,9 +59,24 @@ class Koine:
             await asyncio.sleep(0.01)
         raise Wrong(f"koine is not ready after {READY_WITHIN_S} s: {self.last_words()}")
 
+    def command(self):
+        name = ["--server-name", self.name] if self.name else []
+        where = ["--port-base", str(self.port), "--data-dir", self.data]
+        return [self.program, "local", "--no-demo", *where, *name, *self.more]
+
+    @property
+    def data(self):
+        return os.path.join(self.folder, "data")
+
+    def person(self, session):
+        return Person(self.url, session)
+
+    async def connect(self):
+        return await asyncio.open_connection("127.0.0.1", self.port)
+
     async def answers(self):
         try:
-            reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+            reader, writer = await self.connect()
             writer.write(b"GET /_matrix/client/versions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             status = await asyncio.wait_for(reader.readline(), 5)
             writer.close()
@@ -90,6 +102,13 @@ class Koine:
             self.process.kill()
             self.process.wait()
 
+    async def leave(self):
+        """Ends, while this process goes on: others may be reached through it alone, and they take leave of each other."""
+        if self.runs:
+            self.process.terminate()
+            await self.ends_by_itself(ENDS_WITHIN_S)
+        self.end()
+
     async def ends_by_itself(self, within_s):
         deadline = time.monotonic() + within_s
         while self.runs and time.monotonic() < deadline:
@@ -100,9 +119,61 @@ class Koine:
         with open(self.log, "rb") as log:
             return log.read()[-1500:].decode(errors="replace")
 
-    def resident_mb(self):
+    def resident_mb(self, which="VmRSS"):
+        """`VmHWM` is the most that it ever was."""
         with open(f"/proc/{self.process.pid}/status", encoding="ascii") as status:
-            return next(int(line.split()[1]) / 1024 for line in status if line.startswith("VmRSS"))
+            return next(int(line.split()[1]) / 1024 for line in status if line.startswith(which))
+
+
+class Operated(Koine):
+    """One with a configuration, so with the limits that an operator's server has; only accounts and sessions are easier to come by."""
+
+    # Where it listens, whom else it knows.
+    more_settings = """\
+[[listeners]]
+address = "127.0.0.1:{port}"
+
+[[listeners]]
+address = "127.0.0.1:{starttls_port}"
+serves = "xmpp-client"
+"""
+
+    def command(self):
+        path = os.path.join(self.folder, "koine.toml")
+        with open(path, "w", encoding="utf-8") as out:
+            out.write(OPERATED.format(name=self.name, data=self.data) + self.settings())
+        return [self.program, "serve", "--config", path]
+
+    def settings(self):
+        return self.more_settings.format(port=self.port, starttls_port=self.starttls_port)
+
+
+OPERATED = """\
+server_name = "{name}"
+data_dir = "{data}"
+
+[accounts]
+registration = "open"
+
+[accounts.limits.registration]
+burst = 100000
+per_second = 100000.0
+
+[accounts.limits.login]
+burst = 100000
+per_second = 100000.0
+
+[accounts.passwords]
+argon2_memory_kib = 1024
+argon2_passes = 1
+
+[metrics]
+enabled = false
+
+[xmpp]
+plain_on_loopback = true
+
+"""
 
 
 def free_ports():
@@ -245,13 +316,38 @@ class Person(Matrix):
 
     async def everything_said(self, room):
         """Every text of a room's messages, as often as it stands there."""
+        return [text for _, text in await self.said_since(room, None) if text is not None]
+
+    async def said_since(self, room, known):
+        """Ids of all events of a room after that one, newest first, each with its text if it is a message."""
         said, after = [], ""
         while True:
             page = await self.call("GET", self.room(room, "messages") + f"?dir=b&limit=500{after}")
-            said += [event["content"].get("body") for event in page["chunk"] if event["type"] == "m.room.message"]
+            for event in page["chunk"]:
+                if event["event_id"] == known:
+                    return said
+                said.append((event["event_id"], event["content"].get("body") if event["type"] == "m.room.message" else None))
             if not page["chunk"] or "end" not in page:
                 return said
             after = f"&from={quote(page['end'])}"
+
+
+class Growing:
+    """Something of which there is ever more: what is new is looked at, and remembered only as what must not come again."""
+
+    def __init__(self, what):
+        self.what, self.acknowledged, self.seen = what, [], set()
+
+    def acknowledge(self, one):
+        self.acknowledged.append(one)
+
+    def check(self, new):
+        """Everything acknowledged since the last time is new, once, and nothing is that was there before."""
+        exactly_once(self.what, self.acknowledged, new)
+        if again := self.seen.intersection(new):
+            raise Wrong(f"{self.what}: {len(again)} are there once more, such as {sorted(again)[:3]}")
+        self.seen.update(new)
+        self.acknowledged.clear()
 
 
 def exactly_once(what, acknowledged, seen):

@@ -80,7 +80,7 @@ type Run = (&'static str, &'static str, fn(&Yard, &[String]) -> Result<Summary>)
 /// All of them, the quick ones first.
 const RUNS: [Run; 10] = [
     ("hostile", "[NAME]...", hostile::run),
-    ("faults", "[--kills N] [CASE]...", faults::run),
+    ("faults", "[--kills N] [--minutes N] [--events N] [CASE]...", faults::run),
     ("mail", "[STEP]...", mail::run),
     ("walks", "[NAME]...", walks::run),
     ("e2ee", "", e2ee::run),

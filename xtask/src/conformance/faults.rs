@@ -7,7 +7,7 @@ use super::{Result, Summary, Yard, walks};
 /// Exit status by which the cases say: went well, but something could not be tried here.
 const WITH_SKIPS: i32 = 77;
 
-/// `args`: names of cases, and `--kills N`; none means all, with a few kills.
+/// `args`: names of cases, and `--kills N`, `--minutes N`, `--events N`; none means all, in short.
 pub fn run(yard: &Yard, args: &[String]) -> Result<Summary> {
     println!("faults");
     // The people of that walk are these cases' people, too.
