@@ -15,6 +15,7 @@ from told import Told
 SENDERS = 4
 # So that the room's state stays a size at which reading all of it is quick.
 STATE_KEYS = 300
+TO_DEVICE_PAUSE_S = 0.1
 # Kills come this long after the load began, at another moment each time.
 LOAD_S = (0.2, 1.5)
 AGREE_WITHIN_S = 90
@@ -345,19 +346,66 @@ async def crash_federation(w):
                         if not going:
                             return
 
+                devices = [Device(person) for person in people]
+                for device in devices:
+                    await device.begin()
+
+                async def sends_to(person, device):
+                    for number in itertools.count():
+                        body = {"messages": {device.person.user: {device.id: {"number": number}}}}
+                        while await person.tries("PUT", f"{V3}/sendToDevice/koine.faults/{number}", body) is None:
+                            await asyncio.sleep(0.05)
+                        device.sent.append(number)
+                        if not going:
+                            return
+                        await asyncio.sleep(TO_DEVICE_PAUSE_S)
+
+                async def reads(device):
+                    while going:
+                        await device.sync_once(1000)
+                        await asyncio.sleep(0.05)
+
                 tasks = [asyncio.ensure_future(sends(person, name)) for person, name in zip(people, ("first", "second"))]
+                tasks += [asyncio.ensure_future(sends_to(person, device)) for person, device in zip(people, devices[::-1])]
+                tasks += [asyncio.ensure_future(reads(device)) for device in devices]
                 for number in range(w.kills):
                     await asyncio.sleep(random.uniform(*LOAD_S))
                     koines[number % 2].kill()
                     await asyncio.sleep(random.uniform(0, 0.5))
                     await koines[number % 2].begin()
+                    if (number + 1) % TELL_EVERY == 0:
+                        print(f"       {number + 1} kills: {len(acknowledged)} messages", flush=True)
                 going = False
                 await asyncio.gather(*tasks)
                 await all_agree(people, room, acknowledged, AGREE_WITHIN_S)
+                for device in devices:
+                    await until("all messages to devices", AGREE_WITHIN_S, device.has_all)
+                    exactly_once("messages to a device of the other server", device.sent, device.received)
         finally:
             for koine in koines:
                 koine.end()
-        return f"{w.kills} kills; {len(acknowledged)} messages, each once at both servers"
+        to_device = sum(len(device.sent) for device in devices)
+        return f"{w.kills} kills; {len(acknowledged)} messages, each once at both servers, {to_device} messages to devices of the other, each once"
+
+
+class Device:
+    """Of somebody, to whom the other server sends messages."""
+
+    def __init__(self, person):
+        self.person, self.sent, self.received = person, [], []
+
+    async def begin(self):
+        self.id = (await self.person.call("GET", f"{V3}/account/whoami"))["device_id"]
+        self.since = (await self.person.call("GET", f"{V3}/sync"))["next_batch"]
+
+    async def sync_once(self, timeout_ms):
+        if seen := await self.person.tries("GET", f"{V3}/sync?timeout={timeout_ms}&since={quote(self.since)}"):
+            self.since = seen["next_batch"]
+            self.received += [event["content"]["number"] for event in seen.get("to_device", {}).get("events", [])]
+
+    async def has_all(self):
+        await self.sync_once(0)
+        return set(self.sent) <= set(self.received)
 
 
 async def in_one_room(koines, session):
