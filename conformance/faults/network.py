@@ -16,7 +16,8 @@ APART_S = 5
 TEARS = 20
 # After the first sign of life of the other side. Ten is what it should be, and is printed; the rest is for machines that are busy.
 AGREE_WITHIN_S = 30
-SIGN_OF_LIFE_WITHIN_S = 120
+# Who does not answer is left alone for twice as long each time, so about as long as they were away; plus this.
+SIGN_OF_LIFE_WITHIN_S = 60
 SLOW_S = 0.3
 SEPARATELY = 40
 # What the bad network does, both ways.
@@ -64,13 +65,13 @@ class Apart:
             if wire.server:
                 await wire.end()
 
-    async def heals(self):
+    async def heals(self, apart_s=0):
         """Mends the wires; how long until there was a sign of life, and from then until both had everything."""
         mended = time.monotonic()
         for wire in self.wires:
             wire.mend()
         alive = lambda: asyncio.sleep(0, [wire.alive_again for wire in self.wires if wire.alive_again])
-        alive_at = min(await until("a sign of life", SIGN_OF_LIFE_WITHIN_S, alive))
+        alive_at = min(await until("a sign of life", 2 * apart_s + SIGN_OF_LIFE_WITHIN_S, alive))
         await all_agree(self.people, self.room, self.said, AGREE_WITHIN_S)
         return alive_at - mended, time.monotonic() - alive_at
 
@@ -87,7 +88,7 @@ async def apart(w, how):
                     how(wire)
                 await two.say(SEPARATELY, "apart")
                 await asyncio.sleep(APART_S)
-                alive, agreed = await two.heals()
+                alive, agreed = await two.heals(APART_S)
         finally:
             await two.end()
         return f"{len(two.said)} messages; a sign of life {alive:.1f} s after the network was back, agreed {agreed:.1f} s after that"
@@ -208,14 +209,15 @@ class FarApart(Apart):
             await koine.leave()
         self.between.end()
 
-    async def heals(self):
+    async def heals(self, apart_s=0):
         """Lets everything through; how long until a packet came, until one did that says something, and from then until both had
         everything."""
         loop = asyncio.get_running_loop()
         mended = loop.time()
         self.between.be()
         self.between.mended()
-        word = await until("a sign of life", SIGN_OF_LIFE_WITHIN_S, lambda: asyncio.sleep(0, self.between.first_word_at))
+        came = lambda: asyncio.sleep(0, self.between.first_word_at)
+        word = await until("a sign of life", 2 * apart_s + SIGN_OF_LIFE_WITHIN_S, came)
         await all_agree(self.people, self.room, self.said, AGREE_WITHIN_S)
         return self.between.first_packet_at - mended, word - mended, loop.time() - word
 
@@ -260,7 +262,7 @@ async def network_apart(w):
         await two.say(SEPARATELY, "apart")
         await asyncio.sleep(w.minutes * 60)
         await two.say(SEPARATELY, "still apart")
-        packet, word, agreed = await two.heals()
+        packet, word, agreed = await two.heals(w.minutes * 60)
         return (
             f"{w.minutes * 60:.0f} s apart, {two.between.lost} packets lost, {len(two.said)} messages; after that a packet came through "
             f"{packet:.1f} s later, one that says something {word:.1f} s later, agreed {agreed:.1f} s after that"
