@@ -61,7 +61,8 @@ impl Connection {
         Self { authority: authority.to_owned(), stream: None, inbox: Vec::new(), outbox: Vec::new() }
     }
 
-    /// Sends one request and reads the whole answer. `headers` is a block of complete lines (may be empty).
+    /// Sends one request and reads the whole answer. `headers` is a block of complete lines (may be empty); what the body
+    /// is stands there, or else it is JSON.
     ///
     /// A kept connection that turns out to be closed is opened anew once: that is a server ending an idle
     /// connection, not a failure. Every request here is idempotent or repeated harmlessly.
@@ -76,8 +77,10 @@ impl Connection {
         self.outbox
             .extend_from_slice(format!("{method} {path} HTTP/1.1\r\nHost: {}\r\n{headers}", self.authority).as_bytes());
         if method != "GET" {
-            let length = format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len());
-            self.outbox.extend_from_slice(length.as_bytes());
+            if !headers.contains("Content-Type:") {
+                self.outbox.extend_from_slice(b"Content-Type: application/json\r\n");
+            }
+            self.outbox.extend_from_slice(format!("Content-Length: {}\r\n", body.len()).as_bytes());
         }
         self.outbox.extend_from_slice(b"\r\n");
         self.outbox.extend_from_slice(body);

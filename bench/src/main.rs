@@ -178,11 +178,12 @@ async fn run(options: RunOptions) -> Result<(), Failure> {
         eprintln!("koine-bench: the server's process is unknown; CPU and memory are left out (--pid)");
     }
     let server = Server { name: options.name, authority, shared_secret: options.shared_secret };
-    let mut world = World::new(server, pid, options.sizes);
+    let mut world = World::new(server, pid.into_iter().collect(), options.sizes);
     let scenarios = if options.scenarios.is_empty() { Scenario::USUAL.to_vec() } else { options.scenarios };
-    for scenario in scenarios {
+    let steps = scenarios.into_iter().flat_map(|scenario| scenario.steps(&world.sizes)).collect::<Vec<_>>();
+    for step in steps {
         for _ in 0..options.rounds {
-            let line = scenario.run(&mut world).await?;
+            let line = step.run(&mut world).await?;
             println!("{}", serde_json::to_string(&line)?);
         }
     }

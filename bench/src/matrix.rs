@@ -144,6 +144,25 @@ impl Client {
         room_id(&self.call_patiently("POST", CREATE_ROOM, &body).await?)
     }
 
+    /// Creates a room as told, waiting out any rate limit.
+    pub async fn create_room_of(&mut self, wanted: &Value) -> Result<String, CallError> {
+        room_id(&self.call_patiently("POST", CREATE_ROOM, &wanted.to_string()).await?)
+    }
+
+    /// Uploads a file and gives its URI. [CS-API §post_matrixmediav3upload]
+    pub async fn upload(&mut self, kind: &str, file: &[u8]) -> Result<String, CallError> {
+        #[derive(Deserialize)]
+        struct Uploaded {
+            content_uri: String,
+        }
+        let headers = format!("{}Content-Type: {kind}\r\n", self.header);
+        let answer = self.connection.request("POST", UPLOAD, &headers, file).await?;
+        if (200..300).contains(&answer.status) {
+            return Ok(read::<Uploaded>("upload", answer.body)?.content_uri);
+        }
+        Err(refused("POST", UPLOAD, answer.status, answer.body))
+    }
+
     /// Joins a public room. [CS-API §post_matrixclientv3roomsroomidjoin]
     pub async fn join(&mut self, room: &str) -> Result<(), CallError> {
         self.call("POST", &join_path(room), "{}").await.map(drop)
@@ -152,6 +171,16 @@ impl Client {
     /// [`Client::join`], waiting out any rate limit.
     pub async fn join_patiently(&mut self, room: &str) -> Result<(), CallError> {
         self.call_patiently("POST", &join_path(room), "{}").await.map(drop)
+    }
+
+    /// How many members a room has. [CS-API §get_matrixclientv3roomsroomidjoined_members]
+    pub async fn joined_members(&mut self, room: &str) -> Result<usize, CallError> {
+        #[derive(Deserialize)]
+        struct Members {
+            joined: std::collections::HashMap<String, serde::de::IgnoredAny>,
+        }
+        let path = format!("/_matrix/client/v3/rooms/{}/joined_members", escaped(room));
+        Ok(read::<Members>("joined_members", self.call("GET", &path, "").await?)?.joined.len())
     }
 
     /// Sends a text message. `txn` must be new for this device. [CS-API §put_matrixclientv3roomsroomidsendeventtypetxnid]
@@ -197,6 +226,7 @@ pub const SLIDING_SYNC: &str = "/_matrix/client/unstable/org.matrix.simplified_m
 pub const LAZY_FILTER: &str =
     r#"{"room":{"timeline":{"limit":10},"state":{"lazy_load_members":true}},"presence":{"types":[]}}"#;
 const CREATE_ROOM: &str = "/_matrix/client/v3/createRoom";
+const UPLOAD: &str = "/_matrix/media/v3/upload";
 const REGISTER: &str = "/_matrix/client/v3/register";
 const ADMIN_REGISTER: &str = "/_synapse/admin/v1/register";
 

@@ -93,7 +93,7 @@ impl Tally {
 pub struct Meter {
     scenario: String,
     server_name: String,
-    pid: Option<u32>,
+    pids: Vec<u32>,
     peak_was_reset: bool,
     server: procfs::Usage,
     generator: Duration,
@@ -102,17 +102,17 @@ pub struct Meter {
 }
 
 impl Meter {
-    /// Starts counting. `pid` is the server's process, if known.
-    pub fn start(scenario: &str, server: &str, pid: Option<u32>) -> Self {
-        let peak_was_reset = pid.is_some_and(procfs::reset_peak);
+    /// Starts counting. `pids` are the server's processes, as far as they are known.
+    pub fn start(scenario: &str, server: &str, pids: &[u32]) -> Self {
+        let peak_was_reset = procfs::reset_peak(pids);
         Self {
             scenario: scenario.to_owned(),
             server_name: server.to_owned(),
-            pid,
+            pids: pids.to_vec(),
             peak_was_reset,
             machine_s: procfs::machine_busy_s(),
             generator: procfs::own_cpu(),
-            server: pid.and_then(procfs::usage).unwrap_or_default(),
+            server: procfs::usage(pids).unwrap_or_default(),
             began: Instant::now(),
         }
     }
@@ -126,7 +126,7 @@ impl Meter {
     /// Stops counting, where an operation yields several latencies or none.
     pub fn finish_with_ops(self, mut tally: Tally, ops: u64) -> Line {
         let seconds = self.began.elapsed().as_secs_f64();
-        let used = self.pid.and_then(procfs::usage);
+        let used = procfs::usage(&self.pids);
         let server_cpu_s = used.map(|used| used.cpu_s - self.server.cpu_s);
         let written = used.map(|used| used.written_bytes.saturating_sub(self.server.written_bytes));
         let generator_cpu_s = procfs::own_cpu().saturating_sub(self.generator).as_secs_f64();
@@ -146,7 +146,7 @@ impl Meter {
             max_ms: quantile_ms(&tally.latencies, 1.0),
             server_cpu_s: server_cpu_s.map(rounded),
             server_cpu_ms_per_op: server_cpu_s.map(|cpu| rounded(per_op(cpu * 1e3))),
-            server_peak_mb: self.pid.and_then(procfs::peak_mb).map(rounded),
+            server_peak_mb: procfs::peak_mb(&self.pids).map(rounded),
             server_written_kb_per_op: written.map(|bytes| rounded(per_op(bytes as f64 / 1e3))),
             generator_cpu_s: rounded(generator_cpu_s),
             others_cpu_s: busy_s
@@ -196,7 +196,7 @@ mod tests {
     fn a_line_survives_being_printed_and_read() {
         let mut tally = Tally::default();
         tally.latencies.push(Duration::from_millis(3));
-        let line = Meter::start("send", "x", Some(std::process::id())).finish(tally).with("rooms", 20.0);
+        let line = Meter::start("send", "x", &[std::process::id()]).finish(tally).with("rooms", 20.0);
         let text = serde_json::to_string(&line).expect("a line");
         let read: Line = serde_json::from_str(&text).expect("the same line");
         assert_eq!((read.ops, read.p50_ms, read.more.get("rooms")), (1, 3.0, Some(&20.0)));

@@ -18,10 +18,10 @@ pub struct Usage {
     pub written_bytes: u64,
 }
 
-/// CPU and bytes written of `pid`, its descendants and the children it has waited for.
-pub fn usage(pid: u32) -> Option<Usage> {
+/// CPU and bytes written of the processes `roots`, their descendants and the children they have waited for.
+pub fn usage(roots: &[u32]) -> Option<Usage> {
     let mut total = Usage::default();
-    for pid in tree(pid)? {
+    for pid in tree(roots)? {
         if let Some(stat) = Stat::read(pid) {
             total.cpu_s += stat.ticks as f64 / TICKS_PER_SECOND;
         }
@@ -30,19 +30,46 @@ pub fn usage(pid: u32) -> Option<Usage> {
     Some(total)
 }
 
-/// Highest resident size in MB (10^6 bytes) of `pid` and its descendants since [`reset_peak`], or since they started.
-pub fn peak_mb(pid: u32) -> Option<f64> {
-    Some(tree(pid)?.iter().filter_map(|pid| status_mb(*pid, "VmHWM:")).sum())
+/// Highest resident size in MB (10^6 bytes) of `roots` and their descendants since [`reset_peak`], or since they started.
+pub fn peak_mb(roots: &[u32]) -> Option<f64> {
+    sizes_mb(roots, "VmHWM:")
 }
 
-/// Resident size now in MB (10^6 bytes) of `pid` and its descendants.
-pub fn resident_mb(pid: u32) -> Option<f64> {
-    Some(tree(pid)?.iter().filter_map(|pid| status_mb(*pid, "VmRSS:")).sum())
+/// Resident size now in MB (10^6 bytes) of `roots` and their descendants.
+pub fn resident_mb(roots: &[u32]) -> Option<f64> {
+    sizes_mb(roots, "VmRSS:")
+}
+
+/// The sum of a size, with memory that processes share (a database's buffers) counted once: as much of it as the process
+/// has that uses most of it now.
+fn sizes_mb(roots: &[u32], field: &str) -> Option<f64> {
+    let pids = tree(roots)?;
+    let all: f64 = pids.iter().filter_map(|pid| status_mb(*pid, field)).sum();
+    let shared: Vec<f64> = pids.iter().filter_map(|pid| status_mb(*pid, "RssShmem:")).collect();
+    Some(all - counted_again(&shared))
+}
+
+/// How much of what several processes share is counted more than once.
+fn counted_again(shared: &[f64]) -> f64 {
+    shared.iter().sum::<f64>() - shared.iter().copied().fold(0.0, f64::max)
 }
 
 /// Starts the peak anew. False where the kernel does not allow it: the peak then counts from the process's start.
-pub fn reset_peak(pid: u32) -> bool {
-    tree(pid).is_some_and(|pids| pids.iter().all(|pid| fs::write(format!("/proc/{pid}/clear_refs"), "5").is_ok()))
+pub fn reset_peak(roots: &[u32]) -> bool {
+    tree(roots).is_some_and(|pids| pids.iter().all(|pid| fs::write(format!("/proc/{pid}/clear_refs"), "5").is_ok()))
+}
+
+/// How many files and connections this process may have open.
+pub fn open_files_max() -> Option<usize> {
+    open_files_of(&fs::read_to_string("/proc/self/limits").ok()?)
+}
+
+fn open_files_of(limits: &str) -> Option<usize> {
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    match line.split_whitespace().next()? {
+        "unlimited" => Some(usize::MAX),
+        number => number.parse().ok(),
+    }
 }
 
 /// CPU seconds the whole machine has been busy with, everybody's work together.
@@ -103,16 +130,18 @@ impl Stat {
     }
 }
 
-/// `root` and all its living descendants; `None` when `root` is gone.
-fn tree(root: u32) -> Option<Vec<u32>> {
-    Stat::read(root)?;
+/// `roots` and all their living descendants; `None` when there are none, or one of them is gone.
+fn tree(roots: &[u32]) -> Option<Vec<u32>> {
+    if roots.is_empty() || roots.iter().any(|root| Stat::read(*root).is_none()) {
+        return None;
+    }
     let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
     for pid in processes() {
         if let Some(stat) = Stat::read(pid) {
             children.entry(stat.parent).or_default().push(pid);
         }
     }
-    let mut found = vec![root];
+    let mut found = roots.to_vec();
     let mut next = 0;
     while let Some(pid) = found.get(next) {
         let below = children.remove(pid).unwrap_or_default();
@@ -219,7 +248,25 @@ mod tests {
 
     #[test]
     fn this_process_has_used_something() {
-        let pid = std::process::id();
-        assert!(usage(pid).is_some() && resident_mb(pid).is_some_and(|mb| mb > 0.1));
+        let here = [std::process::id()];
+        assert!(usage(&here).is_some() && resident_mb(&here).is_some_and(|mb| mb > 0.1));
+        assert!(usage(&[]).is_none(), "an unknown process has used nothing that is known");
+    }
+
+    #[test]
+    fn what_processes_share_is_counted_once() {
+        assert_eq!(counted_again(&[0.0]), 0.0);
+        assert_eq!(counted_again(&[90.0, 20.0, 30.0, 0.0]), 50.0);
+    }
+
+    #[test]
+    fn limit_of_open_files_is_the_soft_one() {
+        let text = "Limit                     Soft Limit           Hard Limit           Units\n\
+                    Max open files            1024                 524288               files\n";
+        assert_eq!(open_files_of(text), Some(1_024));
+        assert_eq!(
+            open_files_of("Max open files            unlimited            unlimited            files"),
+            Some(usize::MAX)
+        );
     }
 }

@@ -1,6 +1,6 @@
 //! One server under load and what has been prepared on it: people, rooms, history. Prepared once, used by every round.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 
 use crate::matrix::{self, CallError, Client, Person, Server};
 use crate::meter::Meter;
-use crate::scenario::{delivery, history, keys, push, rooms, search, sliding, sync};
+use crate::scenario::{delivery, directory, history, keys, push, rooms, search, sliding, sync};
 
 /// How many preparing requests are under way at once.
 const PREPARING_AT_ONCE: usize = 8;
@@ -40,13 +40,11 @@ pub struct Sizes {
     /// Syncing members in `fanout`.
     #[arg(long, default_value_t = 200)]
     pub fanout: usize,
-    /// Rooms of the account in `sync-many`.
-    #[arg(long, default_value_t = 500)]
-    pub many: usize,
-    /// Rooms of the account in `sync-few`.
-    #[arg(long, default_value_t = 20)]
-    pub few: usize,
-    /// Messages in each room of `sync-many` and `sync-few`.
+    /// Rooms of the accounts in `sync`, `next` and `sliding`, one measurement for each number.
+    #[arg(long, value_delimiter = ',', default_values_t = [10, 500, 5_000])]
+    #[serde(default)]
+    pub account_rooms: Vec<usize>,
+    /// Messages in each of these rooms; one in accounts of more than 1,000.
     #[arg(long, default_value_t = 5)]
     pub chatter: usize,
     /// Messages in the room of `page`.
@@ -55,10 +53,18 @@ pub struct Sizes {
     /// Messages per page.
     #[arg(long, default_value_t = 50)]
     pub page: usize,
-    /// Rooms of the account in `first-screen`.
-    #[arg(long, default_value_t = 5_000)]
+    /// People who join one room at once in `join-storm`.
+    #[arg(long, default_value_t = 500)]
     #[serde(default)]
-    pub screen: usize,
+    pub storm: usize,
+    /// Public rooms in `directory` and `directory-search`.
+    #[arg(long, default_value_t = 1_000)]
+    #[serde(default)]
+    pub directory: usize,
+    /// Sizes of the files in `media-up` and `media-down`, in bytes; not scaled.
+    #[arg(long, value_delimiter = ',', default_values_t = [100_000, 5_000_000])]
+    #[serde(default)]
+    pub media: Vec<usize>,
     /// Connections in `idle-sync`.
     #[arg(long, default_value_t = 1_000)]
     #[serde(default)]
@@ -75,8 +81,8 @@ pub struct Sizes {
     #[arg(long, default_value_t = 20_000)]
     #[serde(default)]
     pub searched: usize,
-    /// Multiplies the sizes of what is prepared (fanout, many, few, history, and what the scenarios of clients
-    /// prepare). Below 1 for slow servers and quick looks.
+    /// Multiplies the sizes of what is prepared (fanout, account-rooms, storm, directory, history, and what the
+    /// scenarios of clients prepare). Below 1 for slow servers and quick looks.
     #[arg(long, default_value_t = 1.0)]
     pub scale: f64,
 }
@@ -98,8 +104,8 @@ impl Sizes {
 pub struct World {
     /// Where and who.
     pub server: Server,
-    /// The server's process, if known.
-    pub pid: Option<u32>,
+    /// The server's processes, each with its descendants; none where they are not known.
+    pub pids: Vec<u32>,
     /// How large everything is.
     pub sizes: Sizes,
     prefix: String,
@@ -111,14 +117,14 @@ pub struct World {
     pub pairs: Option<delivery::Audience>,
     /// Room of `fanout`.
     pub crowd: Option<delivery::Audience>,
-    /// Account of `sync-many`.
-    pub many: Option<sync::Account>,
-    /// Account of `sync-few`.
-    pub few: Option<sync::Account>,
+    /// Accounts of `sync`, `next` and `sliding`, by how many rooms they are in.
+    pub accounts: BTreeMap<usize, sync::Account>,
     /// Room of `page`.
     pub archive: Option<history::Archive>,
-    /// Account of `first-screen`.
-    pub screen: Option<sync::Account>,
+    /// Public rooms of `directory`.
+    pub directory: Option<directory::Directory>,
+    /// Files of `media-down`, by their size.
+    pub files: BTreeMap<usize, Vec<String>>,
     /// Those who wait in `wake-N` and `idle-sync`.
     pub waiting: sliding::Waiting,
     /// Room of `wake-N`.
@@ -133,11 +139,11 @@ pub struct World {
 
 impl World {
     /// Nothing prepared yet. Names begin with the time, so that a server can be driven again and again.
-    pub fn new(server: Server, pid: Option<u32>, sizes: Sizes) -> Self {
+    pub fn new(server: Server, pids: Vec<u32>, sizes: Sizes) -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
             server,
-            pid,
+            pids,
             sizes,
             prefix: format!("b{:x}", now.as_millis()),
             people: HashMap::new(),
@@ -145,10 +151,10 @@ impl World {
             halls: None,
             pairs: None,
             crowd: None,
-            many: None,
-            few: None,
+            accounts: BTreeMap::new(),
             archive: None,
-            screen: None,
+            directory: None,
+            files: BTreeMap::new(),
             waiting: sliding::Waiting::default(),
             awake: None,
             keyed: Vec::new(),
@@ -164,7 +170,7 @@ impl World {
 
     /// Starts measuring.
     pub fn meter(&self, scenario: &str) -> Meter {
-        Meter::start(scenario, &self.server.name, self.pid)
+        Meter::start(scenario, &self.server.name, &self.pids)
     }
 
     /// A number nobody had before: for transaction ids and names.

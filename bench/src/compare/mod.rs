@@ -4,6 +4,7 @@
 //! minute in which the machine was busy with something else does not fall upon one server alone.
 
 pub(crate) mod koine;
+pub(crate) mod postgres;
 pub(crate) mod process;
 mod report;
 pub(crate) mod synapse;
@@ -18,7 +19,7 @@ use crate::Failure;
 use crate::matrix::Server;
 use crate::meter::Line;
 use crate::procfs::{self, Machine};
-use crate::scenario::Scenario;
+use crate::scenario::{Scenario, Step};
 use crate::world::{Sizes, World};
 use process::Running;
 
@@ -26,7 +27,7 @@ use process::Running;
 #[derive(Debug, clap::Args)]
 pub struct Options {
     /// Servers to bring up.
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Peer::Koine, Peer::Synapse])]
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Peer::Koine, Peer::Synapse, Peer::SynapsePostgres])]
     peers: Vec<Peer>,
     /// A server that runs already, as NAME=http://127.0.0.1:PORT. May be repeated.
     #[arg(long, value_name = "NAME=URL")]
@@ -40,6 +41,9 @@ pub struct Options {
     /// The scenarios of clients (sliding sync, keys, search, push) instead of the usual ones; writes CLIENTS.md.
     #[arg(long, conflicts_with = "scenarios")]
     clients: bool,
+    /// Rooms of the largest account at servers other than koine: it takes a tenth of a second of Synapse to prepare one.
+    #[arg(long, default_value_t = 1_000)]
+    others_rooms_max: usize,
     /// How often each scenario is measured at each server.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
@@ -54,7 +58,21 @@ pub struct Options {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Peer {
     Koine,
+    /// With SQLite.
     Synapse,
+    /// With PostgreSQL.
+    SynapsePostgres,
+}
+
+impl Peer {
+    /// The database, where it is Synapse.
+    pub(crate) fn database(self) -> Option<synapse::Database> {
+        match self {
+            Self::Koine => None,
+            Self::Synapse => Some(synapse::Database::Sqlite),
+            Self::SynapsePostgres => Some(synapse::Database::Postgres),
+        }
+    }
 }
 
 /// A file of `bench/results/`.
@@ -103,7 +121,9 @@ pub async fn run(options: Options) -> Result<(), Failure> {
         (false, true) => Scenario::USUAL.to_vec(),
         (false, false) => options.scenarios.clone(),
     };
-    let lines = measure(&mut contestants, &scenarios, options.rounds, &mut skipped).await?;
+    let steps: Vec<Step> = scenarios.into_iter().flat_map(|scenario| scenario.steps(&options.sizes)).collect();
+    let limits = (options.rounds, options.others_rooms_max);
+    let lines = measure(&mut contestants, &steps, limits, &mut skipped).await?;
     let results = Results {
         date: today(),
         machine,
@@ -129,14 +149,14 @@ pub fn report_again(file: &Path) -> Result<(), Failure> {
 async fn bring_up(options: &Options, folder: &Path, skipped: &mut Vec<String>) -> Result<Vec<Contestant>, Failure> {
     let mut contestants = Vec::new();
     for peer in &options.peers {
-        let started = match peer {
-            Peer::Koine => koine::start(options.koine.as_deref(), folder).await,
-            Peer::Synapse => synapse::start(folder).await,
+        let started = match peer.database() {
+            None => koine::start(options.koine.as_deref(), folder).await,
+            Some(database) => synapse::start(folder, database).await,
         };
         match started {
             Ok((participant, server, running)) => contestants.push(Contestant {
                 participant,
-                world: World::new(server, Some(running.pid()), options.sizes.clone()),
+                world: World::new(server, running.pids(), options.sizes.clone()),
                 _running: Some(running),
             }),
             Err(failure) if *peer == Peer::Koine => return Err(failure),
@@ -154,7 +174,7 @@ async fn bring_up(options: &Options, folder: &Path, skipped: &mut Vec<String>) -
                 version: "unknown".to_owned(),
                 settings: format!("was already running at {url}"),
             },
-            world: World::new(server, port.and_then(procfs::listener), options.sizes.clone()),
+            world: World::new(server, port.and_then(procfs::listener).into_iter().collect(), options.sizes.clone()),
             _running: None,
         });
     }
@@ -166,34 +186,41 @@ async fn bring_up(options: &Options, folder: &Path, skipped: &mut Vec<String>) -
 
 async fn measure(
     contestants: &mut [Contestant],
-    scenarios: &[Scenario],
-    rounds: usize,
+    steps: &[Step],
+    (rounds, others_rooms_max): (usize, usize),
     skipped: &mut Vec<String>,
 ) -> Result<Vec<Line>, Failure> {
     let mut lines = Vec::new();
-    let mut given_up: BTreeMap<(&str, String), ()> = BTreeMap::new();
+    let mut given_up: BTreeMap<(String, String), ()> = BTreeMap::new();
     let count = contestants.len();
     for round in 0..rounds {
-        for scenario in scenarios {
+        for step in steps {
+            let scenario = step.name();
             // Memory after the start is what it shows; in later rounds the servers have worked.
-            if *scenario == Scenario::Idle && round > 0 {
+            if step.scenario == Scenario::Idle && round > 0 {
                 continue;
             }
             for turn in 0..count {
                 let contestant = &mut contestants[(round + turn) % count];
                 let name = contestant.participant.name.clone();
-                if given_up.contains_key(&(scenario.name(), name.clone())) {
+                if given_up.contains_key(&(scenario.clone(), name.clone())) {
                     continue;
                 }
-                eprintln!("round {} of {rounds}: {} at {name}", round + 1, scenario.name());
-                match scenario.run(&mut contestant.world).await {
+                if name != "koine" && step.account_rooms().is_some_and(|rooms| rooms > others_rooms_max) {
+                    let what = format!("{scenario} at {name}: it prepares {others_rooms_max} rooms and no more");
+                    skip(skipped, format!("{what} (--others-rooms-max)"));
+                    given_up.insert((scenario.clone(), name), ());
+                    continue;
+                }
+                eprintln!("round {} of {rounds}: {scenario} at {name}", round + 1);
+                match step.run(&mut contestant.world).await {
                     Ok(line) => {
                         println!("{}", serde_json::to_string(&line)?);
                         lines.push(line);
                     }
                     Err(error) => {
-                        skip(skipped, format!("{} at {name}, from round {}: {error}", scenario.name(), round + 1));
-                        given_up.insert((scenario.name(), name), ());
+                        skip(skipped, format!("{scenario} at {name}, from round {}: {error}", round + 1));
+                        given_up.insert((scenario.clone(), name), ());
                     }
                 }
             }

@@ -13,11 +13,14 @@ const START_WAIT_MAX: Duration = Duration::from_secs(60);
 /// How long a server may take to end once asked to; then it is killed.
 const END_WAIT_MAX: Duration = Duration::from_secs(10);
 
-/// A server this tool started. Dropping it ends the server.
+/// A server this tool started. Dropping it ends the server, then what that stands upon.
 #[derive(Debug)]
 pub struct Running {
     child: Child,
     log: PathBuf,
+    upon: Option<Box<Running>>,
+    /// Goes when everything has ended.
+    _folder: Option<WorkFolder>,
 }
 
 impl Running {
@@ -28,12 +31,31 @@ impl Running {
         let err = out.try_clone().map_err(io)?;
         command.stdin(Stdio::null()).stdout(out).stderr(err);
         let child = command.spawn().map_err(|error| Failure::Io(format!("{command:?}"), error))?;
-        Ok(Self { child, log })
+        Ok(Self { child, log, upon: None, _folder: None })
     }
 
     /// Its process.
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// This server stands upon another, which ends after it and is measured with it: a database.
+    pub fn upon(mut self, other: Self) -> Self {
+        self.upon = Some(Box::new(other));
+        self
+    }
+
+    /// This server has a folder of its own.
+    pub fn within(mut self, folder: WorkFolder) -> Self {
+        self._folder = Some(folder);
+        self
+    }
+
+    /// Its process, and that of what it stands upon.
+    pub fn pids(&self) -> Vec<u32> {
+        let mut pids = vec![self.pid()];
+        pids.extend(self.upon.iter().flat_map(|other| other.pids()));
+        pids
     }
 
     /// Waits until the server answers `GET /_matrix/client/versions`.
@@ -92,7 +114,11 @@ impl WorkFolder {
 
     /// Another of the same run.
     pub fn named(name: &str) -> Result<Self, Failure> {
-        let path = cache_folder()?.join(format!("bench-{}-{name}", std::process::id()));
+        Self::at(cache_folder()?.join(format!("bench-{}-{name}", std::process::id())))
+    }
+
+    /// One at that place.
+    pub fn at(path: PathBuf) -> Result<Self, Failure> {
         std::fs::create_dir_all(&path).map_err(|error| Failure::Io(path.display().to_string(), error))?;
         Ok(Self { path })
     }

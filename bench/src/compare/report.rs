@@ -4,7 +4,6 @@ use std::fmt::Write as _;
 
 use crate::compare::Results;
 use crate::meter::Line;
-use crate::scenario::Scenario;
 
 /// What is aimed at for a scenario.
 struct Aim {
@@ -45,17 +44,21 @@ fn aim(scenario: &str) -> Aim {
             ..none
         },
         "send-rate" => Aim { p99_ms: Some(10.0), ..none },
+        // The first of these is what `sync-10` was before, in twenty rooms.
         "sync-few" => fiftieth("200", ""),
-        "sync-many" => fiftieth("", ""),
+        initial if initial.starts_with("sync-") => fiftieth("", ""),
         "page" => fiftieth("12", "2.5"),
         "create" => fiftieth("102", "9"),
         "join" => fiftieth("32", "4"),
-        "first-screen" => Aim { cpu_ms: Some(30.0), p50_ms: Some(100.0), ..none },
+        "first-screen" | "sliding-5000" => Aim { cpu_ms: Some(30.0), p50_ms: Some(100.0), ..none },
         "wake-1" | "wake-100" | "wake-1000" => Aim { own: Some(("wake_cpu_ms", 0.1, "ms")), ..none },
         "idle-sync" => Aim { own: Some(("kb_per_connection", 8.0, "KB")), ..none },
         _ => none,
     }
 }
+
+/// Share of one core from which on the generator's rates may be its own.
+const GENERATOR_BUSY: f64 = 0.85;
 
 /// The whole document.
 pub fn markdown(results: &Results, file: &str) -> String {
@@ -93,6 +96,14 @@ fn heading(out: &mut String, results: &Results, file: &str) {
         out,
         "While measuring, other programs took {share:.0} % of the machine: trust CPU per operation before rates and latencies.",
     );
+    let own: f64 = results.lines.iter().map(|line| line.generator_cpu_s).sum();
+    let share = 100.0 * own / (wall * machine.cores as f64).max(0.001);
+    let _ = writeln!(out, "The load generator itself took {share:.0} %.");
+    let bound = bound_by_generator(results);
+    if !bound.is_empty() {
+        let bound = bound.join(", ");
+        let _ = writeln!(out, "It was busy nearly all of the time, so that rates are at most its own, in: {bound}.");
+    }
     let _ = writeln!(
         out,
         "{} rounds, servers in turns; medians, with the lowest and highest round in parentheses.\n",
@@ -104,6 +115,26 @@ fn heading(out: &mut String, results: &Results, file: &str) {
     }
 }
 
+/// The scenarios of the results, in the order in which they were measured.
+fn names(results: &Results) -> Vec<&str> {
+    let mut names: Vec<&str> = Vec::new();
+    for line in &results.lines {
+        if !names.contains(&line.scenario.as_str()) {
+            names.push(&line.scenario);
+        }
+    }
+    names
+}
+
+/// Scenarios in which the generator, which has one thread, was busy nearly all of the time: what it was the bound of.
+fn bound_by_generator(results: &Results) -> Vec<String> {
+    let busy = results.lines.iter().filter(|line| line.generator_cpu_s > GENERATOR_BUSY * line.seconds.max(0.001));
+    let mut names: Vec<String> = busy.map(|line| format!("{} at {}", line.scenario, line.server)).collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
 /// The aims, each with what koine reached.
 fn aims(out: &mut String, results: &Results) {
     out.push_str("\n## Aims\n\n| scenario | aim | koine | |\n|---|---|---|---|\n");
@@ -112,7 +143,7 @@ fn aims(out: &mut String, results: &Results) {
         let verdict = if value <= limit { "reached" } else { "**missed**" };
         let _ = writeln!(out, "| {scenario} | {what} | {} {unit} | {verdict} |", shown(value));
     };
-    for scenario in Scenario::ALL.map(Scenario::name) {
+    for scenario in names(results) {
         let aim = aim(scenario);
         let koine = |field: fn(&Line) -> Option<f64>| median(results, scenario, "koine", field).map(|spread| spread.0);
         let cpu = koine(|line| line.server_cpu_ms_per_op);
@@ -165,7 +196,7 @@ fn ratios(out: &mut String, results: &Results) {
     out.push_str(" Synapse then | tuwunel then |\n|---|");
     out.push_str(&"---|".repeat(results.servers.len() + others.len() + 2));
     out.push('\n');
-    for scenario in Scenario::ALL.map(Scenario::name) {
+    for scenario in names(results) {
         let cpu = |server: &str| median(results, scenario, server, |line| line.server_cpu_ms_per_op);
         if results.servers.iter().all(|server| cpu(&server.name).is_none()) {
             continue;
@@ -193,7 +224,7 @@ fn details(out: &mut String, results: &Results) {
     out.push_str("\n## Rates, latencies, memory, disk\n\n");
     out.push_str("| scenario | server | ops/s | p50 ms | p99 ms | max ms | peak MB | KB written per op | errors |\n");
     out.push_str("|---|---|---|---|---|---|---|---|---|\n");
-    for scenario in Scenario::ALL.map(Scenario::name) {
+    for scenario in names(results) {
         for server in &results.servers {
             let of = |field: fn(&Line) -> Option<f64>| {
                 median(results, scenario, &server.name, field).map_or_else(|| "-".to_owned(), spread)
@@ -227,7 +258,7 @@ fn details(out: &mut String, results: &Results) {
 /// What the scenarios tell of their own: sizes, and numbers that are no latency.
 fn own_numbers(out: &mut String, results: &Results) {
     out.push_str("\n## Sizes, and numbers of their own\n\n| scenario | server | |\n|---|---|---|\n");
-    for scenario in Scenario::ALL.map(Scenario::name) {
+    for scenario in names(results) {
         for server in &results.servers {
             let of = |line: &&Line| line.scenario == scenario && line.server == server.name;
             let Some(first) = results.lines.iter().find(of) else { continue };

@@ -58,11 +58,11 @@ impl Costs<'_> {
         for number in 0..count.div_ceil(10) {
             deed(3 * count + number).await?;
         }
-        let (before, wire_before) = (procfs::usage(self.pid).unwrap_or_default(), Wire::now());
+        let (before, wire_before) = (procfs::usage(&[self.pid]).unwrap_or_default(), Wire::now());
         for number in 0..count {
             deed(number).await?;
         }
-        let (after, wire) = (procfs::usage(self.pid).unwrap_or_default(), Wire::now().since(wire_before));
+        let (after, wire) = (procfs::usage(&[self.pid]).unwrap_or_default(), Wire::now().since(wire_before));
         wire::listen();
         let counting = self.counters.begin()?;
         for number in count..2 * count {

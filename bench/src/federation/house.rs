@@ -1,9 +1,10 @@
-//! A pretended server: it answers what a joining server asks of the ones that are in a room, and sends events. It is as
-//! many servers as there are addresses it listens at, which share one process and a certificate.
+//! A pretended server: it answers what a server asks of the ones that are in a room, when it joins or was away, and sends
+//! events. It is as many servers as there are addresses it listens at, which share one process and a certificate.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use base64::Engine as _;
 use bytes::Bytes;
@@ -23,6 +24,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::Failure;
 use crate::federation::certificates::Authority;
+use crate::federation::past::Past;
 use crate::federation::room::{Room, Signer};
 
 /// How long a server's keys hold.
@@ -34,6 +36,7 @@ pub struct House {
     pub servers: Vec<Signer>,
     rooms: Mutex<HashMap<String, Shown>>,
     client: Arc<ClientConfig>,
+    asked: AtomicU64,
 }
 
 /// A room as it is told to who joins.
@@ -42,8 +45,12 @@ struct Shown {
     state: Bytes,
     members: Bytes,
     ids: Vec<String>,
-    /// The membership events that joins were answered with.
-    joins: Vec<Bytes>,
+    /// What the state that is no membership and the maker's membership are called: they allow everything else.
+    allowing: Vec<String>,
+    /// The membership events that joins were answered with, and their ids.
+    joins: Vec<(String, Bytes)>,
+    /// What was said while servers were away.
+    past: Past,
 }
 
 impl House {
@@ -64,7 +71,8 @@ impl House {
         });
         let servers = servers.collect();
         let tls = authority.vouch(addresses)?.server()?;
-        let house = Arc::new(Self { servers, rooms: Mutex::default(), client: authority.client()? });
+        let house =
+            Arc::new(Self { servers, rooms: Mutex::default(), client: authority.client()?, asked: AtomicU64::new(0) });
         for listener in listeners {
             tokio::spawn(house.clone().serve(listener, tls.clone()));
         }
@@ -77,8 +85,11 @@ impl House {
         let joined = |events: &[Event]| Bytes::from(events.iter().map(text).collect::<Vec<_>>().join(","));
         let (state, members) = (joined(&room.state), joined(&room.members));
         let ids = room.state.iter().chain(&room.members).map(|event| event.event_id().to_string()).collect();
+        let allowing = room.state.iter().chain(room.members.first());
+        let allowing = allowing.map(|event| event.event_id().to_string()).collect();
         let id = room.id.to_string();
-        self.rooms.lock().insert(id.clone(), Shown { room, state, members, ids, joins: Vec::new() });
+        let shown = Shown { room, state, members, ids, allowing, joins: Vec::new(), past: Past::default() };
+        self.rooms.lock().insert(id.clone(), shown);
         id
     }
 
@@ -99,6 +110,24 @@ impl House {
         let mut rooms = self.rooms.lock();
         let shown = rooms.get_mut(room).expect("a room that is shown");
         (0..count).map(|number| shown.room.message(&self.servers[0], &format!("message {number}"))).collect()
+    }
+
+    /// Says so many things, which are not sent but told to who asks; the newest.
+    pub fn go_on(&self, room: &str, count: usize, text: impl Fn(usize) -> String) -> Result<Event, Failure> {
+        let mut rooms = self.rooms.lock();
+        let shown = rooms.get_mut(room).expect("a room that is shown");
+        let mut newest = None;
+        for number in 0..count {
+            let event = shown.room.message(&self.servers[0], &text(number));
+            shown.past.keep(event.clone());
+            newest = Some(event);
+        }
+        newest.ok_or_else(|| Failure::Words("nothing was to be said".to_owned()))
+    }
+
+    /// How often it was asked for something so far.
+    pub fn asked(&self) -> u64 {
+        self.asked.load(Ordering::Relaxed)
     }
 
     async fn serve(self: Arc<Self>, listener: TcpListener, tls: Arc<ServerConfig>) {
@@ -128,19 +157,29 @@ impl House {
         let query = parts.uri.query().unwrap_or_default().to_owned();
         let path: Vec<String> = parts.uri.path().split('/').map(decoded).collect();
         let path: Vec<&str> = path.iter().skip(2).map(String::as_str).collect();
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        let at = parameters(&query, "event_id").into_iter().next().unwrap_or_default();
         let answer = match path.as_slice() {
             ["key", "v2", "server", ..] => self.keys(&address).map(Bytes::from),
             ["federation", "v1", "version"] => Some(Bytes::from_static(br#"{"server":{"name":"pretended"}}"#)),
             ["federation", "v1", "make_join", room, user] => {
                 self.rooms.lock().get(*room).map(|shown| shown.room.template(user).to_string().into())
             }
-            ["federation", "v2", "send_join", room, _] => self.joined(room, &body, query.contains("omit_members=true")),
-            ["federation", "v1", "state", room] => self.rooms.lock().get(*room).map(Shown::whole),
-            ["federation", "v1", "state_ids", room] => self
-                .rooms
-                .lock()
-                .get(*room)
-                .map(|shown| json!({ "pdu_ids": shown.ids, "auth_chain_ids": [] }).to_string().into()),
+            ["federation", "v2", "send_join", room, id] => {
+                self.joined(room, id, &body, query.contains("omit_members=true"))
+            }
+            ["federation", "v1", "state", room] => self.rooms.lock().get(*room).map(|shown| shown.whole(&at)),
+            ["federation", "v1", "state_ids", room] => self.rooms.lock().get(*room).map(|shown| shown.ids(&at)),
+            ["federation", "v1", "get_missing_events", room] => {
+                let asked = serde_json::from_slice(&body).ok();
+                let rooms = self.rooms.lock();
+                rooms.get(*room).zip(asked).map(|(shown, asked)| listed("events", &shown.past.between(&asked)))
+            }
+            ["federation", "v1", "backfill", room] => {
+                let from = parameters(&query, "v").into_iter().filter_map(|id| id.try_into().ok()).collect();
+                let limit = parameters(&query, "limit").first().and_then(|limit| limit.parse().ok()).unwrap_or(0);
+                self.rooms.lock().get(*room).map(|shown| self.transaction(&shown.past.before(from, limit)))
+            }
             ["federation", "v1", "event", id] => self.event(id),
             ["federation", "v1", "send", _] => Some(accepted(&body)),
             _ => None,
@@ -170,10 +209,10 @@ impl House {
     }
 
     /// [SS-API §put_matrixfederationv2send_joinroomideventid]
-    fn joined(&self, room: &str, event: &Bytes, omit_members: bool) -> Option<Bytes> {
+    fn joined(&self, room: &str, id: &str, event: &Bytes, omit_members: bool) -> Option<Bytes> {
         let mut rooms = self.rooms.lock();
         let shown = rooms.get_mut(room)?;
-        shown.joins.push(event.clone());
+        shown.joins.push((id.to_owned(), event.clone()));
         let servers: Vec<&str> = self.servers.iter().map(|server| server.name.as_str()).collect();
         let maker = shown.room.members.first().map(text).unwrap_or_default();
         let mut out = json!({ "members_omitted": omit_members, "servers_in_room": servers }).to_string().into_bytes();
@@ -199,21 +238,50 @@ impl House {
     fn event(&self, id: &str) -> Option<Bytes> {
         let rooms = self.rooms.lock();
         let mut all = rooms.values().flat_map(|shown| shown.room.state.iter().chain(&shown.room.members));
-        let event = all.find(|event| event.event_id() == id)?;
+        let said = rooms.values().find_map(|shown| shown.past.get(id));
+        let event = said.or_else(|| all.find(|event| event.event_id() == id))?;
+        Some(self.transaction(&[event]))
+    }
+
+    /// Events as a transaction has them.
+    fn transaction(&self, events: &[&Event]) -> Bytes {
         let head = json!({ "origin": self.servers[0].name, "origin_server_ts": 1 }).to_string();
-        Some(format!("{},\"pdus\":[{}]}}", &head[..head.len() - 1], text(event)).into())
+        let list = String::from_utf8(listed("pdus", events).to_vec()).expect("JSON is UTF-8");
+        format!("{},{}", &head[..head.len() - 1], &list[1..]).into()
     }
 }
 
 impl Shown {
+    /// The joins that come before an event. One that somebody asks for while joining comes before their own.
+    fn joins_before(&self, event: &str) -> &[(String, Bytes)] {
+        if self.past.get(event).is_some() { &self.joins } else { &[] }
+    }
+
     /// [SS-API §get_matrixfederationv1stateroomid]
-    fn whole(&self) -> Bytes {
-        let mut out = b"{\"auth_chain\":[],\"pdus\":[".to_vec();
+    fn whole(&self, at: &str) -> Bytes {
+        let mut out = b"{\"auth_chain\":[".to_vec();
+        out.extend_from_slice(&self.state);
+        for maker in self.room.members.iter().take(1) {
+            out.push(b',');
+            out.extend_from_slice(maker.json());
+        }
+        out.extend_from_slice(b"],\"pdus\":[");
         out.extend_from_slice(&self.state);
         out.push(b',');
         out.extend_from_slice(&self.members);
+        for (_, join) in self.joins_before(at) {
+            out.push(b',');
+            out.extend_from_slice(join);
+        }
         out.extend_from_slice(b"]}");
         out.into()
+    }
+
+    /// [SS-API §get_matrixfederationv1state_idsroomid]
+    fn ids(&self, at: &str) -> Bytes {
+        let joins = self.joins_before(at).iter().map(|(id, _)| id);
+        let ids: Vec<&String> = self.ids.iter().chain(joins).collect();
+        json!({ "pdu_ids": ids, "auth_chain_ids": self.allowing }).to_string().into()
     }
 }
 
@@ -286,6 +354,18 @@ fn authorization(from: &Signer, to: &ServerName, path: &str, body: &str) -> Stri
     format!(r#"X-Matrix origin="{}",destination="{to}",key="{}",sig="{signature}""#, from.name, from.key.id())
 }
 
+/// Events in a list of that name.
+fn listed(name: &str, events: &[&Event]) -> Bytes {
+    let events: Vec<String> = events.iter().map(|event| text(event)).collect();
+    format!("{{\"{name}\":[{}]}}", events.join(",")).into()
+}
+
+/// The values of a parameter of a query.
+fn parameters(query: &str, name: &str) -> Vec<String> {
+    let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    pairs.filter(|(key, _)| *key == name).map(|(_, value)| decoded(value)).collect()
+}
+
 /// Every event is welcome.
 fn accepted(transaction: &[u8]) -> Bytes {
     let transaction: Value = serde_json::from_slice(transaction).unwrap_or_default();
@@ -314,4 +394,17 @@ fn decoded(segment: &str) -> String {
         }
     }
     String::from_utf8_lossy(&out).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_are_read_without_their_escapes() {
+        let query = "v=%24a%2Fb&limit=10&v=%24c&ver=1";
+        assert_eq!(parameters(query, "v"), ["$a/b", "$c"]);
+        assert_eq!(parameters(query, "limit"), ["10"]);
+        assert!(parameters("", "v").is_empty());
+    }
 }

@@ -41,7 +41,8 @@ pub async fn join_and_receive(
     lines
 }
 
-async fn join(
+/// Joins, says something, and waits until everybody is known.
+pub async fn join(
     house: &Arc<House>,
     up: &Federating,
     client: &mut Client,
@@ -49,8 +50,8 @@ async fn join(
 ) -> Result<Line, Failure> {
     let via = escaped(house.servers[0].name.as_str());
     let path = format!("/_matrix/client/v3/join/{}?server_name={via}&via={via}", escaped(room));
-    let before = procfs::resident_mb(up.running.pid()).unwrap_or_default();
-    let meter = Meter::start("federation-join", &up.server.name, Some(up.running.pid()));
+    let before = procfs::resident_mb(&up.running.pids()).unwrap_or_default();
+    let meter = Meter::start("federation-join", &up.server.name, &up.running.pids());
     let began = Instant::now();
     let mut tally = Tally::default();
     client.call("POST", &path, "{}").await?;
@@ -95,7 +96,7 @@ async fn receive(
     let mut sending = Sending::to(house, destination).await?;
     // The first finds out who we are, and whatever else is found out once.
     sending.send(&house.messages(room, TRANSACTION_EVENTS)).await?;
-    let meter = Meter::start("federation-receive", &up.server.name, Some(up.running.pid()));
+    let meter = Meter::start("federation-receive", &up.server.name, &up.running.pids());
     let mut tally = Tally::default();
     let mut left = messages;
     while left > 0 {

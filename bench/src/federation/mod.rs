@@ -1,12 +1,15 @@
-//! What federation costs: joining rooms of many members, receiving messages in them, and messages from server to server.
+//! What federation costs: joining rooms of many members, receiving messages in them, coming back after an outage, and
+//! messages from server to server.
 //!
 //! The rooms are made here, event by event, and shown by a pretended server (`house.rs`), so that a room of fifty thousand
 //! members takes seconds. What joins them, and what talks to each other, are whole servers over TLS, each started anew
 //! for each size. Of servers only the public APIs are used.
 
+mod catch_up;
 mod certificates;
 mod house;
 mod join;
+mod past;
 mod relay;
 mod report;
 mod room;
@@ -47,6 +50,9 @@ pub struct Options {
     /// Messages received in each room.
     #[arg(long, default_value_t = 1_000)]
     messages: usize,
+    /// Messages that a server has missed when it comes back; 0 leaves that out.
+    #[arg(long, default_value_t = 10_000)]
+    missed: usize,
     /// Length of what is measured from server to server, in seconds; 0 leaves it out.
     #[arg(long, default_value_t = 5)]
     relay_seconds: u64,
@@ -88,8 +94,8 @@ pub async fn run(options: Options) -> Result<(), Failure> {
                 results.skipped.push(format!("{peer:?}: {members} members, more than it is asked to join"));
                 continue;
             }
-            let up = bring_up(*peer, &options, &folder.path, &authority, &format!("join-{members}")).await?;
-            results.note(&up.participant);
+            let started = bring_up(*peer, &options, &folder.path, &authority, &format!("join-{members}")).await;
+            let Some(up) = results.up(*peer, started)? else { continue };
             for round in 0..options.rounds {
                 let room = format!("room{members}x{round}{peer:?}").to_lowercase();
                 let measured = join::join_and_receive(&house, &up, (&room, *members), options.messages).await;
@@ -97,11 +103,24 @@ pub async fn run(options: Options) -> Result<(), Failure> {
             }
         }
     }
+    if options.missed > 0 {
+        for peer in &options.peers {
+            let started = bring_up(*peer, &options, &folder.path, &authority, "catch-up").await;
+            let Some(up) = results.up(*peer, started)? else { continue };
+            for round in 0..options.rounds {
+                let room = format!("missed{}x{round}{peer:?}", options.missed).to_lowercase();
+                let measured = catch_up::catch_up(&house, &up, &room, options.missed).await;
+                let what = format!("{}, which has missed {} messages", up.server.name, options.missed);
+                results.take(measured.map(|line| vec![line]), &what);
+            }
+        }
+    }
     if options.relay_seconds > 0 {
         for peer in &options.peers {
-            let one = bring_up(*peer, &options, &folder.path, &authority, "relay-one").await?;
-            let other = bring_up(*peer, &options, &folder.path, &authority, "relay-other").await?;
-            results.note(&one.participant);
+            let one = bring_up(*peer, &options, &folder.path, &authority, "relay-one").await;
+            let Some(one) = results.up(*peer, one)? else { continue };
+            let other = bring_up(*peer, &options, &folder.path, &authority, "relay-other").await;
+            let Some(other) = results.up(*peer, other)? else { continue };
             for _ in 0..options.rounds {
                 for pace in [relay::Pace::Calm, relay::Pace::Full] {
                     let measured = relay::relay(&one, &other, options.relay_seconds, pace).await;
@@ -131,9 +150,9 @@ async fn bring_up(
     std::fs::create_dir_all(&home).map_err(|error| Failure::Io(home.display().to_string(), error))?;
     let (chain, key) = authority.vouch(vec!["127.0.0.1".to_owned()])?.write(&home, "server")?;
     let tls = Tls { chain, key, authority: authority.file.clone() };
-    let (participant, server, name, running) = match peer {
-        Peer::Koine => koine::start_federating(options.koine.as_deref(), &home, &tls).await?,
-        Peer::Synapse => synapse::start_federating(&home, &tls).await?,
+    let (participant, server, name, running) = match peer.database() {
+        None => koine::start_federating(options.koine.as_deref(), &home, &tls).await?,
+        Some(database) => synapse::start_federating(&home, &tls, database).await?,
     };
     Ok(Federating { participant, server, name, running })
 }
@@ -150,9 +169,21 @@ pub struct Tls {
 }
 
 impl Results {
-    fn note(&mut self, participant: &Participant) {
-        if !self.servers.iter().any(|known| known.name == participant.name) {
-            self.servers.push(participant.clone());
+    /// A server that was to be brought up, if it is. What is measured is koine; another that is not there is left out aloud.
+    fn up(&mut self, peer: Peer, started: Result<Federating, Failure>) -> Result<Option<Federating>, Failure> {
+        match started {
+            Ok(up) => {
+                if !self.servers.iter().any(|known| known.name == up.participant.name) {
+                    self.servers.push(up.participant.clone());
+                }
+                Ok(Some(up))
+            }
+            Err(failure) if peer == Peer::Koine => Err(failure),
+            Err(failure) => {
+                eprintln!("\n******** SKIPPED: {peer:?}: {failure}\n");
+                self.skipped.push(format!("{peer:?}: {failure}"));
+                Ok(None)
+            }
         }
     }
 

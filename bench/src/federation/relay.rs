@@ -56,9 +56,9 @@ pub async fn relay(one: &Federating, other: &Federating, seconds: u64, pace: Pac
     for number in 0..ROOMS {
         pairs.push(pair(one, other, &format!("{number}-{run}")).await?);
     }
-    let theirs = procfs::usage(other.running.pid()).unwrap_or_default();
+    let theirs = procfs::usage(&other.running.pids()).unwrap_or_default();
     let scenario = if pace == Pace::Full { "federation-relay" } else { "federation-calm" };
-    let meter = Meter::start(scenario, &one.server.name, Some(one.running.pid()));
+    let meter = Meter::start(scenario, &one.server.name, &one.running.pids());
     let until = Instant::now() + Duration::from_secs(seconds);
     let mut talking = JoinSet::new();
     let count = u32::try_from(pairs.len()).unwrap_or(1);
@@ -72,7 +72,7 @@ pub async fn relay(one: &Federating, other: &Federating, seconds: u64, pace: Pac
         tally.merge(done.map_err(|error| Failure::Words(error.to_string()))??);
     }
     let messages = tally.latencies.len() as f64;
-    let theirs = procfs::usage(other.running.pid()).unwrap_or_default().cpu_s - theirs.cpu_s;
+    let theirs = procfs::usage(&other.running.pids()).unwrap_or_default().cpu_s - theirs.cpu_s;
     let line = meter.finish(tally);
     let both = line.server_cpu_s.unwrap_or_default() + theirs;
     Ok(line

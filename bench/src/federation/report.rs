@@ -78,6 +78,28 @@ fn tables(results: &Results, file: &str) -> String {
             lines.iter().map(|line| line.errors).sum::<u64>(),
         ));
     }
+    put("\n## Back after an outage\n".to_owned());
+    put("The newest message arrives in a transaction, everything before has to be asked for. All: as many as a client has \
+         when it has read back to where the outage began."
+        .to_owned());
+    put(
+        "\n| missed | server | newest, ms | all, ms | CPU, s | CPU per message, ms | asked of other servers | errors |"
+            .to_owned(),
+    );
+    put("|---|---|---|---|---|---|---|---|".to_owned());
+    for ((_, _, server), lines) in of(&groups, "federation-catch-up") {
+        let more = |name: &str| median(lines, |line| line.more.get(name).copied());
+        put(format!(
+            "| {} | {server} | {} | {} | {} | {} | {} | {} |",
+            shown(more("missed")),
+            shown(more("newest_ms")),
+            shown(more("all_ms")),
+            shown(median(lines, |line| line.server_cpu_s)),
+            shown(median(lines, |line| line.server_cpu_ms_per_op)),
+            shown(more("asked_of_others")),
+            lines.iter().map(|line| line.errors).sum::<u64>(),
+        ));
+    }
     put("\n## From server to server\n".to_owned());
     put("As many as get through with 400 on their way, and a steady 32 in a second: the latency of the former is that of \
          queueing, of the latter that of a message.\n"

@@ -96,7 +96,7 @@ impl Bench {
         // What is read for the first time is read from disk, and kept.
         work(usize::MAX).await?;
         let (mut tally, began) = (Tally::default(), Instant::now());
-        let meter = Meter::start(name, &self.server.name, Some(self.pid));
+        let meter = Meter::start(name, &self.server.name, &[self.pid]);
         for number in 0..self.operations {
             let asked = Instant::now();
             work(number).await?;

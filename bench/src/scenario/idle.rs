@@ -16,7 +16,7 @@ pub async fn rest(world: &World) -> Line {
     let rest = world.sizes.duration().min(REST_MAX);
     let meter = world.meter("idle");
     tokio::time::sleep(rest).await;
-    let resident = world.pid.and_then(procfs::resident_mb);
+    let resident = procfs::resident_mb(&world.pids);
     let line = meter.finish_with_ops(Tally::default(), rest.as_secs().max(1));
     match resident {
         Some(mb) => line.with("resident_mb", mb),

@@ -1,7 +1,8 @@
-//! `create` and `join`: creating public rooms with a name, and joining them.
+//! `create`, `join` and `join-storm`: creating public rooms with a name, and joining them.
 //!
 //! `create` has eight people who each create one room after the other. `join` first creates rooms (not measured), then four
-//! people join each of them, four joins at a time in different rooms.
+//! people join each of them, four joins at a time in different rooms. In `join-storm` hundreds join one new room at the same moment, each
+//! over a connection that is open already; it ends when all have their answers, and all have to be in the room then.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -85,6 +86,45 @@ pub async fn join(world: &mut World) -> Result<Line, CallError> {
         all.merge(tally.expect("a worker does not panic and is not cancelled"));
     }
     Ok(meter.finish(all).with("members_before", 1.0))
+}
+
+/// `join-storm`.
+pub async fn join_storm(world: &mut World) -> Result<Line, CallError> {
+    let count = world.sizes.scaled(world.sizes.storm);
+    let creators = world.people("creator", 1).await?;
+    let people = world.people("storm", count).await?;
+    let mut owner = world.client(&creators[0]);
+    let room = owner.create_room_patiently("A room in the news").await?;
+    let server = world.server.clone();
+    let clients = in_parallel(people, move |person: Person| {
+        let mut client = Client::new(&server, &person);
+        async move {
+            client.call_patiently("GET", "/_matrix/client/v3/account/whoami", "").await?;
+            Ok(client)
+        }
+    })
+    .await?;
+    let meter = world.meter("join-storm");
+    let mut joining = JoinSet::new();
+    for mut client in clients {
+        let room = room.clone();
+        joining.spawn(async move {
+            let mut tally = Tally::default();
+            let asked = Instant::now();
+            let outcome = client.join(&room).await;
+            tally.take(asked, &outcome);
+            tally
+        });
+    }
+    let mut all = Tally::default();
+    while let Some(tally) = joining.join_next().await {
+        all.merge(tally.expect("who joins does not panic and is not cancelled"));
+    }
+    let (line, joined) = (meter.finish(all), owner.joined_members(&room).await?);
+    if joined as u64 != line.ops + 1 {
+        return Err(CallError::Incomplete(joined, line.ops as usize + 1, "members of those who were let in"));
+    }
+    Ok(line.with("joiners", count as f64))
 }
 
 async fn make_rooms(world: &World, creators: &[Person]) -> Result<Vec<String>, CallError> {

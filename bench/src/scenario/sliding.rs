@@ -1,7 +1,7 @@
-//! `first-screen`, `wake-1`, `wake-100`, `wake-1000`, `idle-sync`: sliding sync, as Element X does it.
+//! `sliding`, `wake-1`, `wake-100`, `wake-1000`, `idle-sync`: sliding sync, as Element X does it.
 //!
-//! `first-screen` is the first answer to an account in 5,000 rooms: a list of the first twenty, one event of timeline each,
-//! the state that a room list shows. `wake-N` has two people in a room of two, one of whom sends and the other waits; N
+//! `sliding` is the first answer to accounts in few and in many rooms, those of `sync`: a list of the first twenty, one event of
+//! timeline each, the state that a room list shows. `wake-N` has two people in a room of two, one of whom sends and the other waits; N
 //! other devices wait in rooms of their own. An operation is a message, sent and read; `send_alone_cpu_ms` is what
 //! the sending costs by itself, so that the difference is the waking. `idle-sync` opens many connections that wait for
 //! nothing, and tells by how much the server's memory grows for each.
@@ -16,7 +16,7 @@ use crate::http::find;
 use crate::matrix::{CallError, Client, Person, SLIDING_SYNC};
 use crate::meter::{Line, Tally};
 use crate::procfs;
-use crate::scenario::sync::{Account, settle};
+use crate::scenario::sync::account;
 use crate::world::{World, in_parallel};
 
 /// How long a waiting device waits.
@@ -70,22 +70,17 @@ fn path(pos: Option<&str>, timeout_ms: u64) -> String {
     format!("{SLIDING_SYNC}?timeout={timeout_ms}{pos}")
 }
 
-/// `first-screen`.
-pub async fn first_screen(world: &mut World) -> Result<Line, CallError> {
-    let rooms = world.sizes.scaled(world.sizes.screen);
-    let account: Account = match &world.screen {
-        Some(account) => account.clone(),
-        None => settle(world, rooms, 1).await?,
-    };
-    world.screen = Some(account.clone());
+/// `sliding`.
+pub async fn first_screen(world: &mut World, rooms: usize) -> Result<Line, CallError> {
+    let account = account(world, rooms).await?;
     let mut client = world.client(&account.person);
     let body = room_list(19).to_string();
     let (mut tally, mut answer_bytes) = (Tally::default(), 0);
-    // The very first brings the rooms into memory, as the first request after a start does: told apart.
-    let cold = Instant::now();
+    // The very first may have to bring the rooms into memory: told apart.
+    let first = Instant::now();
     client.call("POST", &path(None, 0), &body).await?;
-    let cold = cold.elapsed();
-    let meter = world.meter("first-screen");
+    let first = first.elapsed();
+    let meter = world.meter(&format!("sliding-{rooms}"));
     let until = Instant::now() + world.sizes.duration();
     for _ in 0..world.sizes.ops {
         let asked = Instant::now();
@@ -104,7 +99,7 @@ pub async fn first_screen(world: &mut World) -> Result<Line, CallError> {
             break;
         }
     }
-    let line = meter.finish(tally).with("rooms", rooms as f64).with("cold_ms", cold.as_secs_f64() * 1e3);
+    let line = meter.finish(tally).with("rooms", rooms as f64).with("first_ms", first.as_secs_f64() * 1e3);
     Ok(line.with("answer_kb", answer_bytes as f64 / 1e3))
 }
 
@@ -229,7 +224,7 @@ pub async fn idle(world: &mut World) -> Result<Line, CallError> {
     // Once without measuring: what is cached of each account stays.
     drop(open(world, &people).await?);
     tokio::time::sleep(SETTLE).await;
-    let resident = |world: &World| world.pid.and_then(procfs::resident_mb).unwrap_or_default();
+    let resident = |world: &World| procfs::resident_mb(&world.pids).unwrap_or_default();
     let before = resident(world);
     let connections = open(world, &people).await?;
     let after = resident(world);

@@ -17,8 +17,11 @@ use self::peers::{Contestant, Peer};
 use self::scenario::{Line, Scenario, Sizes};
 use crate::Failure;
 use crate::compare::{Participant, process, today};
-use crate::procfs::Machine;
+use crate::procfs::{self, Machine};
 use crate::record::{self, Record};
+
+/// Files that a server, or this tool, has open beside its idle sessions.
+const OTHER_FILES: usize = 500;
 
 /// What to compare.
 #[derive(Debug, clap::Args)]
@@ -60,6 +63,7 @@ pub async fn run(options: Options) -> Result<(), Failure> {
     let machine = Machine::here(&folder.path);
     let scenarios = if options.scenarios.is_empty() { Scenario::ALL.to_vec() } else { options.scenarios };
     let (mut lines, mut skipped) = (Vec::new(), Vec::new());
+    let sizes = options.sizes;
     let (mut contestants, mut present) = (Vec::new(), Vec::new());
     for peer in options.peers {
         match peers::start(peer, options.koine.as_deref(), &folder.path).await {
@@ -83,20 +87,28 @@ pub async fn run(options: Options) -> Result<(), Failure> {
             }
             for turn in 0..contestants.len() {
                 let contestant = &contestants[(round + turn) % contestants.len()];
-                take(contestant, *scenario, (&options.sizes, round), &mut lines, &mut skipped).await;
+                take(contestant, *scenario, (&sizes, round), &mut lines, &mut skipped).await;
             }
         }
     }
     let servers = contestants.iter().map(|contestant| contestant.participant.clone()).collect();
     drop(contestants);
     if scenarios.contains(&Scenario::Idle) {
+        let most = procfs::open_files_max().unwrap_or(usize::MAX).saturating_sub(OTHER_FILES);
+        let (possible, impossible): (Vec<usize>, Vec<usize>) = sizes.idle.iter().partition(|wanted| **wanted <= most);
+        for wanted in impossible {
+            let what = format!("{wanted} idle sessions: a process may have {} files open", most + OTHER_FILES);
+            eprintln!("\n******** SKIPPED: {what}\n");
+            skipped.push(format!("{what} (`ulimit -n`)"));
+        }
+        let sizes = Sizes { idle: possible, ..sizes.clone() };
         for peer in present {
             let folder = process::WorkFolder::named("idle")?;
             let contestant = peers::start(peer, options.koine.as_deref(), &folder.path).await?;
-            take(&contestant, Scenario::Idle, (&options.sizes, 0), &mut lines, &mut skipped).await;
+            take(&contestant, Scenario::Idle, (&sizes, 0), &mut lines, &mut skipped).await;
         }
     }
-    let (date, sizes, rounds) = (today(), options.sizes, options.rounds);
+    let (date, rounds) = (today(), options.rounds);
     record::write(&options.out, &Results { date, machine, servers, sizes, rounds, skipped, lines })
 }
 

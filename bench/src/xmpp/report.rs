@@ -22,6 +22,11 @@ pub fn markdown(results: &Results, file: &str) -> String {
         out,
         "\nPlain TCP on loopback, archives on. Medians of {rounds} rounds, in turns. CPU is the server's, for one of what the\nline counts; the ratio is koine's share of the other's.\n"
     );
+    let seconds: f64 = results.lines.iter().map(|line| line.elapsed_s).sum();
+    let own: f64 = results.lines.iter().map(|line| line.generator_cpu_s).sum();
+    if own > 0.0 {
+        let _ = writeln!(out, "The load generator itself, one thread, used {own:.0} of {seconds:.0} seconds.\n");
+    }
     let _ = writeln!(out, "| what | server | CPU ms | ratio | per second | p50 ms | p99 ms | KB each |");
     let _ = writeln!(out, "|---|---|---:|---:|---:|---:|---:|---:|");
     for scenario in Scenario::ALL {

@@ -37,8 +37,15 @@ pub struct Sizes {
     pub contacts: usize,
     #[arg(long, default_value_t = 50)]
     pub presences: usize,
+    /// People of whom everybody knows everybody, and how often the presence of all changes at once.
+    #[arg(long, default_value_t = 40)]
+    #[serde(default)]
+    pub crowd: usize,
+    #[arg(long, default_value_t = 20)]
+    #[serde(default)]
+    pub storms: usize,
     /// Sessions that do nothing, one measurement for each number.
-    #[arg(long, value_delimiter = ',', default_values_t = [1_000, 10_000])]
+    #[arg(long, value_delimiter = ',', default_values_t = [1_000, 10_000, 20_000])]
     pub idle: Vec<usize>,
 }
 
@@ -59,12 +66,14 @@ pub enum Scenario {
     Room,
     Archive,
     Presence,
+    Storm,
     Idle,
 }
 
 impl Scenario {
     /// All there are. The archive that is read is the one that chatting fills.
-    pub const ALL: [Self; 6] = [Self::Login, Self::Chat, Self::Room, Self::Archive, Self::Presence, Self::Idle];
+    pub const ALL: [Self; 7] =
+        [Self::Login, Self::Chat, Self::Room, Self::Archive, Self::Presence, Self::Storm, Self::Idle];
 
     /// For the report.
     pub fn what(self) -> &'static str {
@@ -74,6 +83,7 @@ impl Scenario {
             Self::Room => "copy of a message in a room",
             Self::Archive => "archive page of 50",
             Self::Presence => "presence told to one contact",
+            Self::Storm => "presence told to one contact, of all at once",
             Self::Idle => "one more idle session",
         }
     }
@@ -94,6 +104,9 @@ pub struct Line {
     pub p99_ms: Option<f64>,
     /// Memory that one operation left.
     pub kb: Option<f64>,
+    /// CPU of this tool meanwhile.
+    #[serde(default)]
+    pub generator_cpu_s: f64,
 }
 
 /// CPU and time since it began.
@@ -101,17 +114,23 @@ struct Meter {
     pid: u32,
     began: Instant,
     cpu_s: f64,
+    generator: Duration,
 }
 
 impl Meter {
     fn start(contestant: &Contestant) -> Self {
         let pid = contestant.running.pid();
-        Self { pid, began: Instant::now(), cpu_s: procfs::usage(pid).unwrap_or_default().cpu_s }
+        Self {
+            pid,
+            began: Instant::now(),
+            cpu_s: procfs::usage(&[pid]).unwrap_or_default().cpu_s,
+            generator: procfs::own_cpu(),
+        }
     }
 
     fn line(self, contestant: &Contestant, scenario: Scenario, count: usize, mut took: Vec<Duration>) -> Line {
         let elapsed_s = self.began.elapsed().as_secs_f64();
-        let cpu_s = procfs::usage(self.pid).unwrap_or_default().cpu_s - self.cpu_s;
+        let cpu_s = procfs::usage(&[self.pid]).unwrap_or_default().cpu_s - self.cpu_s;
         took.sort_unstable();
         let at = |share: f64| took.get((took.len() as f64 * share) as usize).map(|took| took.as_secs_f64() * 1e3);
         Line {
@@ -123,6 +142,7 @@ impl Meter {
             p50_ms: at(0.5),
             p99_ms: at(0.99),
             kb: None,
+            generator_cpu_s: procfs::own_cpu().saturating_sub(self.generator).as_secs_f64(),
         }
     }
 }
@@ -164,7 +184,8 @@ impl Scenario {
             Self::Chat => chat(contestant, sizes).await,
             Self::Room => room(contestant, sizes, round).await,
             Self::Archive => archive(contestant, sizes).await,
-            Self::Presence => presence(contestant, sizes).await,
+            Self::Presence => presence(contestant, sizes, round).await,
+            Self::Storm => storm(contestant, sizes, round).await,
             Self::Idle => idle(contestant, sizes).await,
         }
     }
@@ -317,9 +338,10 @@ fn is_presence(stanza: &str, from: &str) -> bool {
 }
 
 /// Somebody whom many know goes and comes.
-async fn presence(contestant: &Contestant, sizes: &Sizes) -> Result<Vec<Line>, Failure> {
-    let known = vec!["known".to_owned()];
-    let knowing = names("contact", sizes.contacts);
+async fn presence(contestant: &Contestant, sizes: &Sizes, round: usize) -> Result<Vec<Line>, Failure> {
+    // Others in each round: who knows somebody already need not ask again.
+    let known = vec![format!("known-{round}")];
+    let knowing = names(&format!("contact-{round}-"), sizes.contacts);
     accounts(&contestant.at, &[known.clone(), knowing.clone()].concat()).await?;
     let mut center = sessions(&contestant.at, &known).await?.remove(0);
     let mut contacts = sessions(&contestant.at, &knowing).await?;
@@ -347,6 +369,63 @@ async fn presence(contestant: &Contestant, sizes: &Sizes) -> Result<Vec<Line>, F
         }
     }
     Ok(vec![meter.line(contestant, Scenario::Presence, sizes.presences * contacts.len(), took)])
+}
+
+/// Whether a presence asks to be told of the other's.
+fn is_question(stanza: &str, from: &str) -> bool {
+    let head = stanza.split('>').next().unwrap_or_default();
+    is_presence(stanza, from) && (head.contains("type='subscribe'") || head.contains("type=\"subscribe\""))
+}
+
+/// `asker` gets to know `other`: asks, is let, and is told that the other is there. [RFC 6121 §3.1]
+async fn befriend(asker: &mut Stream, other: &mut Stream) -> Result<(), Failure> {
+    let bare = |stream: &Stream| stream.jid.split('/').next().unwrap_or_default().to_owned();
+    let (from, to) = (bare(asker), bare(other));
+    asker.send(&format!("<presence to='{to}' type='subscribe'/>")).await?;
+    other.until(|stanza| is_question(stanza, &from)).await?;
+    other.send(&format!("<presence to='{from}' type='subscribed'/>")).await?;
+    asker.until(|stanza| is_presence(stanza, &other.jid)).await.map(drop)
+}
+
+/// Everybody knows everybody, and all change at once, as when a network comes back.
+async fn storm(contestant: &Contestant, sizes: &Sizes, round: usize) -> Result<Vec<Line>, Failure> {
+    let names = names(&format!("crowd-{round}-"), sizes.crowd);
+    accounts(&contestant.at, &names).await?;
+    let mut crowd = sessions(&contestant.at, &names).await?;
+    for stream in &mut crowd {
+        stream.ask("r", "<iq type='get' id='r'><query xmlns='jabber:iq:roster'/></iq>").await?;
+        stream.send("<presence/>").await?;
+        let own = stream.jid.clone();
+        stream.until(|stanza| is_presence(stanza, &own)).await?;
+    }
+    for later in 1..crowd.len() {
+        let (earlier, rest) = crowd.split_at_mut(later);
+        for other in earlier {
+            befriend(&mut rest[0], other).await?;
+            befriend(other, &mut rest[0]).await?;
+        }
+    }
+    let others = crowd.len().saturating_sub(1);
+    let meter = Meter::start(contestant);
+    let mut took = Vec::new();
+    for number in 0..sizes.storms {
+        let began = Instant::now();
+        for stream in &mut crowd {
+            stream.send(&format!("<presence><status>Storm {number}.</status></presence>")).await?;
+        }
+        let mark = format!("Storm {number}.");
+        let told = crowd.iter_mut().map(|stream| {
+            // One's own is no news.
+            let (own, mark) = (stream.jid.clone(), &mark);
+            stream.count(others, move |stanza| {
+                stanza.starts_with("<presence") && stanza.contains(mark.as_str()) && !is_presence(stanza, &own)
+            })
+        });
+        for came in join_all(told).await {
+            took.extend(came?.into_iter().map(|at| at.duration_since(began)));
+        }
+    }
+    Ok(vec![meter.line(contestant, Scenario::Storm, sizes.storms * others * crowd.len(), took)])
 }
 
 async fn idle(contestant: &Contestant, sizes: &Sizes) -> Result<Vec<Line>, Failure> {
@@ -382,10 +461,10 @@ async fn idle(contestant: &Contestant, sizes: &Sizes) -> Result<Vec<Line>, Failu
 
 /// What a process has resident once that does not change any more.
 async fn settled_mb(pid: u32) -> f64 {
-    let mut last = procfs::resident_mb(pid).unwrap_or(0.0);
+    let mut last = procfs::resident_mb(&[pid]).unwrap_or(0.0);
     for _ in 0..SETTLING_LOOKS_MAX {
         tokio::time::sleep(SETTLING_TIME).await;
-        let now = procfs::resident_mb(pid).unwrap_or(0.0);
+        let now = procfs::resident_mb(&[pid]).unwrap_or(0.0);
         if (now - last).abs() < now * 0.002 {
             return now;
         }
