@@ -20,6 +20,7 @@ AGREE_WITHIN_S = 30
 SIGN_OF_LIFE_WITHIN_S = 60
 SLOW_S = 0.3
 SEPARATELY = 40
+FAR_BEHIND = 5_000
 # What the bad network does, both ways.
 LATE_S, JITTER_S, LOSES, DOUBLES = 0.1, 0.05, 0.05, 0.05
 # How soon both agree with the network as bad as ever.
@@ -269,4 +270,25 @@ async def network_apart(w):
         )
 
 
+async def far_behind(w):
+    """two servers apart while more is written than is queued"""
+    with temporary_folder() as folder:
+        two = Apart(w.koine, folder)
+        try:
+            async with client_session() as session:
+                await two.begin(session)
+                # A room with a history: what is missing is not next to its beginning.
+                await two.say(SEPARATELY, "together")
+                await all_agree(two.people, two.room, two.said, AGREE_WITHIN_S)
+                for wire in two.wires:
+                    wire.cut()
+                await two.say(FAR_BEHIND // 2, "apart")
+                alive, agreed = await two.heals(APART_S)
+        finally:
+            await two.end()
+        return f"{len(two.said)} messages, agreed {alive + agreed:.1f} s after the network was back"
+
+
 CASES = (partition, black_hole, torn_wire, lossy_network, network_apart)
+# Only when asked for by name: README.md says what is wrong there.
+KNOWN_WRONG = (far_behind,)
