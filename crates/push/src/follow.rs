@@ -18,8 +18,8 @@ use crate::{
 
 /// Most entries read from the log at once.
 const BATCH: usize = 512;
-/// How often our place in the log is written down.
-const SAVE_EVERY: Duration = Duration::from_secs(5);
+/// How often our place in the log is written down: after a crash, what was told since is told again.
+const SAVE_EVERY: Duration = Duration::from_secs(1);
 /// Entries that are read again for those who were behind when the program ended.
 const REREAD_MAX: u64 = 100_000;
 
@@ -65,7 +65,15 @@ impl Reader {
         let cores = pushers.cores();
         let view = cores.rooms.shard().view();
         // At the very first start there is nobody to be told what happened before.
-        let place = view.cursor(CURSOR)?.unwrap_or(view.position());
+        let place = match view.cursor(CURSOR)? {
+            Some(place) => place,
+            None => {
+                let place = view.position();
+                // Whoever is killed before the first time that a place is written down would start anew.
+                drop(cores.rooms.shard().submit(move |txn| txn.move_cursor(CURSOR, place)));
+                place
+            }
+        };
         let (mut behind, mut again) = (HashMap::new(), HashMap::new());
         for row in view.scan(&BEHIND, cores.domain, .., Direction::Forward) {
             let (key, since) = row?;

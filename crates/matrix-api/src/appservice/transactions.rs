@@ -80,7 +80,15 @@ impl Reader {
         let cursor = format!("appservice/{}", service.id);
         let view = api.rooms.shard().view();
         // A service that is new is not told what happened before.
-        let place = view.cursor(&cursor).map_err(Error::internal)?.unwrap_or(view.position());
+        let place = match view.cursor(&cursor).map_err(Error::internal)? {
+            Some(place) => place,
+            None => {
+                let (name, place) = (cursor.clone(), view.position());
+                // Whoever is killed before there is anything to tell would be new once more.
+                drop(api.rooms.shard().submit(move |txn| txn.move_cursor(&name, place)));
+                place
+            }
+        };
         Ok(Self { interest: Interest::of(service), cursor, place, saved: Position(0) })
     }
 

@@ -1,5 +1,7 @@
 //! Application services: acting as their users, and being told what happens.
 
+use std::time::Duration;
+
 use axum::{
     Json, Router,
     extract::{Path, State},
@@ -117,6 +119,18 @@ impl Bridge {
         self.call(Method::POST, &format!("/v3/join/{room}?user_id=@irc_bob:example.org"), json!({})).await.ok();
         room
     }
+}
+
+/// Whoever is killed before there was anything to tell must not be new once more, or what came last is never told.
+#[tokio::test]
+async fn a_service_that_was_told_nothing_yet_has_its_place_written_down() {
+    let bridge = Bridge::new().await;
+    let written = async {
+        while bridge.world.api.rooms.shard().view().cursor("appservice/irc").expect("it can be read").is_none() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), written).await.expect("a place");
 }
 
 #[tokio::test]
