@@ -82,8 +82,8 @@ pub use log::{Kind, user_of};
 pub use login_token::{LOGIN_TOKEN_LIFE, LOGIN_TOKENS_MAX};
 pub use names::{NAME_BYTES_MAX, NameRefused};
 pub use nodes::{
-    Access, NODE_ITEM_BYTES_MAX, NODE_ITEMS_MAX, NODE_NAME_BYTES_MAX, NODE_PEERS_MAX, NODE_SERVICE, NODES_MAX,
-    NodeConfig, NodeError, NodeItem, NodePeer, Publishing, SendLast,
+    Access, NODE_ITEM_BYTES_MAX, NODE_ITEMS_MAX, NODE_NAME_BYTES_MAX, NODE_PEERS_MAX, NODE_SERVICE, NODE_STRANGERS_MAX,
+    NODE_STRANGERS_PER_DOMAIN_MAX, NODES_MAX, NodeConfig, NodeError, NodeItem, NodePeer, Publishing, SendLast,
 };
 pub use openid::OPENID_TOKEN_LIFE;
 pub use password::{PASSWORD_BYTES_MAX, PasswordConfig, ScramHash, ScramKeys};

@@ -25,6 +25,10 @@ pub const NODE_ITEM_BYTES_MAX: usize = 256 * 1024;
 pub const NODE_SERVICE: &str = "_pubsub";
 /// Most people with a standing at one node.
 pub const NODE_PEERS_MAX: usize = 1_000;
+/// Most people of one other domain who are there as subscribers alone, which whoever likes can be at an open node.
+pub const NODE_STRANGERS_PER_DOMAIN_MAX: usize = 100;
+/// Most such people of all other domains; what is left of [`NODE_PEERS_MAX`] is for our own people and those whom the owner names.
+pub const NODE_STRANGERS_MAX: usize = 800;
 
 /// Whom a node is open to. [XEP-0060 §accessmodels]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -391,7 +395,7 @@ impl Accounts {
         peer: &str,
         edit: impl FnOnce(&mut NodePeer) -> R + Send + 'static,
     ) -> Result<R, NodeError> {
-        let peer = peer.to_owned();
+        let (peer, own_host) = (peer.to_owned(), self.server_name.host().to_owned());
         if peer.len() > crate::contacts::CONTACT_ADDRESS_BYTES_MAX {
             return Err(NodeError::TooLarge(peer.len()));
         }
@@ -399,12 +403,17 @@ impl Accounts {
             txn.get(&NODE, domain, key)?.ok_or(NodeError::NoSuchNode)?;
             let row = (key.0.clone(), key.1.clone(), peer);
             let known = txn.get(&NODE_PEER, domain, &row)?;
-            let range = KeyRange::prefix(&(key.0.as_str(), key.1.as_str()));
-            if known.is_none() && txn.scan(&NODE_PEER, domain, range)?.len() >= NODE_PEERS_MAX {
-                return Err(NodeError::TooMany);
-            }
+            let is_new = known.is_none();
             let mut known = known.unwrap_or_default();
             let answer = edit(&mut known);
+            if is_new && known != NodePeer::default() {
+                let range = KeyRange::prefix(&(key.0.as_str(), key.1.as_str()));
+                let there = txn.scan(&NODE_PEER, domain, range)?;
+                let is_stranger = known.affiliation.is_empty() && host_of(&row.2) != own_host;
+                if there.len() >= NODE_PEERS_MAX || (is_stranger && !has_room_for(&there, host_of(&row.2), &own_host)) {
+                    return Err(NodeError::TooMany);
+                }
+            }
             match known == NodePeer::default() {
                 true => txn.delete(&NODE_PEER, domain, &row),
                 false => txn.put(&NODE_PEER, domain, &row, &known),
@@ -446,6 +455,23 @@ impl Accounts {
     }
 }
 
+/// The host of an address.
+fn host_of(address: &str) -> &str {
+    let bare = address.split_once('/').map_or(address, |(bare, _)| bare);
+    bare.split_once('@').map_or(bare, |(_, host)| host)
+}
+
+/// Whether one more person of another domain may subscribe.
+fn has_room_for(there: &[((String, String, String), NodePeer)], host: &str, own_host: &str) -> bool {
+    let strangers = there.iter().filter(|(_, peer)| peer.affiliation.is_empty()).map(|((_, _, peer), _)| host_of(peer));
+    let (mut of_host, mut all) = (0, 0);
+    for other in strangers.filter(|other| *other != own_host) {
+        all += 1;
+        of_host += usize::from(other == host);
+    }
+    all < NODE_STRANGERS_MAX && of_host < NODE_STRANGERS_PER_DOMAIN_MAX
+}
+
 fn create(txn: &mut Txn, domain: DomainId, key: &(String, String), config: &NodeConfig) -> Result<(), NodeError> {
     if txn.scan(&NODE, domain, KeyRange::prefix(&(key.0.as_str(),)))?.len() >= NODES_MAX {
         return Err(NodeError::TooMany);
@@ -464,4 +490,44 @@ fn trim(txn: &mut Txn, domain: DomainId, key: &(String, String), config: &NodeCo
         txn.delete(&NODE_ITEM, domain, &(key.0.clone(), key.1.clone(), id));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use koine_store::{MemoryEngine, Shard};
+    use ruma_common::{MilliSecondsSinceUnixEpoch, OwnedUserId, owned_server_name};
+
+    use super::*;
+    use crate::{AccountConfig, NewAccount};
+
+    async fn subscribe(accounts: &Accounts, owner: &OwnedUserId, address: &str) -> Result<(), NodeError> {
+        let text = address.to_owned();
+        let edit = move |peer: &mut NodePeer| peer.subscriptions.push((text, "subscribed".to_owned()));
+        accounts.edit_node_peer(owner, "news", address, edit).await
+    }
+
+    #[tokio::test]
+    async fn strangers_of_one_domain_leave_room_at_a_node_for_others() {
+        let shard = Shard::open(Arc::new(MemoryEngine::new())).expect("an empty engine opens");
+        let (clock, name) = (Arc::new(MilliSecondsSinceUnixEpoch::now), owned_server_name!("example.org"));
+        let accounts = Accounts::new(shard, DomainId(1), name, AccountConfig::default(), clock);
+        let wanted = NewAccount { name: Some("alice".into()), ..NewAccount::default() };
+        let (alice, _) = accounts.create(wanted).await.expect("the name is free");
+        accounts.create_node(&alice, "news", NodeConfig::default()).await.expect("there is room");
+        for number in 0..NODE_STRANGERS_PER_DOMAIN_MAX {
+            let address = format!("s{number}@hostile.example");
+            subscribe(&accounts, &alice, &address).await.expect("there is room");
+        }
+        let one_more = subscribe(&accounts, &alice, "one-more@hostile.example").await;
+        assert!(matches!(one_more, Err(NodeError::TooMany)));
+        // Who is there changes what they have, others come, and so do those whom the owner names.
+        subscribe(&accounts, &alice, "s1@hostile.example").await.expect("they are there");
+        subscribe(&accounts, &alice, "bob@elsewhere.example").await.expect("there is room");
+        subscribe(&accounts, &alice, "carol@example.org").await.expect("there is room");
+        let name = |peer: &mut NodePeer| peer.affiliation = "member".to_owned();
+        accounts.edit_node_peer(&alice, "news", "friend@hostile.example", name).await.expect("the owner wants it");
+        assert_eq!(accounts.node_peers(&alice, "news").expect("read").len(), NODE_STRANGERS_PER_DOMAIN_MAX + 3);
+    }
 }
