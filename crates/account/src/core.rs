@@ -6,6 +6,7 @@ use std::{
 };
 
 use koine_store::{DomainId, Shard, Txn};
+use parking_lot::RwLock;
 use quick_cache::sync::Cache;
 use ruma_common::{MilliSecondsSinceUnixEpoch, OwnedServerName, OwnedUserId, ServerName, UserId};
 
@@ -24,6 +25,9 @@ use crate::{
 
 /// How many people's lists of whom they ignore are remembered.
 const IGNORED_MAX: usize = 16_384;
+
+/// Says of which names somebody keeps that accounts be made with them.
+type ReservedNames = Arc<dyn Fn(&UserId) -> bool + Send + Sync>;
 
 /// Tells the time.
 pub type Clock = Arc<dyn Fn() -> MilliSecondsSinceUnixEpoch + Send + Sync>;
@@ -47,6 +51,7 @@ pub struct Accounts {
     pub(crate) presences: Presences,
     pub(crate) others: OnceLock<Arc<dyn OtherServers>>,
     pub(crate) flights: Flights,
+    reserved: RwLock<Option<ReservedNames>>,
 }
 
 impl Accounts {
@@ -75,6 +80,7 @@ impl Accounts {
             presences: Presences::default(),
             others: OnceLock::new(),
             flights: Flights::default(),
+            reserved: RwLock::default(),
         })
     }
 
@@ -86,6 +92,15 @@ impl Accounts {
     /// The settings these accounts were opened with.
     pub fn config(&self) -> &AccountConfig {
         &self.config
+    }
+
+    /// From now on nobody but a program that the server trusts makes accounts with names that `reserved` says yes to.
+    pub fn reserve_names(&self, reserved: impl Fn(&UserId) -> bool + Send + Sync + 'static) {
+        *self.reserved.write() = Some(Arc::new(reserved));
+    }
+
+    pub(crate) fn is_reserved(&self, user_id: &UserId) -> bool {
+        self.reserved.read().as_ref().is_some_and(|reserved| reserved(user_id))
     }
 
     /// Whether this user id would be one of ours.

@@ -32,7 +32,7 @@ pub struct NewAccount {
     pub registration_token: Option<String>,
     /// To log in at once.
     pub session: Option<NewSession>,
-    /// One of the server's own, or of a program that it trusts: the name may begin with `_`.
+    /// One of the server's own, or of a program that it trusts: the name may begin with `_`, and may be reserved.
     pub is_own: bool,
 }
 
@@ -45,6 +45,9 @@ pub enum CreateError {
     /// Somebody has it, or had it.
     #[error("the name is taken")]
     NameTaken,
+    /// A program that the server trusts keeps it; see [`Accounts::reserve_names`].
+    #[error("the name is kept for an application service")]
+    Reserved,
     /// See there.
     #[error(transparent)]
     Password(#[from] PasswordRefused),
@@ -145,7 +148,8 @@ pub enum Flag {
 impl Accounts {
     /// Whether a new account may have this name, as of now.
     pub fn check_name(&self, name: &str) -> Result<OwnedUserId, CreateError> {
-        self.check_localpart(&names::new_localpart(name)?)
+        let user_id = self.check_localpart(&names::new_localpart(name)?)?;
+        if self.is_reserved(&user_id) { Err(CreateError::Reserved) } else { Ok(user_id) }
     }
 
     fn check_localpart(&self, localpart: &str) -> Result<OwnedUserId, CreateError> {

@@ -58,6 +58,13 @@ struct Wanted {
     mac: String,
 }
 
+impl Wanted {
+    /// What strangers say of the account.
+    fn fields(&self) -> impl Iterator<Item = &str> {
+        [&*self.username, &*self.password].into_iter().chain(self.user_type.as_deref())
+    }
+}
+
 async fn give_nonce(State(office): State<Arc<Office>>) -> Response {
     let nonce: String = rand::rng().sample_iter(Alphanumeric).take(NONCE_LENGTH).map(char::from).collect();
     let now = Instant::now();
@@ -80,6 +87,10 @@ async fn register(State(office): State<Arc<Office>>, body: Bytes) -> Response {
     if given.is_none_or(|given| given.elapsed() >= NONCE_LIFE) {
         return refusal(StatusCode::BAD_REQUEST, "M_UNKNOWN", "The nonce is unknown, used or too old; fetch a new one");
     }
+    // The mac is over fields with NULs between them: one within would make two of it.
+    if wanted.fields().any(|field| field.contains('\0')) {
+        return refusal(StatusCode::BAD_REQUEST, "M_INVALID_PARAM", "There is a NUL in a field");
+    }
     if !is_proven(&wanted, &office.secret) {
         return refusal(StatusCode::FORBIDDEN, "M_UNKNOWN", "The mac does not fit the secret");
     }
@@ -100,6 +111,7 @@ async fn register(State(office): State<Arc<Office>>, body: Bytes) -> Response {
         .into_response(),
         Ok((user_id, None)) => Json(json!({ "user_id": user_id })).into_response(),
         Err(error @ CreateError::NameTaken) => refusal(StatusCode::BAD_REQUEST, "M_USER_IN_USE", &error.to_string()),
+        Err(error @ CreateError::Reserved) => refusal(StatusCode::BAD_REQUEST, "M_EXCLUSIVE", &error.to_string()),
         Err(error @ CreateError::Name(_)) => refusal(StatusCode::BAD_REQUEST, "M_INVALID_USERNAME", &error.to_string()),
         Err(error @ CreateError::Password(_)) => {
             refusal(StatusCode::BAD_REQUEST, "M_WEAK_PASSWORD", &error.to_string())
@@ -150,6 +162,45 @@ mod tests {
         assert!(is_proven(&wanted(&mac), &"shared".into()));
         assert!(!is_proven(&wanted(&mac), &"other".into()));
         assert!(!is_proven(&Wanted { admin: false, ..wanted(&mac) }, &"shared".into()));
+    }
+
+    /// What is answered to an account that is asked for with a good mac.
+    async fn asked(office: &Arc<Office>, name: &str, password: &str) -> (StatusCode, Value) {
+        let bytes = async |response: Response| {
+            let bytes = axum::body::to_bytes(response.into_body(), 1 << 20).await.expect("a body");
+            serde_json::from_slice::<Value>(&bytes).expect("JSON")
+        };
+        let nonce = bytes(give_nonce(State(office.clone())).await).await["nonce"].clone();
+        let nonce = nonce.as_str().expect("a nonce");
+        let mut hmac = Hmac::<Sha1>::new_from_slice(b"shared").expect("a key may have any length");
+        hmac.update(format!("{nonce}\0{name}\0{password}\0notadmin").as_bytes());
+        let mac: String = hmac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+        let body = json!({ "nonce": nonce, "username": name, "password": password, "admin": false, "mac": mac });
+        let answer = register(State(office.clone()), body.to_string().into()).await;
+        (answer.status(), bytes(answer).await)
+    }
+
+    #[tokio::test]
+    async fn neither_names_that_are_kept_nor_two_fields_in_one_make_an_account() {
+        use koine_account::{AccountConfig, PasswordConfig};
+        use ruma_common::{MilliSecondsSinceUnixEpoch, owned_server_name};
+
+        let shard =
+            koine_store::Shard::open(Arc::new(koine_store::MemoryEngine::new())).expect("an empty engine opens");
+        let passwords = PasswordConfig { argon2_memory_kib: 8, argon2_passes: 1, scram_iterations: 4096 };
+        let config = AccountConfig { passwords, ..AccountConfig::default() };
+        let (clock, name) = (Arc::new(MilliSecondsSinceUnixEpoch::now), owned_server_name!("example.org"));
+        let accounts = Accounts::new(shard, koine_store::DomainId(1), name, config, clock);
+        accounts.reserve_names(|user| user.localpart().starts_with("irc_"));
+        let office = Arc::new(Office { accounts, secret: "shared".into(), nonces: Mutex::default() });
+        let (status, told) = asked(&office, "irc_bob", "pizza").await;
+        assert_eq!((status, &told["errcode"]), (StatusCode::BAD_REQUEST, &json!("M_EXCLUSIVE")));
+        for (name, password) in [("pepper\0roni", "pizza"), ("pepper", "pizza\0admin")] {
+            let (status, told) = asked(&office, name, password).await;
+            assert_eq!((status, &told["errcode"]), (StatusCode::BAD_REQUEST, &json!("M_INVALID_PARAM")));
+        }
+        let (status, told) = asked(&office, "pepper", "pizza").await;
+        assert_eq!((status, &told["user_id"]), (StatusCode::OK, &json!("@pepper:example.org")));
     }
 
     #[test]

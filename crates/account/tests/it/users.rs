@@ -108,3 +108,17 @@ async fn users_are_listed_page_by_page() {
     assert_eq!(names(None, 2), ["alice", "bob"]);
     assert_eq!(names(Some("bob"), 2), ["carol"]);
 }
+
+#[tokio::test]
+async fn a_reserved_name_is_for_programs_that_the_server_trusts() {
+    let world = World::new(Registration::Open);
+    world.accounts.reserve_names(|user| user.localpart().starts_with("irc_"));
+    let wanted = || NewAccount { name: Some("irc_bob".into()), ..NewAccount::default() };
+    assert!(matches!(world.accounts.check_name("irc_bob"), Err(CreateError::Reserved)));
+    assert!(matches!(world.accounts.create(wanted()).await, Err(CreateError::Reserved)));
+    // However it is written.
+    let upper = NewAccount { name: Some("IRC_bob".into()), ..NewAccount::default() };
+    assert!(world.accounts.create(upper).await.is_err());
+    world.accounts.create(NewAccount { is_own: true, ..wanted() }).await.expect("the program may");
+    assert!(matches!(world.accounts.check_name("irc_bob"), Err(CreateError::NameTaken)));
+}

@@ -22,8 +22,11 @@ pub use self::{
 };
 use crate::{Api, Endpoints};
 
-/// Begins to tell the services what happens.
+/// Begins to tell the services what happens, and keeps their names for them: whatever makes an account, by whichever
+/// protocol, has to pass there. [AS-API §registration]
 pub(crate) fn start(api: &Api) {
+    let services = api.services.clone();
+    api.accounts.reserve_names(move |user| services.keeps_user(user, None));
     for service in api.services.all() {
         let (weak, service) = (api.downgrade(), service.clone());
         let accounts = api.accounts.clone();

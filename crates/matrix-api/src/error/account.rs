@@ -93,6 +93,7 @@ impl From<CreateError> for Error {
         match error {
             CreateError::Name(error) => error.into(),
             CreateError::NameTaken => Self::new(StatusCode::BAD_REQUEST, "M_USER_IN_USE", sentence(&error)),
+            CreateError::Reserved => Self::new(StatusCode::BAD_REQUEST, "M_EXCLUSIVE", sentence(&error)),
             CreateError::Password(error) => error.into(),
             CreateError::Invitation(error) => error.into(),
             CreateError::Session(error) => error.into(),

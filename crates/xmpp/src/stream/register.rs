@@ -92,6 +92,7 @@ impl Negotiation {
             }
             Err(CreateError::Invitation(error)) => Err(StanzaError::new(Condition::NotAllowed, error.to_string())),
             Err(CreateError::NameTaken) => Err(StanzaError::new(Condition::Conflict, "somebody has this name")),
+            Err(error @ CreateError::Reserved) => Err(StanzaError::new(Condition::Conflict, error.to_string())),
             Err(error @ (CreateError::Name(_) | CreateError::Password(_))) => {
                 Err(StanzaError::new(Condition::NotAcceptable, error.to_string()))
             }

@@ -77,6 +77,7 @@ async fn add(core: &Arc<Core>, jid: &BareJid, password: &str) -> Result<(), Stan
     let created = core.accounts().create(wanted).await;
     created.map(drop).map_err(|problem| match problem {
         koine_account::CreateError::NameTaken => error(Condition::Conflict, "there is such an account already"),
+        problem @ koine_account::CreateError::Reserved => error(Condition::Conflict, &problem.to_string()),
         problem => error(Condition::NotAcceptable, &problem.to_string()),
     })
 }
