@@ -66,6 +66,20 @@ pub struct Session {
 /// The device of who acts on none. No device can be called so.
 const NO_DEVICE: &str = "";
 
+impl Session {
+    fn may_as_much_as(&self, other: &Self) -> bool {
+        let may = |session: &Self| (session.is_admin, session.is_suspended, session.is_locked);
+        may(self) == may(other)
+    }
+}
+
+/// What became of a session that was to be remembered.
+enum Remembered {
+    Holds(Arc<Session>),
+    /// It is another meanwhile, or none.
+    Changed(Option<Session>),
+}
+
 /// Sessions by their access tokens, as far as they are remembered.
 #[derive(Clone)]
 pub(crate) struct SessionCache(Arc<Cache<TokenHash, Arc<Session>>>);
@@ -227,15 +241,28 @@ impl Accounts {
     }
 
     fn load_session(&self, hash: TokenHash) -> Result<Option<Arc<Session>>, StoreUnavailable> {
-        let Some(session) = self.read_session(hash)? else { return Ok(None) };
+        let mut read = self.read_session(hash)?;
+        while let Some(session) = read {
+            match self.remember_session(hash, session)? {
+                Remembered::Holds(session) => return Ok(Some(session)),
+                Remembered::Changed(newer) => read = newer,
+            }
+        }
+        Ok(None)
+    }
+
+    /// Remembers a session that was read just now. Whoever revoked its token in between, or locked, suspended or promoted its
+    /// owner, found nothing to forget; so it is looked again now that there is.
+    fn remember_session(&self, hash: TokenHash, session: Session) -> Result<Remembered, StoreUnavailable> {
         let session = Arc::new(session);
         self.sessions.0.insert(hash, session.clone());
-        // Whoever revoked the token in between found nothing to forget; so look again now that there is.
-        if self.shard.get(&TOKEN, self.domain, &hash)?.is_none() {
-            self.sessions.forget(&[hash]);
-            return Ok(None);
+        match self.read_session(hash)? {
+            Some(newer) if newer.may_as_much_as(&session) => Ok(Remembered::Holds(session)),
+            newer => {
+                self.sessions.forget(&[hash]);
+                Ok(Remembered::Changed(newer))
+            }
         }
-        Ok(Some(session))
     }
 
     fn read_session(&self, hash: TokenHash) -> Result<Option<Session>, StoreUnavailable> {
@@ -496,5 +523,42 @@ impl NewTokens {
 
     fn credentials(self, device_id: OwnedDeviceId) -> Credentials {
         Credentials { device_id, access_token: self.access, refresh_token: self.refresh, expires_in: self.expires_in }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use koine_store::{DomainId, MemoryEngine, Shard};
+    use ruma_common::{MilliSecondsSinceUnixEpoch, owned_server_name};
+
+    use super::*;
+    use crate::{AccountConfig, Flag, NewAccount};
+
+    #[tokio::test]
+    async fn what_changes_while_a_session_is_read_is_not_remembered_as_it_was() {
+        let shard = Shard::open(Arc::new(MemoryEngine::new())).expect("an empty engine opens");
+        let clock = Arc::new(MilliSecondsSinceUnixEpoch::now);
+        let name = owned_server_name!("example.org");
+        let accounts = Accounts::new(shard, DomainId(1), name, AccountConfig::default(), clock);
+        let wanted = NewAccount {
+            name: Some("alice".into()),
+            is_admin: true,
+            session: Some(NewSession::default()),
+            ..NewAccount::default()
+        };
+        let (alice, credentials) = accounts.create(wanted).await.expect("the name is free");
+        let token = credentials.expect("a session was wanted").access_token;
+        let hash = secret::hash_token(token.expose());
+        for (flag, value) in [(Flag::Suspended, true), (Flag::Admin, false), (Flag::Locked, true)] {
+            let read = accounts.read_session(hash).expect("the store can be read").expect("a session");
+            accounts.set_flag(&alice, flag, value).await.expect("there is such an account");
+            let remembered = accounts.remember_session(hash, read).expect("the store can be read");
+            assert!(matches!(remembered, Remembered::Changed(Some(_))), "{flag:?}");
+            assert!(accounts.sessions.0.get(&hash).is_none(), "{flag:?}");
+        }
+        let refused = accounts.authenticate(token.expose(), None).expect_err("locked");
+        assert!(matches!(refused, AuthenticateError::UserLocked));
+        let session = accounts.authenticate_even_locked(token.expose(), None).expect("a session");
+        assert!(session.is_suspended && !session.is_admin);
     }
 }
