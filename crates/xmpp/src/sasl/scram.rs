@@ -65,7 +65,8 @@ pub(super) fn begin(
         })?,
         None => None,
     };
-    let decoy = decoy(&first.name, hash, attempt);
+    // An account has one salt however its name is written, and so has one that is not there.
+    let decoy = decoy(aimed.as_ref().map_or(&*first.name, |user| user.as_str()), hash, attempt);
     let (keys, user) = match found {
         Some(keys) => (keys, aimed),
         None => (decoy, None),
