@@ -119,12 +119,21 @@ pub struct StanzaError {
     pub application: Option<Box<Element>>,
     /// Who says so, where that is not whom the stanza was for.
     pub by: Option<String>,
+    /// What stands beside the error in the answer to a request: a form that is to be filled in first.
+    pub payload: Option<Box<Element>>,
 }
 
 impl StanzaError {
     /// With the usual type, and a sentence.
     pub fn new(condition: Condition, text: impl Into<String>) -> Self {
-        Self { kind: condition.usual_type(), condition, text: Some(text.into()), application: None, by: None }
+        Self {
+            kind: condition.usual_type(),
+            condition,
+            text: Some(text.into()),
+            application: None,
+            by: None,
+            payload: None,
+        }
     }
 
     /// With another type than the usual.
@@ -138,6 +147,13 @@ impl StanzaError {
     #[must_use]
     pub fn with_application(mut self, application: Element) -> Self {
         self.application = Some(Box::new(application));
+        self
+    }
+
+    /// With something beside the error, in the answer to a request.
+    #[must_use]
+    pub fn with_payload(mut self, payload: Element) -> Self {
+        self.payload = Some(Box::new(payload));
         self
     }
 
@@ -177,7 +193,8 @@ impl StanzaError {
             .with_attr_opt("id", stanza.id())
             .with_attr("type", "error");
         let said = stanza.children().filter(|child| stanza.name() == "message" && child.name() != "error").cloned();
-        Some(answer.with_children(said).with_child(self.element()))
+        let payload = self.payload.as_deref().filter(|_| stanza.name() == "iq").cloned();
+        Some(answer.with_children(said).with_child_opt(payload).with_child(self.element()))
     }
 }
 
@@ -195,6 +212,6 @@ impl std::error::Error for StanzaError {}
 
 impl From<Condition> for StanzaError {
     fn from(condition: Condition) -> Self {
-        Self { kind: condition.usual_type(), condition, text: None, application: None, by: None }
+        Self { kind: condition.usual_type(), condition, text: None, application: None, by: None, payload: None }
     }
 }

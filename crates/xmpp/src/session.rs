@@ -52,6 +52,8 @@ pub(crate) struct SessionState {
     pub(crate) ends: Option<StreamError>,
     /// The certificate by which whoever has it came in. [XEP-0257]
     pub(crate) came_by: Option<CameBy>,
+    /// Whoever has it has shown, when the connection began, that they know the password.
+    pub(crate) by_password: bool,
 }
 
 /// An available session.

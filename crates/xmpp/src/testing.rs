@@ -96,6 +96,8 @@ impl World {
         let wanted = AttachDevice { device_id: Some(resource.to_owned()), name: None, address: None };
         let device = core.accounts().attach_device(&user, wanted).await.expect("the account is there");
         let session = Session::new(jid, user, device);
+        // As whoever has logged in with the password.
+        session.state().by_password = true;
         core.sessions.add(session.clone());
         let connection = session.outbox().attach().expect("a new session takes a connection");
         Client { core, session, connection, came: std::collections::VecDeque::new() }

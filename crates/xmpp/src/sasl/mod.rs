@@ -87,6 +87,13 @@ pub(crate) struct Proven {
     pub(crate) came_by: Option<CameBy>,
 }
 
+impl Proven {
+    /// Whether they know the password: neither a token nor a certificate proved it.
+    pub(crate) fn is_by_password(&self) -> bool {
+        self.token.is_none() && self.came_by.is_none()
+    }
+}
+
 /// What was offered on this stream. The client proves that it saw the same. [XEP-0474]
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Offer {

@@ -92,11 +92,23 @@ pub(crate) struct Negotiation {
     pub(super) invitation: Option<String>,
     /// The certificate by which the client came in.
     pub(super) came_by: Option<CameBy>,
+    /// It came in by the password itself.
+    pub(super) by_password: bool,
 }
 
 impl Negotiation {
     pub(crate) fn new(core: Arc<Core>, address: IpAddr) -> Self {
-        Self { core, address, header: None, claimed: None, attempts: 0, made: 0, invitation: None, came_by: None }
+        Self {
+            core,
+            address,
+            header: None,
+            claimed: None,
+            attempts: 0,
+            made: 0,
+            invitation: None,
+            came_by: None,
+            by_password: false,
+        }
     }
 
     pub(crate) fn core(&self) -> &Arc<Core> {
@@ -319,7 +331,7 @@ impl Negotiation {
             internal()
         })?;
         let session = Session::new(jid, user.clone(), device);
-        session.state().came_by.clone_from(&self.came_by);
+        self.note_proof(&session);
         let connection = session.outbox().attach().ok_or_else(internal)?;
         let mut bound = Bound::new(core, session, connection);
         if let Some(old) = core.sessions.add(bound.session.clone()) {
@@ -328,6 +340,13 @@ impl Negotiation {
         self.end_if_revoked(&bound.session);
         bound.turn = Some(bound.session.connection.clone().lock_owned().await);
         Ok(bound)
+    }
+
+    /// How whoever has the connection has proven who they are.
+    fn note_proof(&self, session: &Session) {
+        let mut state = session.state();
+        state.came_by.clone_from(&self.came_by);
+        state.by_password = self.by_password;
     }
 
     /// The certificate that somebody comes in by may be revoked meanwhile.
@@ -376,8 +395,8 @@ impl Negotiation {
         {
             let mut state = session.state();
             state.inactive = false;
-            state.came_by.clone_from(&self.came_by);
         }
+        self.note_proof(&session);
         self.end_if_revoked(&session);
         let resumed = Element::new("resumed", ns::SM).with_attr("previd", id).with_attr("h", handled.to_string());
         Ok(Ok((bound, resumed)))

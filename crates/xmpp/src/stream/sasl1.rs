@@ -20,6 +20,7 @@ impl Negotiation {
     ) -> Result<Option<OwnedUserId>, Broken> {
         match self.exchange(transport, auth, offer).await? {
             Ok(proven) => {
+                self.by_password = proven.is_by_password();
                 let mut success = Element::new("success", ns::SASL);
                 if let Some(data) = proven.data {
                     success.push_text(BASE64_STANDARD.encode(data));

@@ -50,6 +50,7 @@ impl Negotiation {
             }
         };
         transport.set_limits(Limits::bytes(self.core().config().stanza_bytes_max));
+        self.by_password = proven.is_by_password();
         self.came_by.clone_from(&proven.came_by);
         let mut success = Element::new("success", ns::SASL2);
         if let Some(data) = &proven.data {

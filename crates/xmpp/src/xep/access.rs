@@ -74,10 +74,15 @@ fn list(core: &Core, request: &Request) -> Answer {
 
 /// A device is logged out: its sessions end, and its tokens are worth nothing. [XEP-0494 §revoking-access]
 async fn revoke(core: Arc<Core>, request: Request) -> Answer {
-    let user = request.own_session()?.user().clone();
+    let session = request.own_session()?;
+    let user = session.user().clone();
     let id = request.payload.id().filter(|id| !id.is_empty());
     let id = id.ok_or_else(|| StanzaError::new(Condition::BadRequest, "say which client, by its `id`"))?;
     let id = OwnedDeviceId::from(id);
+    // As in Matrix: others are logged out by who shows the password, so that a stolen token does not lock its owner out.
+    if *session.device() != id && !session.state().by_password {
+        return Err(StanzaError::new(Condition::NotAuthorized, "log in with the password to log out other clients"));
+    }
     let known = core.accounts().device(&user, &id).map_err(|error| unreadable(&error))?;
     if known.is_none() {
         return Err(StanzaError::new(Condition::ItemNotFound, "there is no such client"));

@@ -9,7 +9,7 @@ use koine_stanza::{Condition, Element, StanzaError, StreamCondition, StreamError
 use crate::{
     core::Core,
     iq::{Answer, At, Extension, Handler, Request, Verb},
-    session::Session,
+    session::{Session, SessionState},
     stream::tls::Presented,
 };
 
@@ -57,13 +57,16 @@ fn owner(request: &Request) -> Result<&Arc<Session>, StanzaError> {
     session.ok_or_else(|| StanzaError::new(Condition::Forbidden, "certificates are their owner's affair alone"))
 }
 
-/// The same, who may change it, too.
+/// The same, who may change it, too: a token that was stolen makes itself no certificate, which would outlive it.
 fn manager(request: &Request) -> Result<&Arc<Session>, StanzaError> {
     let session = owner(request)?;
-    match session.state().came_by.as_ref().is_none_or(|came_by| came_by.may_manage) {
-        true => Ok(session),
-        false => Err(StanzaError::new(Condition::Forbidden, "who came in by this certificate changes no certificates")),
-    }
+    let text = match &*session.state() {
+        SessionState { by_password: true, .. } => return Ok(session),
+        SessionState { came_by: Some(came_by), .. } if came_by.may_manage => return Ok(session),
+        SessionState { came_by: Some(_), .. } => "who came in by this certificate changes no certificates",
+        _ => "log in with the password to change certificates",
+    };
+    Err(StanzaError::new(Condition::Forbidden, text))
 }
 
 fn name(request: &Request) -> Result<String, StanzaError> {

@@ -126,15 +126,18 @@ async fn channel_bindings_must_be_those_of_the_connection() {
 async fn nobody_learns_which_accounts_exist() {
     let world = World::new().await;
     world.person("alice").await;
-    let first = BASE64_STANDARD.encode("n,,n=nobody,r=abcdefgh");
-    let mut salts = Vec::new();
-    for _ in 0..2 {
-        let mut client = world.client().await;
-        client.send(&format!("<auth xmlns='{}' mechanism='SCRAM-SHA-1'>{first}</auth>", ns::SASL)).await;
-        let challenge = decode(&client.expect("challenge").await);
-        salts.push(challenge.split(",s=").nth(1).expect("a salt").to_owned());
+    for person in ["alice", "nobody"] {
+        let mut salts = Vec::new();
+        // However the name is written.
+        for name in [person.to_owned(), person.to_owned(), person.to_uppercase(), format!("{person}@example.org")] {
+            let first = BASE64_STANDARD.encode(format!("n,,n={name},r=abcdefgh"));
+            let mut client = world.client().await;
+            client.send(&format!("<auth xmlns='{}' mechanism='SCRAM-SHA-1'>{first}</auth>", ns::SASL)).await;
+            let challenge = decode(&client.expect("challenge").await);
+            salts.push(challenge.split(",s=").nth(1).expect("a salt").to_owned());
+        }
+        assert!(salts.iter().all(|salt| *salt == salts[0]), "{salts:?}");
     }
-    assert_eq!(salts[0], salts[1]);
     let mut client = world.client().await;
     let outcome = scram(&mut client, "nobody", "secret", "", "n,,", b"").await;
     assert_eq!(failure(&outcome), "not-authorized");
@@ -236,6 +239,58 @@ async fn sasl_2_binds_and_gives_a_token_in_one_go() {
 }
 
 #[tokio::test]
+async fn a_token_alone_neither_takes_nor_closes_the_account() {
+    let world = World::new().await;
+    let alice = world.person("alice").await;
+    let agent = "<user-agent id='d4565fa7-4d72-4749-b3d3-740edbf87770'/>";
+    let bind = "<bind xmlns='urn:xmpp:bind:0'/>";
+    let begin = |mechanism: &str, message: &[u8], more: &str| {
+        let message = BASE64_STANDARD.encode(message);
+        format!(
+            "<authenticate xmlns='{}' mechanism='{mechanism}'><initial-response>{message}</initial-response>{agent}\
+             {bind}{more}</authenticate>",
+            ns::SASL2
+        )
+    };
+    let mut first = world.client().await;
+    let wanted = "<request-token xmlns='urn:xmpp:fast:0' mechanism='HT-SHA-256-NONE'/>";
+    first.send(&begin("PLAIN", b"\0alice\0secret", wanted)).await;
+    let success = first.expect("success").await;
+    let token = success.child("token", ns::FAST).and_then(|token| token.attr("token")).expect("a token").to_owned();
+    drop(first);
+    let by_token = begin(
+        "HT-SHA-256-NONE",
+        &[b"alice\0".to_vec(), hmac(token.as_bytes(), b"Initiator")].concat(),
+        "<fast xmlns='urn:xmpp:fast:0'/>",
+    );
+    let mut desk = world.session("alice", "desk").await;
+    let mut thief = world.client().await;
+    thief.send(&by_token).await;
+    thief.expect("success").await;
+    thief.expect("features").await;
+    let ask = |id: &str, inner: &str| {
+        format!("<iq id='{id}' type='set' to='example.org'><query xmlns='{}'>{inner}</query></iq>", ns::REGISTER)
+    };
+    let plain = "<username>alice</username><password>another</password>";
+    for (id, inner) in [("1", plain), ("2", "<remove/>")] {
+        assert_eq!(thief.ask(id, &ask(id, inner)).await.expect_err("a token is no password"), "not-authorized");
+    }
+    assert!(world.accounts.is_active(&alice).expect("read"));
+    // Nor does it get itself something that lasts longer.
+    let append = "<append xmlns='urn:xmpp:saslcert:1'><name>x</name><x509cert>AAAA</x509cert></append>";
+    let append = format!("<iq id='c' type='set'>{append}</iq>");
+    assert_eq!(thief.ask("c", &append).await.expect_err("it may not"), "forbidden");
+    // With the password it is changed as ever, and the token is worth nothing more.
+    desk.ask("3", &ask("3", plain)).await.expect("it came by the password");
+    assert_eq!(thief.end().await, "not-authorized");
+    desk.ping("4").await;
+    let mut again = world.client().await;
+    again.send(&by_token).await;
+    assert_eq!(again.expect("failure").await.children().next().map(Element::name), Some("credentials-expired"));
+    again.log_in("alice", "another").await;
+}
+
+#[tokio::test]
 async fn whoever_may_makes_an_account_before_logging_in() {
     let config = koine_xmpp::XmppConfig { registration: true, ..koine_xmpp::XmppConfig::default() };
     let world = World::with(config).await;
@@ -249,6 +304,20 @@ async fn whoever_may_makes_an_account_before_logging_in() {
     assert!(taken.child("error", ns::CLIENT).is_some_and(|error| error.has_child("conflict", ns::STANZA_ERRORS)));
     client.log_in("carol", "secret").await;
     client.bind("new").await;
+}
+
+#[tokio::test]
+async fn a_name_that_is_kept_for_a_program_is_not_had_by_registering() {
+    let config = koine_xmpp::XmppConfig { registration: true, ..koine_xmpp::XmppConfig::default() };
+    let world = World::with(config).await;
+    world.accounts.reserve_names(|user| user.localpart().starts_with("irc_"));
+    let mut client = world.client().await;
+    let form = "<username>IRC_bob</username><password>secret</password>";
+    client.send(&format!("<iq id='1' type='set'><query xmlns='{}'>{form}</query></iq>", ns::REGISTER)).await;
+    let kept = client.expect("iq").await;
+    assert!(kept.child("error", ns::CLIENT).is_some_and(|error| error.has_child("conflict", ns::STANZA_ERRORS)));
+    let bob = ruma_common::UserId::parse("@irc_bob:example.org").expect("a name");
+    assert!(world.accounts.user(&bob).expect("read").is_none());
 }
 
 /// [XEP-0509 §3]
