@@ -26,6 +26,7 @@ mod sasl;
 mod secret;
 mod session;
 mod stream;
+mod suspended;
 #[cfg(test)]
 mod testing;
 mod time;

@@ -34,6 +34,11 @@ impl Core {
         if stanza.name() != "presence" || stanza.attr("to").is_some() {
             stanza.set_attr("to", Some(to.to_string()));
         }
+        if let Some(session) = session
+            && let Err(error) = crate::suspended::check(self, &mut stanza, &to, session).await
+        {
+            return self.refuse(&stanza, &error).await;
+        }
         if session.is_none() && crate::portal::takes(self, &stanza, &from, &to) {
             return;
         }

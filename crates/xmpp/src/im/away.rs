@@ -92,6 +92,9 @@ fn late(core: &Core, session: &Session, (after, up_to): (Order, Order)) -> Resul
 
 /// Whoever uses XMPP for the first time enters the conversations that they were asked into: there nobody is asked first.
 pub(super) async fn come_in(core: &Arc<Core>, user: &OwnedUserId) {
+    if crate::suspended::is_suspended(core, user) {
+        return;
+    }
     let memberships = match core.rooms().memberships(user) {
         Ok(memberships) => memberships,
         Err(error) => {

@@ -57,7 +57,7 @@ pub(crate) use self::{
     activity::{EXTENSION as ACTIVITY, watch},
     admin::EXTENSION as ADMIN,
     archive::EXTENSION as ARCHIVE,
-    enter::presence,
+    enter::{may_come_back, presence},
     happened::happened,
     hats::EXTENSION as HATS,
     info::{EXTENSION as INFO, request_to_occupant},

@@ -31,7 +31,7 @@ pub(crate) mod receipts;
 mod register;
 mod search;
 mod session;
-mod upload;
+pub(crate) mod upload;
 mod vcard;
 #[cfg(test)]
 mod walk;

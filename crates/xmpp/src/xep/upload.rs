@@ -207,6 +207,10 @@ async fn upload(
     }
     let owner = OwnedUserId::try_from(format!("@{}:{}", put.owner, core.rooms().server_name()));
     let Ok(owner) = owner else { return refuse(StatusCode::FORBIDDEN, "this address takes no file") };
+    // The place was promised when they might still say something.
+    if crate::suspended::is_suspended(&core, &owner) {
+        return refuse(StatusCode::FORBIDDEN, "your account is suspended");
+    }
     let now = (core.cores.now)();
     let begun = core.cores.media.begin_promised_upload(&owner, &id, Some(put.size), now).await;
     let mut upload = match begun {
