@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use koine_projection::muc::Affiliation;
 use koine_room::{DirectoryQuery, Room};
 use koine_stanza::{
-    Condition, Element, Jid, StanzaError,
+    BareJid, Condition, Element, Jid, StanzaError,
     form::{Field, Form},
     ns,
     rsm::PageWish,
@@ -81,9 +82,31 @@ pub(crate) const EXTENSION: Extension = Extension {
     ],
 };
 
+fn no_such_room() -> StanzaError {
+    StanzaError::new(Condition::ItemNotFound, "there is no such room")
+}
+
 fn find(core: &Core, request: &Request) -> Result<Arc<Room>, StanzaError> {
-    name::room(core, &request.to.to_bare())?
-        .ok_or_else(|| StanzaError::new(Condition::ItemNotFound, "there is no such room"))
+    name::room(core, &request.to.to_bare())?.ok_or_else(no_such_room)
+}
+
+/// Whether somebody may learn what a room is like: whoever is in it, asked in, or on its lists, and everybody where it is in the
+/// directory or may be known of in Matrix.
+pub(crate) fn may_know(core: &Core, room: &Room, asker: &BareJid) -> Result<bool, StanzaError> {
+    let (read, person) = (|error| unreadable(&error), core.person_of(asker));
+    if core.rooms().may_preview(room, person.as_deref()).map_err(read)? {
+        return Ok(true);
+    }
+    let settings = Settings::of(core.rooms(), room).map_err(read)?;
+    let Some(person) = person else { return Ok(settings.listed) };
+    let (affiliation, _) = standing::of(room, &person, settings.members_only).map_err(read)?;
+    Ok(affiliation >= Affiliation::Member || (settings.listed && affiliation > Affiliation::Outcast))
+}
+
+/// A room that the asker of a request may know of; for others it is as if there were none.
+pub(super) fn find_known(core: &Core, request: &Request) -> Result<Arc<Room>, StanzaError> {
+    let room = find(core, request)?;
+    if may_know(core, &room, &request.from.to_bare())? { Ok(room) } else { Err(no_such_room()) }
 }
 
 async fn ping(core: Arc<Core>, request: Request) -> Answer {
@@ -115,10 +138,13 @@ async fn info(core: Arc<Core>, request: Request) -> Answer {
         return Err(StanzaError::new(condition, "there is no such node"));
     }
     let settings = Settings::of(core.rooms(), &room).map_err(read)?;
-    // A hidden room tells strangers nothing that entering would not.
+    let knows = may_know(&core, &room, &request.from.to_bare())?;
+    if !knows && !settings.own.open_with_password {
+        return Err(no_such_room());
+    }
     let fallback = request.to.node().map(ToString::to_string).unwrap_or_default();
-    let mut query =
-        Element::new("query", ns::DISCO_INFO).with_child(identity(settings.name.as_deref().unwrap_or(&fallback)));
+    let name = settings.name.as_deref().filter(|_| knows);
+    let mut query = Element::new("query", ns::DISCO_INFO).with_child(identity(name.unwrap_or(&fallback)));
     let flags = [
         if settings.listed { "muc_public" } else { "muc_hidden" },
         "muc_persistent",
@@ -129,6 +155,10 @@ async fn info(core: Arc<Core>, request: Request) -> Answer {
     ];
     for feature in iq::features(At::Room).chain(flags) {
         query.push(Element::new("feature", ns::DISCO_INFO).with_attr("var", feature));
+    }
+    if !knows {
+        // That it takes a password is all that whoever does not know it needs to know.
+        return Ok(Some(query));
     }
     let present = match core.muc.hall(room.no()) {
         Some(hall) => hall.inside.lock().await.count(),
@@ -171,7 +201,7 @@ fn identity(name: &str) -> Element {
 
 /// Who is in the room, for who is in it too, and for everybody where it is public. [XEP-0045 §disco-roomitems]
 async fn items(core: Arc<Core>, request: Request) -> Answer {
-    let room = find(&core, &request)?;
+    let room = find_known(&core, &request)?;
     let mut query = Element::new("query", ns::DISCO_ITEMS);
     let Some(hall) = core.muc.hall(room.no()) else { return Ok(Some(query)) };
     let inside = hall.inside.lock().await;

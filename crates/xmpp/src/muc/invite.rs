@@ -177,8 +177,18 @@ impl Said<'_> {
                 "whose invitation is declined is in the attribute `to`",
             ));
         };
-        let membership = standing::membership(self.room, self.user).map_err(|error| unreadable(&error))?;
-        if membership == Some(Membership::Invite) {
+        let member = self.room.current("m.room.member", self.user.as_str()).map_err(|error| unreadable(&error))?;
+        let asked = member.filter(|placed| placed.event.membership() == Some(Membership::Invite));
+        let by = asked.as_ref().map(|placed| placed.event.sender().to_owned());
+        // The room speaks to nobody else in the name of strangers: to who asked them in, or somebody who is there and may have.
+        let reached = self.core.person_of(&to.to_bare());
+        let is_for = reached.is_some_and(|to| by.as_ref() == Some(&to) || self.room.is_joined(&to));
+        let may = asked.is_some()
+            || !Settings::of(self.core.rooms(), self.room).map_err(|error| unreadable(&error))?.members_only;
+        if !may || !is_for {
+            return Err(StanzaError::new(Condition::Forbidden, "nobody there has asked you in"));
+        }
+        if asked.is_some() {
             let reason = decline.child_text("reason", ns::MUC_USER);
             let rooms = self.core.rooms();
             rooms.leave(self.user, self.room.id(), reason.as_deref()).await.map_err(|error| refused(&error))?;

@@ -60,7 +60,7 @@ pub(crate) use self::{
     enter::{may_come_back, presence},
     happened::happened,
     hats::EXTENSION as HATS,
-    info::{EXTENSION as INFO, request_to_occupant},
+    info::{EXTENSION as INFO, may_know, request_to_occupant},
     invite::{asked_directly, invited, pending as pending_invitations},
     mentioned::EXTENSION as MENTIONED,
     moderate::EXTENSION as MODERATE,

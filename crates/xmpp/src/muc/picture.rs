@@ -8,7 +8,7 @@ use koine_room::{ReadError, Room};
 use koine_stanza::{Condition, Element, StanzaError, form::Field};
 use serde_json::json;
 
-use super::{name, refused, settings::Settings, standing, unreadable};
+use super::{info::find_known, refused, settings::Settings, standing, unreadable};
 use crate::{
     core::Core,
     iq::{Answer, At, Extension, Handler, Request, Verb},
@@ -39,11 +39,6 @@ pub(crate) const EXTENSION: Extension = Extension {
     ],
 };
 
-fn find(core: &Core, request: &Request) -> Result<Arc<Room>, StanzaError> {
-    name::room(core, &request.to.to_bare())?
-        .ok_or_else(|| StanzaError::new(Condition::ItemNotFound, "there is no such room"))
-}
-
 /// The address of the room's picture.
 fn url(room: &Room) -> Result<Option<String>, ReadError> {
     let avatar = room.current("m.room.avatar", "")?;
@@ -68,7 +63,7 @@ pub(super) async fn hash(core: &Core, room: &Room) -> Result<Option<Field>, Read
 
 /// [XEP-0486 §retrieve-vcard]
 async fn get(core: Arc<Core>, request: Request) -> Answer {
-    let room = find(&core, &request)?;
+    let room = find_known(&core, &request)?;
     let mut card = Element::new("vCard", VCARD);
     if let Some(url) = url(&room).map_err(|error| unreadable(&error))?
         && let Some((bytes, kind)) = avatar::fetch(&core, &url).await
@@ -83,7 +78,7 @@ async fn get(core: Arc<Core>, request: Request) -> Answer {
 
 /// [XEP-0486 §owner-publish]
 async fn set(core: Arc<Core>, request: Request) -> Answer {
-    let room = find(&core, &request)?;
+    let room = find_known(&core, &request)?;
     let forbidden = || StanzaError::new(Condition::Forbidden, "only owners give a room its picture");
     let user = core.person_of(&request.from.to_bare()).ok_or_else(forbidden)?;
     let settings = Settings::of(core.rooms(), &room).map_err(|error| unreadable(&error))?;

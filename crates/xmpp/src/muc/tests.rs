@@ -224,6 +224,72 @@ async fn the_form_makes_a_room_members_only_and_strangers_go() {
 }
 
 #[tokio::test]
+async fn a_hidden_room_for_members_tells_others_nothing() {
+    let world = World::new();
+    let (mut alice, mut bob) = (world.connect("alice", "a").await, world.connect("bob", "b").await);
+    make(&mut alice, "alice").await;
+    let hidden = field("membersonly", "1") + &field("publicroom", "0");
+    let fields = hidden.clone() + &field("roomname", "Plans") + &field("roomdesc", "Against the king");
+    assert_eq!(alice.ask(&configure("c1", &fields)).await.kind(), Some("result"));
+    let info = format!("<iq type='get' id='d' to='{ROOM}'><query xmlns='{}'/></iq>", ns::DISCO_INFO);
+    let items = format!("<iq type='get' id='d' to='{ROOM}'><query xmlns='{}'/></iq>", ns::DISCO_ITEMS);
+    let card = format!("<iq type='get' id='d' to='{ROOM}'><vCard xmlns='vcard-temp'/></iq>");
+    for ask in [&info, &items, &card] {
+        let refused = bob.ask(ask).await;
+        assert_eq!(condition(&refused).as_deref(), Some("item-not-found"), "{}", refused.to_xml());
+        assert_eq!(alice.ask(ask).await.kind(), Some("result"), "whoever is in it");
+    }
+    // Whoever comes in spite of that hears what is missing.
+    assert_eq!(condition(&enter(&mut bob, "bob").await).as_deref(), Some("registration-required"));
+    // A password that may be asked for is asked for, and nothing else is told.
+    let secret = field("passwordprotectedroom", "1") + &field("roomsecret", "cauldronburn");
+    let fields = field("publicroom", "0") + &field("membersonly", "0") + &secret;
+    assert_eq!(alice.ask(&configure("c2", &fields)).await.kind(), Some("result"));
+    let told = bob.ask(&info).await.to_xml();
+    assert!(told.contains("muc_passwordprotected") && !told.contains("Plans") && !told.contains("king"), "{told}");
+    assert_eq!(condition(&bob.ask(&card).await).as_deref(), Some("item-not-found"));
+    // On its list, one may know.
+    assert_eq!(
+        alice.ask(&configure("c3", &(hidden + &field("passwordprotectedroom", "0")))).await.kind(),
+        Some("result")
+    );
+    let member = format!(
+        "<iq type='set' id='s1' to='{ROOM}'><query xmlns='{}'><item jid='bob@example.org' affiliation='member'/></query></iq>",
+        ns::MUC_ADMIN
+    );
+    assert_eq!(alice.ask(&member).await.kind(), Some("result"));
+    assert!(bob.ask(&info).await.to_xml().contains("Plans"));
+}
+
+#[tokio::test]
+async fn a_room_brings_a_refusal_to_who_invited_and_to_no_stranger() {
+    let world = World::new();
+    let (mut alice, mut bob) = (world.connect("alice", "a").await, world.connect("bob", "b").await);
+    let (mut carol, mut eve) = (world.connect("carol", "c").await, world.connect("eve", "e").await);
+    make(&mut alice, "alice").await;
+    for client in [&mut alice, &mut bob, &mut carol] {
+        client.send("<presence/>").await;
+    }
+    let to_room =
+        |inner: &str| format!("<message to='{ROOM}' id='x'><x xmlns='{}'>{inner}</x></message>", ns::MUC_USER);
+    let decline = |to: &str| to_room(&format!("<decline to='{to}'><reason>buy this</reason></decline>"));
+    eve.send(&decline("carol@example.org")).await;
+    assert_eq!(condition(&eve.until(|stanza| stanza.kind() == Some("error")).await).as_deref(), Some("forbidden"));
+    alice.send(&to_room("<invite to='bob@example.org'/>")).await;
+    bob.until(|stanza| stanza.name() == "message").await;
+    bob.send(&decline("alice@example.org")).await;
+    let told = alice
+        .until(|stanza| stanza.child("x", ns::MUC_USER).is_some_and(|x| x.has_child("decline", ns::MUC_USER)))
+        .await;
+    assert!(told.to_xml().contains("bob@example.org"));
+    // Nothing came of what was said to carol.
+    carol.ask("<iq type='get' id='p' to='example.org'><ping xmlns='urn:xmpp:ping'/></iq>").await;
+    carol.send("<message to='carol@example.org' type='chat'><body>only this</body></message>").await;
+    let heard = carol.until(|stanza| stanza.name() == "message").await;
+    assert_eq!(heard.child_text("body", ns::CLIENT).as_deref(), Some("only this"));
+}
+
+#[tokio::test]
 async fn a_member_by_matrix_is_an_occupant_and_is_heard() {
     let world = World::new();
     let mut alice = world.connect("alice", "a").await;

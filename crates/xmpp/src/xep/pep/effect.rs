@@ -120,6 +120,11 @@ async fn displayed(core: &Arc<Core>, owner: &OwnedUserId, chat: &str, payload: &
     }
 }
 
+/// Whether a node mirrors something else, and is brought up to date when it is read.
+pub(super) fn is_mirrored(node: &str) -> bool {
+    matches!(node, BOOKMARKS | OLD_BOOKMARKS | NICK)
+}
+
 /// Brings a node up to date that mirrors something else; what is read next is the present.
 pub(super) async fn refresh(core: &Arc<Core>, owner: &OwnedUserId, node: &str) {
     match node {

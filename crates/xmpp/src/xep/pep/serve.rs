@@ -123,7 +123,10 @@ async fn items(core: &Arc<Core>, request: &Request, owner: &OwnedUserId, what: &
     let node = node_of(what)?;
     let store = |error| refused(&NodeError::Store(error));
     let asker = request.from.to_bare();
-    if !service::is_its(core, owner) {
+    if !service::is_its(core, owner) && effect::is_mirrored(node) {
+        // Written to only for who may read what is written; nobody has configured what is not there yet.
+        let config = core.accounts().node(owner, node).map_err(store)?.unwrap_or_else(|| effect::usual(node));
+        may_read(core, owner, (node, &config), &asker)?;
         effect::refresh(core, owner, node).await;
     }
     let config = core.accounts().node(owner, node).map_err(store)?;
@@ -132,7 +135,7 @@ async fn items(core: &Arc<Core>, request: &Request, owner: &OwnedUserId, what: &
         && let Some(space) = spaces::find(core, node, &asker)?
     {
         let item = |(id, payload)| Element::new("item", ns::PUBSUB).with_attr("id", id).with_child(payload);
-        let items = spaces::items(core, &space)?.into_iter().map(item);
+        let items = spaces::items(core, &space, &asker)?.into_iter().map(item);
         return Ok(Some(answer(Element::new("items", ns::PUBSUB).with_attr("node", node).with_children(items))));
     }
     let config = config.ok_or_else(|| refused(&NodeError::NoSuchNode))?;

@@ -89,12 +89,16 @@ pub(super) fn info(node: &str, room: &Room) -> Result<Element, StanzaError> {
     Ok(query.with_child(identity).with_child(feature).with_child(form.element()))
 }
 
-/// The rooms in a space that are known here, as bookmarks. [XEP-0503 §space-content]
-pub(super) fn items(core: &Core, room: &Room) -> Result<Vec<(String, Element)>, StanzaError> {
+/// The rooms in a space that the asker may know of, as bookmarks: whoever made the space says what is in it, and need not know
+/// that themselves. [XEP-0503 §space-content]
+pub(super) fn items(core: &Core, room: &Room, asker: &BareJid) -> Result<Vec<(String, Element)>, StanzaError> {
     let read = |error| unreadable(&error);
     let mut items = Vec::new();
     for child in room.as_space(false).map_err(read)?.children {
         let Ok(child) = core.rooms().room(&child.room_id) else { continue };
+        if !muc::may_know(core, &child, asker)? {
+            continue;
+        }
         let address = muc::room_address(core, &child).map_err(read)?;
         let name = Some(name(&child)?).filter(|name| !name.is_empty());
         let conference = Element::new("conference", bookmarks::NODE).with_attr_opt("name", name);
@@ -170,5 +174,42 @@ mod tests {
         let item = items.children().next().expect("a room");
         assert_eq!(item.id(), Some("tea@rooms.example.org"));
         assert_eq!(item.children().next().and_then(|conference| conference.attr("name")), Some("Tea"));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_space_tells_nobody_of_rooms_that_are_not_for_them() {
+        let world = World::new();
+        let (mut alice, mut bob) = (world.connect("alice", "a").await, world.connect("bob", "b").await);
+        let secret = CreateRoom {
+            creator: alice.session.user().clone(),
+            profile: Profile::default(),
+            version: RoomVersionId::V11,
+            preset: Preset::PrivateChat,
+            creation_content: Map::new(),
+            power_levels: Map::new(),
+            initial_state: Vec::new(),
+            name: Some("Plans".to_owned()),
+            topic: None,
+            alias: None,
+            invite: Vec::new(),
+            is_direct: false,
+            listed: false,
+        };
+        let secret = world.core().rooms().create(secret).await.expect("a room");
+        let open = make(&world, "Tea", "tea", None, Vec::new()).await;
+        let child = |room: &ruma_common::OwnedRoomId| InitialState {
+            kind: "m.space.child".into(),
+            state_key: room.to_string(),
+            content: json!({ "via": ["example.org"] }),
+        };
+        make(&world, "The house", "house", Some("m.space"), vec![child(&secret), child(&open)]).await;
+        let ask = format!(
+            "<iq type='get' id='g' to='pubsub.example.org'><pubsub xmlns='{}'><items node='house'/></pubsub></iq>",
+            ns::PUBSUB
+        );
+        let told = bob.ask(&ask).await.to_xml();
+        assert!(told.contains("Tea") && !told.contains("Plans") && !told.contains(secret.as_str()), "{told}");
+        let told = alice.ask(&ask).await.to_xml();
+        assert!(told.contains("Plans"), "she is in it: {told}");
     }
 }

@@ -38,6 +38,26 @@ fn application(stanza: &Element) -> Option<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn strangers_cause_nothing_to_be_written_at_an_account() {
+    const NICK: &str = "http://jabber.org/protocol/nick";
+    let world = World::new();
+    let (mut alice, mut bob) = (come(&world, "alice").await, come(&world, "bob").await);
+    let (accounts, owner) = (world.core().accounts(), alice.session.user().clone());
+    accounts.set_profile_field(&owner, "displayname", serde_json::json!("Alice")).await.expect("she may");
+    for (node, expected) in [
+        (NICK, "presence-subscription-required"),
+        ("urn:xmpp:bookmarks:1", "closed-node"),
+        ("storage:bookmarks", "closed-node"),
+    ] {
+        let refused = bob.ask(&fetch("alice@example.org", node)).await;
+        assert_eq!(application(&refused).as_deref(), Some(expected), "{node}: {refused:?}");
+        assert!(accounts.node(&owner, node).expect("read").is_none(), "{node}");
+    }
+    let own = alice.ask(&fetch("alice@example.org", NICK)).await;
+    assert!(own.to_xml().contains("Alice"), "{own:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_open_is_read_by_all_and_the_rest_by_those_meant() {
     let world = World::new();
     let (mut alice, mut bob) = (come(&world, "alice").await, come(&world, "bob").await);
