@@ -159,6 +159,23 @@ async fn a_flood_of_presence_slows_down_whoever_sends_it_and_nobody_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_looks_like_a_word_of_a_room_is_slowed_down_like_any_other() {
+    const BURST: u32 = 20;
+    let limits = LimitConfig { message: Some(Rate { burst: BURST, per_second: 50.0 }), ..LimitConfig::unlimited() };
+    let world = World::limited("example.org", XmppConfig::default(), limits);
+    let (mut alice, eve) = (come(&world, "alice").await, come(&world, "eve").await);
+    let began = Instant::now();
+    for number in 0..3 * BURST {
+        let x = format!("<x xmlns='{}'/><body>{number}</body>", ns::MUC_USER);
+        eve.send(&format!("<message to='alice@example.org/r' type='chat'>{x}</message>")).await;
+    }
+    let needed = f64::from(2 * BURST) / 50.0;
+    assert!(began.elapsed().as_secs_f64() >= needed * 0.9, "{:?}", began.elapsed());
+    let last = format!("{}", 3 * BURST - 1);
+    alice.until(|stanza| stanza.child_text("body", ns::CLIENT).as_deref() == Some(&last)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_nickname_that_looks_like_that_of_another_is_not_given() {
     let world = World::new();
     let (mut alice, mut eve) = (come(&world, "alice").await, come(&world, "eve").await);

@@ -53,7 +53,8 @@ impl Core {
         room.is_joined(user)
     }
 
-    /// Brings both back into their room; `None` where nobody is left who could let them in.
+    /// Brings both back into their room; `None` where nobody is left who could let them in, or where one of them was sent out by
+    /// the other: that is no way back in.
     async fn revive(
         self: &Arc<Self>,
         room: Arc<Room>,
@@ -65,11 +66,13 @@ impl Core {
                 continue;
             }
             let membership = room.current("m.room.member", absent.as_str())?;
+            let by_themselves = membership.as_ref().is_some_and(|placed| placed.event.sender() == absent);
             let membership = membership.and_then(|placed| placed.event.membership()).map(Membership::from);
             match membership {
                 Some(Membership::Invite) => {}
-                Some(Membership::Ban) => return Ok(None),
-                _ if self.is_in(&room, host) && self.accounts().is_local(host) => {
+                Some(Membership::Leave) if !by_themselves => return Ok(None),
+                // Whoever writes may ask; whoever is written to asks nobody.
+                _ if (by_themselves || absent == peer) && self.is_in(&room, host) && self.accounts().is_local(host) => {
                     let profile = self.profile_of(absent);
                     let direct = Map::from_iter([("is_direct".to_owned(), json!(true))]);
                     self.rooms().invite(host, room.id(), (absent, &profile), None, direct).await?;

@@ -93,6 +93,9 @@ pub(crate) async fn message(
     }
     // Somebody in a room of another server is no person of their own. [XEP-0045 §privatemessage]
     let of_muc = stanza.has_child("x", ns::MUC_USER);
+    if of_muc {
+        slow_down(core, &me, session.is_some()).await?;
+    }
     if of_muc || !message::lasts(&stanza) {
         moment(core, &stanza, (&me, &peer)).await;
         return pass(core, &stanza, to, session).await;

@@ -327,6 +327,29 @@ async fn what_was_left_is_entered_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn whoever_was_sent_out_of_a_conversation_does_not_let_themselves_in_again() {
+    let world = World::new();
+    let (alice, mut bob) = (come(&world, "alice", "a").await, come(&world, "bob", "b").await);
+    let say = "<message to='bob@example.org' type='chat' id='m'><body>x</body></message>";
+    alice.send(say).await;
+    bob.until(is_message).await;
+    let (room, rooms) = (room_of(&world, "alice", "bob"), world.core().rooms());
+    let (alice_id, bob_id) = (alice.session.user().clone(), bob.session.user().clone());
+    let levels = room.current("m.room.power_levels", "").expect("read").expect("a room has levels");
+    let mut levels: Value = serde_json::from_str(levels.event.content().get()).expect("JSON");
+    levels["users"][alice_id.as_str()] = json!(0);
+    let levels = to_raw_value(&levels).expect("JSON");
+    let sender = Sender { user: &alice_id, device: None };
+    rooms.set_state(sender, room.id(), "m.room.power_levels", "", &levels).await.expect("she may");
+    rooms.kick(&bob_id, room.id(), &alice_id, Some("enough")).await.expect("he may");
+    alice.send(say).await;
+    assert!(!room.is_joined(&alice_id), "nobody asked her in");
+    // What she has to say she says in a room of her own, into which she asks him.
+    bob.until(is_message).await;
+    assert_ne!(room_of(&world, "alice", "bob").id(), room.id());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_has_an_older_list_of_contacts_gets_what_changed() {
     let world = World::new();
     let mut alice = come(&world, "alice", "a").await;
