@@ -1,5 +1,7 @@
 //! Whose business an address is.
 
+use std::net::{IpAddr, Ipv6Addr};
+
 use koine_projection::mail::Address;
 use koine_stanza::{BareJid, Jid};
 use ruma_common::{OwnedUserId, ServerName, UserId};
@@ -74,6 +76,19 @@ impl Hosts {
         [&self.domain, &self.rooms, &self.upload, &self.matrix, &self.pubsub, &self.mail, &self.proxy]
             .into_iter()
             .any(|ours| ours == host)
+    }
+}
+
+/// Whom connections from an address are counted for: one household has a whole /64 of IPv6 addresses. `None`: loopback, which is
+/// a proxy of the operator's, or a developer.
+pub(crate) fn household(address: IpAddr) -> Option<IpAddr> {
+    match address.to_canonical() {
+        address if address.is_loopback() => None,
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            Some(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into())
+        }
+        address => Some(address),
     }
 }
 

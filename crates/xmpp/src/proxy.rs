@@ -5,6 +5,7 @@
 
 use std::{
     collections::{HashMap, hash_map::Entry},
+    net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -26,12 +27,16 @@ use tokio::{
 };
 
 use crate::{
+    address::household,
     core::{Core, Xmpp},
     stream::Peer,
 };
 
-/// Meetings that one or both have come to, and that have not begun.
+/// Meetings that one or both have come to, and that have not begun. Past it the one that has waited for longest makes room: which
+/// of them are of our own people is known only when a stream begins, which it does at once.
 const WAITING_MAX: usize = 1_000;
+/// The same of those that one address, or network of IPv6, came to first.
+const WAITING_PER_ADDRESS_MAX: usize = 20;
 /// How long whoever has come waits for the other, and both for the beginning.
 const WAIT_MAX: Duration = Duration::from_secs(60);
 /// How long it may take to say which meeting one comes to.
@@ -74,6 +79,8 @@ pub(crate) struct Meetings {
 struct Meeting {
     /// Which it is: others may have had the same name.
     serial: u64,
+    /// For whom it counts.
+    household: Option<IpAddr>,
     state: Attendance,
 }
 
@@ -156,12 +163,13 @@ impl Xmpp {
         let core = self.0.clone();
         let mut closing = peer.closing.clone();
         let served = async {
-            let greeted = timeout(GREETING_MAX, greet(&mut socket, &core)).await;
+            let household = household(peer.address);
+            let greeted = timeout(GREETING_MAX, greet(&mut socket, &core, household)).await;
             let Ok(Ok(hash)) = greeted else {
                 tracing::debug!(peer = %peer.address, "somebody who wanted a stream of bytes did not say which");
                 return;
             };
-            meet(&core, socket, hash).await;
+            meet(&core, socket, (hash, household)).await;
         };
         tokio::select! {
             () = served => {}
@@ -180,7 +188,7 @@ enum Reply {
 }
 
 /// Learns which meeting somebody comes to. [RFC1928 §3] [XEP-0065 §direct-proto]
-async fn greet(socket: &mut TcpStream, core: &Core) -> std::io::Result<Hash> {
+async fn greet(socket: &mut TcpStream, core: &Core, household: Option<IpAddr>) -> std::io::Result<Hash> {
     let not_ours = || std::io::Error::from(std::io::ErrorKind::InvalidData);
     let [version, methods] = read(socket).await?;
     if version != 5 {
@@ -213,7 +221,7 @@ async fn greet(socket: &mut TcpStream, core: &Core) -> std::io::Result<Hash> {
     let has_room = {
         let waiting = core.meetings.waiting.lock();
         match waiting.get(&hash) {
-            None => waiting.len() < WAITING_MAX,
+            None => has_room(&waiting, household),
             Some(meeting) => matches!(meeting.state, Attendance::One { .. }),
         }
     };
@@ -249,19 +257,24 @@ enum Part {
 }
 
 impl Meetings {
-    fn arrive(&self, socket: TcpStream, hash: Hash) -> Part {
+    fn arrive(&self, socket: TcpStream, hash: Hash, household: Option<IpAddr>) -> Part {
         let mut waiting = self.waiting.lock();
         let serial = self.serial.fetch_add(1, Ordering::Relaxed);
         match waiting.remove(&hash) {
-            None if waiting.len() >= WAITING_MAX => Part::Goes,
+            None if !has_room(&waiting, household) => Part::Goes,
             None => {
+                let longest = waiting.iter().min_by_key(|(_, meeting)| meeting.serial).map(|(hash, _)| *hash);
+                if let Some(longest) = longest.filter(|_| waiting.len() >= WAITING_MAX) {
+                    waiting.remove(&longest);
+                }
                 let (ended, over) = oneshot::channel();
-                waiting.insert(hash, Meeting { serial, state: Attendance::One { socket, ended } });
+                waiting.insert(hash, Meeting { serial, household, state: Attendance::One { socket, ended } });
                 Part::Waits { serial, over }
             }
-            Some(Meeting { state: Attendance::One { socket: first, ended }, .. }) => {
+            Some(Meeting { state: Attendance::One { socket: first, ended }, household, .. }) => {
                 let (begin, begun) = oneshot::channel();
-                waiting.insert(hash, Meeting { serial, state: Attendance::Both { sockets: (first, socket), begin } });
+                let state = Attendance::Both { sockets: (first, socket), begin };
+                waiting.insert(hash, Meeting { serial, household, state });
                 Part::Carries { serial, begun, ended }
             }
             Some(both) => {
@@ -279,8 +292,14 @@ impl Meetings {
     }
 }
 
-async fn meet(core: &Core, socket: TcpStream, hash: Hash) {
-    match core.meetings.arrive(socket, hash) {
+/// Whether one more may come from there.
+fn has_room(waiting: &HashMap<Hash, Meeting>, household: Option<IpAddr>) -> bool {
+    let here = waiting.values().filter(|meeting| household.is_some() && meeting.household == household);
+    here.count() < WAITING_PER_ADDRESS_MAX
+}
+
+async fn meet(core: &Core, socket: TcpStream, (hash, household): (Hash, Option<IpAddr>)) {
+    match core.meetings.arrive(socket, hash, household) {
         Part::Goes => {}
         Part::Waits { serial, mut over } => {
             // The connection counts for as long as the stream lasts that the other takes care of.
@@ -343,4 +362,34 @@ async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, moved: &AtomicBoo
         moved.store(true, Ordering::Relaxed);
     }
     let _ = to.shutdown().await;
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn strangers_do_not_take_all_places() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("it is bound");
+        let (meetings, mut kept) = (Meetings::default(), Vec::new());
+        for number in 0..=WAITING_PER_ADDRESS_MAX {
+            let socket = TcpStream::connect(address).await.expect("it listens");
+            let hash = hash_of(&number.to_string(), "a", "b");
+            let part = meetings.arrive(socket, hash, household("2001:db8::1".parse().expect("an address")));
+            assert_eq!(matches!(part, Part::Waits { .. }), number < WAITING_PER_ADDRESS_MAX, "{number}");
+            kept.push(part);
+        }
+        let socket = TcpStream::connect(address).await.expect("it listens");
+        let other =
+            meetings.arrive(socket, hash_of("x", "a", "b"), household("2001:db8:0:1::1".parse().expect("an address")));
+        assert!(matches!(other, Part::Waits { .. }));
+        // Whom one of those waits for comes in, from wherever.
+        let socket = TcpStream::connect(address).await.expect("it listens");
+        let second =
+            meetings.arrive(socket, hash_of("0", "a", "b"), household("2001:db8::1".parse().expect("an address")));
+        assert!(matches!(second, Part::Carries { .. }));
+    }
 }

@@ -4,8 +4,9 @@
 //! client shows that it has them, so that a request whose answer was lost can be repeated.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque, hash_map::Entry},
     future::Future as _,
+    net::IpAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker},
@@ -31,6 +32,7 @@ use tokio::{
 
 use super::{Caller, Web, open_to_all};
 use crate::{
+    address::household,
     outbox::Outgoing,
     stream::{
         Peer, UNPROVEN_BYTES_MAX,
@@ -42,6 +44,12 @@ use crate::{
 
 /// Sessions over requests at once.
 const SESSIONS_MAX: usize = 20_000;
+/// The same from one address, or network of IPv6.
+const SESSIONS_PER_ADDRESS_MAX: usize = 200;
+/// Bytes of requests that wait to be worked off; past it no request is answered, so that no more come.
+const WAITING_BYTES_MAX: usize = 64 * 1024;
+/// Elements of one request.
+const ELEMENTS_MAX: usize = 1_000;
 /// Requests that wait for an answer at once; one more than are held. [XEP-0124 §7.1]
 const REQUESTS_MAX: u64 = 2;
 /// The longest that a request waits.
@@ -57,7 +65,49 @@ const VERSION: &str = "1.11";
 
 /// All sessions over requests.
 #[derive(Default)]
-pub(super) struct Sessions(Mutex<HashMap<String, Arc<Channel>>>);
+pub(super) struct Sessions(Mutex<All>);
+
+#[derive(Default)]
+struct All {
+    by_sid: HashMap<String, Arc<Channel>>,
+    by_address: HashMap<IpAddr, usize>,
+}
+
+impl Sessions {
+    fn get(&self, sid: &str) -> Option<Arc<Channel>> {
+        self.0.lock().by_sid.get(sid).cloned()
+    }
+
+    /// Takes a session in, if there is a place.
+    fn add(&self, sid: &str, channel: &Arc<Channel>) -> bool {
+        let mut all = self.0.lock();
+        if all.by_sid.len() >= SESSIONS_MAX {
+            return false;
+        }
+        if let Some(household) = channel.household {
+            let here = all.by_address.entry(household).or_default();
+            if *here >= SESSIONS_PER_ADDRESS_MAX {
+                return false;
+            }
+            *here += 1;
+        }
+        all.by_sid.insert(sid.to_owned(), channel.clone());
+        true
+    }
+
+    fn remove(&self, sid: &str) {
+        let mut all = self.0.lock();
+        let household = all.by_sid.remove(sid).and_then(|channel| channel.household);
+        if let Some(household) = household
+            && let Entry::Occupied(mut here) = all.by_address.entry(household)
+        {
+            *here.get_mut() -= 1;
+            if *here.get() == 0 {
+                here.remove();
+            }
+        }
+    }
+}
 
 /// What the requests of a session and its stream share.
 struct Channel {
@@ -67,6 +117,16 @@ struct Channel {
     /// How many may wait.
     hold: usize,
     limits: Mutex<Limits>,
+    /// Whom it counts for.
+    household: Option<IpAddr>,
+}
+
+/// A request that waits for its answer.
+struct Held {
+    rid: u64,
+    told: oneshot::Sender<String>,
+    /// It has waited for as long as it was to.
+    is_due: bool,
 }
 
 struct Shared {
@@ -75,13 +135,16 @@ struct Shared {
     /// The number of the next request.
     next: u64,
     /// Those that came too early, by their numbers.
-    early: BTreeMap<u64, Element>,
-    incoming: VecDeque<Incoming>,
+    early: BTreeMap<u64, (Element, usize)>,
+    /// With the bytes that each came in.
+    incoming: VecDeque<(Incoming, usize)>,
+    /// All of these bytes.
+    waiting: usize,
     /// XML that waits for a request to answer.
     outgoing: String,
     /// Attributes of the next answer.
     attributes: String,
-    held: VecDeque<(u64, oneshot::Sender<String>)>,
+    held: VecDeque<Held>,
     /// The last answers.
     answered: VecDeque<(u64, String)>,
     /// No request waits since then.
@@ -113,7 +176,7 @@ pub(super) async fn request(State(web): State<Web>, Caller(address): Caller, req
         return answer(ended(Some("bad-request")));
     };
     let channel = match body.attr("sid") {
-        Some(sid) => web.bosh.0.lock().get(sid).cloned(),
+        Some(sid) => web.bosh.get(sid),
         None => begin(&web, &body, rid, Peer { address: address.ip(), closing: web.closing.clone() }),
     };
     match channel {
@@ -161,6 +224,7 @@ fn begin(web: &Web, body: &Element, rid: u64, peer: Peer) -> Option<Arc<Channel>
         next: rid,
         early: BTreeMap::new(),
         incoming: VecDeque::new(),
+        waiting: 0,
         outgoing: String::new(),
         attributes: format!(
             " sid='{sid}' wait='{}' requests='{REQUESTS_MAX}' inactivity='{}' polling='2' hold='{hold}' ver='{VERSION}' \
@@ -175,13 +239,10 @@ fn begin(web: &Web, body: &Element, rid: u64, peer: Peer) -> Option<Arc<Channel>
         waker: None,
     };
     let limits = Mutex::new(Limits::bytes(UNPROVEN_BYTES_MAX));
-    let channel = Arc::new(Channel { state: Mutex::new(state), wait, hold, limits });
-    {
-        let mut sessions = web.bosh.0.lock();
-        if sessions.len() >= SESSIONS_MAX {
-            return None;
-        }
-        sessions.insert(sid.clone(), channel.clone());
+    let household = household(peer.address);
+    let channel = Arc::new(Channel { state: Mutex::new(state), wait, hold, limits, household });
+    if !web.bosh.add(&sid, &channel) {
+        return None;
     }
     let security = Security { is_encrypted: true, ..Security::default() };
     let inactivity = Box::pin(tokio::time::sleep(INACTIVITY));
@@ -202,23 +263,27 @@ impl Channel {
             if let Some(end) = state.ended {
                 return ended(end);
             }
-            let is_held = state.held.iter().any(|(number, _)| *number == rid);
+            let is_held = state.held.iter().any(|held| held.rid == rid);
             if rid >= state.next + REQUESTS_MAX || (rid < state.next && !is_held) {
                 state.end(Some("item-not-found"));
                 return ended(Some("item-not-found"));
             }
-            if bytes > self.limits.lock().bytes + ENVELOPE_BYTES_MAX {
+            let is_too_large = bytes > self.limits.lock().bytes + ENVELOPE_BYTES_MAX;
+            let is_too_much = body.children().nth(ELEMENTS_MAX).is_some();
+            // More at once than it may have, while it knows that it is to wait. [XEP-0124 §11]
+            let is_too_many = !is_held && state.is_full() && state.held.len() as u64 >= REQUESTS_MAX;
+            if is_too_large || is_too_much || is_too_many {
                 state.end(Some("policy-violation"));
                 return ended(Some("policy-violation"));
             }
             if is_held {
                 // Asked again while it waits: the new connection gets the answer.
-                state.held.retain(|(number, _)| *number != rid);
+                state.held.retain(|held| held.rid != rid);
             } else {
-                state.early.insert(rid, body);
+                state.early.insert(rid, (body, bytes));
             }
-            let at = state.held.iter().take_while(|(number, _)| *number < rid).count();
-            state.held.insert(at, (rid, told));
+            let at = state.held.iter().take_while(|held| held.rid < rid).count();
+            state.held.insert(at, Held { rid, told, is_due: false });
             state.understand();
             state.answer(self.hold);
         }
@@ -226,15 +291,29 @@ impl Channel {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => ended(Some("item-not-found")),
             Err(_) => {
-                let mut state = self.state.lock();
-                // It may have been answered in this moment.
-                if let Ok(answer) = to_tell.try_recv() {
-                    return answer;
+                let is_full = {
+                    let mut state = self.state.lock();
+                    // It may have been answered in this moment.
+                    if let Ok(answer) = to_tell.try_recv() {
+                        return answer;
+                    }
+                    let is_full = state.is_full();
+                    match is_full {
+                        true => {
+                            state.held.iter_mut().filter(|held| held.rid <= rid).for_each(|held| held.is_due = true)
+                        }
+                        false => {
+                            while state.held.front().is_some_and(|held| held.rid <= rid) {
+                                state.answer_one();
+                            }
+                        }
+                    }
+                    is_full
+                };
+                if is_full {
+                    // It gets its answer as soon as there is room for what comes next; the stream ends it otherwise.
+                    return to_tell.await.unwrap_or_else(|_| ended(Some("item-not-found")));
                 }
-                while state.held.front().is_some_and(|(number, _)| *number <= rid) {
-                    state.answer_one();
-                }
-                drop(state);
                 to_tell.try_recv().unwrap_or_else(|_| wrapped("", ""))
             }
         }
@@ -244,26 +323,27 @@ impl Channel {
 impl Shared {
     /// Requests in order become what the stream reads.
     fn understand(&mut self) {
-        while let Some(body) = self.early.remove(&self.next) {
+        while let Some((body, bytes)) = self.early.remove(&self.next) {
             self.next += 1;
             let restart = body.attributes().iter().any(|a| {
                 a.ns.as_deref() == Some(ns::XBOSH) && a.name == "restart" && matches!(a.value.as_str(), "true" | "1")
             });
             if restart || body.attr("sid").is_none() {
                 let header = header(&body, &self.begun_with);
-                self.incoming.push_back(Incoming::Open(header));
+                self.push(Incoming::Open(header), 0);
             }
             let is_end = body.kind() == Some("terminate");
             let mut body = body;
+            let share = bytes / body.children().count().max(1) + 1;
             for mut child in body.take_children() {
                 // COMPAT(clients that leave the namespace out): what is in that of BOSH itself was meant for the stream.
                 if child.ns() == ns::HTTP_BIND {
                     into_client(&mut child);
                 }
-                self.incoming.push_back(Incoming::Element(child));
+                self.push(Incoming::Element(child), share);
             }
             if is_end {
-                self.incoming.push_back(Incoming::Close);
+                self.push(Incoming::Close, 0);
             }
         }
         if let Some(waker) = self.waker.take() {
@@ -271,17 +351,38 @@ impl Shared {
         }
     }
 
+    fn push(&mut self, incoming: Incoming, bytes: usize) {
+        self.waiting += bytes;
+        self.incoming.push_back((incoming, bytes));
+    }
+
+    /// What the stream reads next.
+    fn pop(&mut self) -> Option<Incoming> {
+        let (incoming, bytes) = self.incoming.pop_front()?;
+        self.waiting -= bytes;
+        Some(incoming)
+    }
+
+    /// Whether so much waits that no more should come: each answer lets the client send another request.
+    fn is_full(&self) -> bool {
+        self.ended.is_none() && self.waiting > WAITING_BYTES_MAX
+    }
+
     /// Answers what can be answered.
     fn answer(&mut self, hold: usize) {
         // Only requests that were understood; those before them were answered first.
-        let can = |state: &Self| state.held.front().is_some_and(|(number, _)| *number < state.next);
-        while can(self) && (!self.outgoing.is_empty() || self.held.len() > hold || self.ended.is_some()) {
+        let is_understood = |state: &Self| state.held.front().is_some_and(|held| held.rid < state.next);
+        let has_to = |state: &Self| {
+            let is_due = state.held.front().is_some_and(|held| held.is_due);
+            !state.outgoing.is_empty() || state.held.len() > hold || is_due || state.ended.is_some()
+        };
+        while !self.is_full() && is_understood(self) && has_to(self) {
             self.answer_one();
         }
     }
 
     fn answer_one(&mut self) {
-        let Some((rid, told)) = self.held.pop_front() else { return };
+        let Some(Held { rid, told, .. }) = self.held.pop_front() else { return };
         let mut attributes = std::mem::take(&mut self.attributes);
         if let Some(end) = self.ended {
             attributes.push_str(&ending(end));
@@ -340,7 +441,7 @@ impl Bosh {
 impl Drop for Bosh {
     fn drop(&mut self) {
         self.channel.state.lock().end(None);
-        self.sessions.0.lock().remove(&self.sid);
+        self.sessions.remove(&self.sid);
     }
 }
 
@@ -353,7 +454,8 @@ impl Transport for Bosh {
         if state.ended.is_some() {
             return Poll::Ready(Err(Broken::Lost));
         }
-        if read && let Some(incoming) = state.incoming.pop_front() {
+        if read && let Some(incoming) = state.pop() {
+            state.answer(channel.hold);
             return Poll::Ready(Ok(incoming));
         }
         if !state.held.is_empty() {
@@ -424,5 +526,89 @@ impl Transport for Bosh {
 
     fn security(&self) -> &Security {
         &self.security
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn channel(address: &str) -> Arc<Channel> {
+        let state = Shared {
+            begun_with: Element::new("body", ns::HTTP_BIND),
+            next: 1,
+            early: BTreeMap::new(),
+            incoming: VecDeque::new(),
+            waiting: 0,
+            outgoing: String::new(),
+            attributes: String::new(),
+            held: VecDeque::new(),
+            answered: VecDeque::new(),
+            quiet_since: Instant::now(),
+            ended: None,
+            waker: None,
+        };
+        let household = household(address.parse().expect("an address"));
+        let limits = Mutex::new(Limits::bytes(512 * 1024));
+        Arc::new(Channel { state: Mutex::new(state), wait: WAIT_MAX, hold: 1, limits, household })
+    }
+
+    /// A request with a stanza of that size; it is taken when this returns.
+    async fn request(channel: &Arc<Channel>, rid: u64, bytes: usize) -> tokio::task::JoinHandle<String> {
+        let stanza = Element::text_of("message", ns::CLIENT, "x".repeat(bytes));
+        let body = Element::new("body", ns::HTTP_BIND).with_attr("sid", "s").with_child(stanza);
+        let asked = tokio::spawn(channel.clone().take(rid, body, bytes));
+        while channel.state.lock().next <= rid && !asked.is_finished() {
+            tokio::task::yield_now().await;
+        }
+        asked
+    }
+
+    #[tokio::test]
+    async fn nothing_more_is_asked_for_while_too_much_waits_to_be_worked_off() {
+        let channel = channel("192.0.2.1");
+        let first = request(&channel, 1, 1_000).await;
+        let second = request(&channel, 2, WAITING_BYTES_MAX).await;
+        assert!(channel.state.lock().is_full());
+        // With room each would have answered the one before.
+        assert_eq!(channel.state.lock().held.len(), 2);
+        channel.state.lock().outgoing.push_str("<message xmlns='jabber:client'/>");
+        channel.state.lock().answer(channel.hold);
+        assert!(!first.is_finished() && !second.is_finished());
+        // As it is worked off, the answers go out.
+        {
+            let mut state = channel.state.lock();
+            while state.pop().is_some() {}
+            state.answer(channel.hold);
+        }
+        assert!(first.await.expect("it is answered").contains("<message"));
+        assert_eq!(channel.state.lock().held.len(), 1, "one waits for what comes next");
+    }
+
+    #[tokio::test]
+    async fn who_sends_on_while_too_much_waits_is_shown_out() {
+        let channel = channel("192.0.2.1");
+        let (first, second) = (request(&channel, 1, WAITING_BYTES_MAX).await, request(&channel, 2, 1_000).await);
+        // The same again, over another connection, is no other.
+        let again = request(&channel, 2, 1_000).await;
+        assert!(!first.is_finished() && !again.is_finished());
+        let third = request(&channel, 3, 1_000).await;
+        for asked in [first, again, third] {
+            assert!(asked.await.expect("it is answered").contains("policy-violation"));
+        }
+        drop(second);
+        assert!(channel.state.lock().ended.is_some());
+    }
+
+    #[test]
+    fn one_address_cannot_have_all_sessions() {
+        let sessions = Sessions::default();
+        let add = |sid: usize, address: &str| sessions.add(&sid.to_string(), &channel(address));
+        assert!((0..SESSIONS_PER_ADDRESS_MAX).all(|sid| add(sid, "2001:db8::1")));
+        assert!(!add(1_000, "2001:db8::2"), "a household has one network");
+        assert!(add(1_001, "2001:db8:0:1::1") && add(1_002, "127.0.0.1"));
+        sessions.remove("0");
+        assert!(add(1_000, "2001:db8::2"));
+        assert!(sessions.get("1000").is_some() && sessions.get("0").is_none());
     }
 }
