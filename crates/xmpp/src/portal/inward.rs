@@ -5,7 +5,7 @@ use std::sync::Arc;
 use hmac::{Hmac, Mac as _};
 use koine_projection::message::{self, Act};
 use koine_room::{Profile, Room, Sender};
-use koine_stanza::{Element, Jid, ns};
+use koine_stanza::{BareJid, Element, Jid, ns};
 use ruma_common::{MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedUserId, UserId};
 use serde_json::{Map, Value, json, value::to_raw_value};
 use sha2::Sha256;
@@ -171,6 +171,7 @@ impl Worker {
     /// the nickname, that they have in that room alone.
     fn identity(&self, core: &Core, trace: Trace<'_>) -> Option<OwnedUserId> {
         let real = trace.jid.and_then(|jid| Jid::new(jid).ok()).map(|jid| jid.to_bare());
+        let real = real.filter(|jid| self.knows(jid));
         // Nobody elsewhere says who speaks as somebody of ours, or of another network.
         if let Some(user) = real.and_then(|jid| core.person_of(&jid)).filter(|user| core.is_ghost(user)) {
             return Some(user);
@@ -182,6 +183,15 @@ impl Worker {
         mac.update(text.as_bytes());
         let name = data_encoding::BASE32_NOPAD.encode(&mac.finalize().into_bytes()[..20]).to_ascii_lowercase();
         UserId::parse(format!("@{HIDDEN}{name}:{}", core.rooms().server_name())).ok()
+    }
+
+    /// Whether the room is believed about whose address that is: of the people of its own server alone. Of others it says what it
+    /// likes, and they would be heard here saying what they never said.
+    fn knows(&self, jid: &BareJid) -> bool {
+        let host = self.address.domain();
+        // Rooms have a host below that of their server's people.
+        let parent = host.split_once('.').map(|(_, parent)| parent);
+        jid.domain() == host || Some(jid.domain()) == parent
     }
 
     async fn came(&mut self, core: &Arc<Core>, trace: Trace<'_>) {
@@ -321,7 +331,8 @@ impl Worker {
             && (self.seats.contains_key(placed.event.sender()) || room.is_joined(placed.event.sender()))
             && core.is_account(placed.event.sender())
         {
-            if let Some(id) = &id {
+            // Once: a name that it has is not taken away again.
+            if let Some(id) = id.as_ref().filter(|_| tables::name_of(core, &room, &event).is_none()) {
                 tables::name(core, &room, &event, id).await;
             }
             return;
@@ -331,10 +342,11 @@ impl Worker {
         if delay.is_some() && id.is_none() && !self.is_new {
             return;
         }
-        // What somebody of ours said with an XMPP client went out through here.
-        let sent = stanza.id().and_then(|id| core.portals.sent.get(&(self.address.clone(), id.to_owned())));
-        if let Some(sender) = sent.filter(|sender| self.seats.contains_key(sender) && room.is_joined(sender)) {
-            return self.said(core, &room, stanza, (&sender, nick), (id, delay)).await;
+        // What somebody of ours said with an XMPP client went out through here: that it came back means that it was taken, once.
+        let sent = stanza.id().and_then(|id| core.portals.sent.remove(&(self.address.clone(), id.to_owned())));
+        let sent = sent.map(|(_, sent)| sent);
+        if let Some(sent) = sent.filter(|sent| self.seats.contains_key(&sent.user) && room.is_joined(&sent.user)) {
+            return self.said(core, &room, &sent.stanza, (&sent.user, nick), (id, None)).await;
         }
         let known = self.there.get(nick).map(|occupant| occupant.user.clone()).filter(|user| !core.is_account(user));
         let trace = Trace { nick, jid: None, id: stanza.child("occupant-id", ns::OCCUPANT_ID).and_then(Element::id) };

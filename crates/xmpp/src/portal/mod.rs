@@ -28,7 +28,7 @@ use koine_projection::id;
 use koine_room::{Answer, CommandError, Placed, Room};
 use koine_stanza::{BareJid, Element, Jid};
 use parking_lot::RwLock;
-use quick_cache::sync::Cache;
+use quick_cache::{Weighter, sync::Cache};
 use ruma_common::{OwnedRoomId, OwnedUserId, RoomAliasId, RoomId, UserId};
 use tokio::sync::{mpsc, oneshot};
 
@@ -42,8 +42,10 @@ const DEVICE: &str = "koine.portal";
 const PORTALS_MAX: usize = 10_000;
 /// Most things that wait for one of them; stanzas of others may take half of it.
 const WAITING_MAX: usize = 4_096;
-/// Messages of XMPP clients under way that are remembered.
+/// Messages of XMPP clients under way that are remembered, as far as they have not more bytes than [`SENT_BYTES_MAX`].
 const SENT_MAX: usize = 10_000;
+/// Bytes of these.
+const SENT_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// Something for the task of a room elsewhere.
 enum Word {
@@ -64,13 +66,33 @@ pub(crate) struct Portals {
     queues: RwLock<HashMap<BareJid, mpsc::Sender<Word>>>,
     /// The rooms that mirror them.
     rooms: RwLock<HashMap<OwnedRoomId, BareJid>>,
-    /// Who said with an XMPP client what is under way to one of them, by its id.
-    sent: Cache<(BareJid, String), OwnedUserId>,
+    /// Who said what with an XMPP client that is under way to one of them, by its id.
+    sent: Cache<(BareJid, String), Arc<Sent>, ByBytes>,
+}
+
+/// What somebody of ours said. What comes back of it says that it was taken there, and how it is called; not what it was.
+struct Sent {
+    user: OwnedUserId,
+    stanza: Element,
+    bytes: u64,
+}
+
+#[derive(Clone)]
+struct ByBytes;
+
+impl Weighter<(BareJid, String), Arc<Sent>> for ByBytes {
+    fn weight(&self, (_, id): &(BareJid, String), sent: &Arc<Sent>) -> u64 {
+        sent.bytes + id.len() as u64 + 256
+    }
 }
 
 impl Default for Portals {
     fn default() -> Self {
-        Self { queues: RwLock::default(), rooms: RwLock::default(), sent: Cache::new(SENT_MAX) }
+        Self {
+            queues: RwLock::default(),
+            rooms: RwLock::default(),
+            sent: Cache::with_weighter(SENT_MAX, SENT_BYTES_MAX, ByBytes),
+        }
     }
 }
 
@@ -82,7 +104,12 @@ impl Portals {
         if let Some(id) = stanza.id().filter(|id| id.len() <= 1023)
             && self.queues.read().contains_key(&room)
         {
-            self.sent.insert((room, id.to_owned()), user.to_owned());
+            let sent = Sent { user: user.to_owned(), stanza: stanza.clone(), bytes: stanza.to_xml().len() as u64 };
+            let key = (room, id.to_owned());
+            // Nobody changes what another has said by giving theirs the same id.
+            if self.sent.get(&key).is_none_or(|before| before.user == *user) {
+                self.sent.insert(key, Arc::new(sent));
+            }
         }
     }
 }

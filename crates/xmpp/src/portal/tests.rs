@@ -368,6 +368,42 @@ async fn what_somebody_says_with_a_client_is_theirs_and_what_a_room_claims_is_no
         scene.says(&groupchat(&to, nick, id, &format!("<body>{id}</body>"))).await;
         assert!(scene.said(&room, id).await.1.localpart().starts_with("_xmppocc_"), "she never said so");
     }
+    // What a room makes of her words is not hers, nor what it says again under the name that she gave them.
+    phone.send(&format!("<message type='groupchat' to='{ROOM}' id='p2'><body>I agree</body></message>")).await;
+    scene.next(|stanza| stanza.id() == Some("p2")).await;
+    let stamp = "<delay xmlns='urn:xmpp:delay' stamp='2002-09-10T23:08:25Z'/>";
+    for (id, body) in [("a4", "I refuse"), ("a5", "I resign")] {
+        let changed = groupchat(&to, "alice2", id, &format!("<body>{body}</body>{stamp}"));
+        scene.says(&changed.replace(&format!("m-{id}"), "p2")).await;
+    }
+    assert_eq!(scene.said(&room, "I agree").await.1, alice);
+    assert!(scene.said(&room, "I resign").await.1.localpart().starts_with("_xmppocc_"), "she never said so");
+    assert!(bodies(&room).iter().all(|(body, ..)| body != "I refuse"));
+    let newest = room.newest(i64::MIN, room.published().order, 100).expect("it can be read");
+    let agreed =
+        newest.iter().find(|placed| placed.event.content_field::<String>("body").as_deref() == Some("I agree"));
+    let at: u64 = agreed.expect("it was said").event.origin_server_ts().get().into();
+    assert!(at > 1_700_000_000_000, "when she said it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_room_speaks_for_people_of_its_own_server_alone() {
+    let mut scene = Scene::new();
+    let (_, room, to) = scene.alice_and_bob().await;
+    assert!(room.is_joined(&user("_xmpp_bob=40elsewhere.example")), "his server has the room");
+    for (nick, jid) in [
+        ("mallory", "juliet@capulet.example/balcony"),
+        ("mallory2", "romeo@evil.elsewhere.example"),
+        ("mallory3", "nurse@example"),
+    ] {
+        scene.has_occupant(&to, nick, Some(jid), "").await;
+        scene.says(&groupchat(&to, nick, nick, &format!("<body>{nick} says</body>"))).await;
+        let (_, sender) = scene.said(&room, &format!("{nick} says")).await;
+        assert!(sender.localpart().starts_with("_xmppocc_"), "{sender}");
+    }
+    scene.has_occupant(&to, "hall", Some("clerk@rooms.elsewhere.example/x"), "").await;
+    scene.says(&groupchat(&to, "hall", "h1", "<body>welcome</body>")).await;
+    assert_eq!(scene.said(&room, "welcome").await.1, user("_xmpp_clerk=40rooms.elsewhere.example"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
