@@ -2,6 +2,7 @@
 //!
 //! One file a mapping, both directions together. What one side cannot say is in the table of losses at the head of the file.
 
+mod cost;
 pub mod id;
 pub mod mail;
 pub mod markup;

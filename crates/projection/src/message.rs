@@ -26,6 +26,7 @@
 //! | what is said in an encrypted message: each network tells its people that it is, and for whom | in both |
 //! | files that are encrypted: their name remains | to XMPP |
 
+use koine_graph::event::EVENT_BYTES_MAX;
 use koine_stanza::{
     BareJid, Element, ns,
     reader::{Limits, document},
@@ -217,6 +218,10 @@ fn said(message: &Element, names: &impl Names) -> Value {
         return json!({ "msgtype": "m.notice", "body": text });
     }
     let body = message.child("body", ns::CLIENT).map(Element::text);
+    if let Some(body) = body.as_ref().filter(|body| body.len() > EVENT_BYTES_MAX) {
+        // No event has room for it, and the room says so: until then nobody needs to know what it means.
+        return json!({ "msgtype": "m.text", "body": body });
+    }
     if let Some(file) = sharing::read(message, body.as_deref(), names) {
         return file;
     }

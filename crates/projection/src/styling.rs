@@ -15,8 +15,12 @@
 //! Out of HTML: colours, sizes, tables' lines, the places that links go to where the text names them already. Into HTML:
 //! nothing; what looks like a mark and is none stays text.
 
+use crate::cost::looked;
+
 /// Deepest nesting that is looked at, of quotes as of tags; what lies deeper stays plain.
 pub const DEPTH_MAX: usize = 16;
+/// Longest entity, with both its ends: `&#x10ffff;` and some zeros.
+const ENTITY_BYTES_MAX: usize = 11;
 
 /// Text with marks as HTML; `None` where there are no marks, so that plain text can stay plain.
 pub fn to_html(text: &str) -> Option<String> {
@@ -67,15 +71,18 @@ fn spans(line: &str, depth: usize, html: &mut String) -> bool {
     let mut marked = false;
     let mut plain = 0;
     let mut at = 0;
+    // Marks that nothing ends from here on: looked for once, or many of them would cost the line each.
+    let mut unended = String::new();
     while let Some(mark) = line.get(at..).and_then(|rest| rest.chars().next()) {
         let next = at + mark.len_utf8();
         let before = line.get(..at).and_then(|before| before.chars().next_back());
         let opens = before.is_none_or(|before| before.is_whitespace() || is_mark(before)) && depth < DEPTH_MAX;
-        let (Some(tag), true) = (tag_of(mark), opens) else {
+        let (Some(tag), true) = (tag_of(mark), opens && !unended.contains(mark) && holds(line, next, mark)) else {
             at = next;
             continue;
         };
         let Some(end) = closing(line, next, mark) else {
+            unended.push(mark);
             at = next;
             continue;
         };
@@ -93,17 +100,20 @@ fn spans(line: &str, depth: usize, html: &mut String) -> bool {
     marked
 }
 
-/// Where the span that began with `mark` in front of `from` ends: at the next mark that is not behind a space; one that
-/// would be empty is none.
+/// Whether a span can begin with `mark` in front of `from`: no space follows it, and it is not empty.
+fn holds(line: &str, from: usize, mark: char) -> bool {
+    line.get(from..).is_some_and(|inner| !inner.starts_with(char::is_whitespace) && !inner.starts_with(mark))
+}
+
+/// Where a span that [`holds`] ends: at the next such mark that is not behind a space. Whether one ends a span does not
+/// depend on where that began, so where one finds no end, those behind it find none either.
 fn closing(line: &str, from: usize, mark: char) -> Option<usize> {
     let inner = line.get(from..)?;
-    if inner.starts_with(char::is_whitespace) || inner.starts_with(mark) {
-        return None;
-    }
     let mut before = mark;
     for (at, c) in inner.char_indices() {
+        looked(1);
         if c == mark && !before.is_whitespace() {
-            return (at > 0).then_some(from + at);
+            return Some(from + at);
         }
         before = c;
     }
@@ -319,7 +329,9 @@ fn unescape(text: &str) -> String {
     while let Some(at) = rest.find('&') {
         out.push_str(rest.get(..at).unwrap_or_default());
         rest = rest.get(at..).unwrap_or_default();
-        let entity = rest.find(';').filter(|end| *end <= 10).and_then(|end| Some((end, rest.get(1..end)?)));
+        // Looked for no further than an entity is long.
+        let end = rest.bytes().take(ENTITY_BYTES_MAX).inspect(|_| looked(1)).position(|byte| byte == b';');
+        let entity = end.and_then(|end| Some((end, rest.get(1..end)?)));
         match entity.and_then(|(end, name)| Some((end, entity_char(name)?))) {
             Some((end, c)) => {
                 out.push(c);
@@ -359,6 +371,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::cost::steps;
 
     #[test]
     fn marks_become_tags_and_back() {
@@ -392,7 +405,96 @@ mod tests {
         assert_eq!(to_text("<ol><li>a</li><li>b</li></ol>"), "1. a\n2. b");
     }
 
+    /// The rule as it stands in the specification, each mark by itself, however long that takes. [XEP-0393 §span]
+    fn slowly(line: &str, depth: usize, html: &mut String) {
+        let chars: Vec<char> = line.chars().collect();
+        let text = |from: usize, to: usize| chars[from..to].iter().collect::<String>();
+        let (mut plain, mut at) = (0, 0);
+        while at < chars.len() {
+            let mark = chars[at];
+            let opens = at == 0 || chars[at - 1].is_whitespace() || is_mark(chars[at - 1]);
+            let is_empty = chars.get(at + 1).is_none_or(|next| *next == mark || next.is_whitespace());
+            let end = (at + 2..chars.len()).find(|end| chars[*end] == mark && !chars[*end - 1].is_whitespace());
+            let (Some(tag), Some(end)) = (tag_of(mark), end.filter(|_| opens && !is_empty && depth < DEPTH_MAX)) else {
+                at += 1;
+                continue;
+            };
+            escape(&text(plain, at), html);
+            html.push_str(&format!("<{tag}>"));
+            match mark {
+                '`' => escape(&text(at + 1, end), html),
+                _ => slowly(&text(at + 1, end), depth + 1, html),
+            }
+            html.push_str(&format!("</{tag}>"));
+            (at, plain) = (end + 1, end + 1);
+        }
+        escape(&text(plain, chars.len()), html);
+    }
+
+    #[test]
+    fn a_text_is_looked_at_a_few_times_whatever_it_repeats() {
+        const TIMES: usize = 3_000;
+        for piece in [
+            "*a ",
+            "_a ",
+            "~a ",
+            "`a ",
+            "*a _b ~c `d ",
+            "*_~` ",
+            "*_~`a",
+            "*a *",
+            "a* ",
+            "*a* ",
+            "_*a ",
+            "* ",
+            "**",
+            "> *a ",
+            ">",
+            "> ",
+            ">\n",
+            "> > a\n",
+            "```\n",
+            "```a\n",
+            "```\n> ",
+            "*\n",
+            "é*é ",
+            "&",
+            "&a",
+            "&#",
+            "&amp",
+            "&amp;",
+            "<",
+            "<a",
+            "<a>",
+            "<a href=",
+            "<a href=\"x\">",
+            "</a>",
+            "<blockquote>",
+            "<pre>",
+            "<li>",
+            "<ol>",
+            "<mx-reply>",
+            "<img alt=",
+            "\n",
+        ] {
+            let text = piece.repeat(TIMES);
+            let (_, html) = steps(|| to_html(&text));
+            let (_, back) = steps(|| to_text(&text));
+            // Marks of four kinds within each other, and each looked for once in vain.
+            assert!(html <= 20 * text.len(), "{piece:?}: {html} steps for {} bytes", text.len());
+            assert!(back <= 12 * text.len(), "{piece:?}: {back} steps for {} bytes of HTML", text.len());
+        }
+    }
+
     proptest! {
+        #[test]
+        fn marks_mean_what_the_specification_says(line in "[ab é*_~`\u{a0}]{0,40}") {
+            let (mut fast, mut slow) = (String::new(), String::new());
+            spans(&line, 0, &mut fast);
+            slowly(&line, 0, &mut slow);
+            prop_assert_eq!(fast, slow);
+        }
+
         #[test]
         fn nothing_is_lost_on_the_way_to_html_and_back(text in "[a-z *_~`>\n]{0,60}") {
             // Blocks end where lines do, and space at the edge of a line is nothing.

@@ -87,6 +87,20 @@ fn text_with_marks_has_html() {
 }
 
 #[test]
+fn a_body_that_no_event_has_room_for_is_not_read() {
+    let long = "*a ".repeat(EVENT_BYTES_MAX);
+    for more in [vec![], vec![Element::new("reply", ns::REPLY).with_attr("id", "first")]] {
+        let message = chat([vec![said(&long)], more].concat());
+        let ((_, content), steps) = crate::cost::steps(|| sent(&message));
+        assert_eq!(steps, 0);
+        assert_eq!(content["body"], long, "the room is to say how much is too much");
+        assert_eq!(content.get("formatted_body"), None);
+    }
+    let fits = format!("*a*{}", "a".repeat(EVENT_BYTES_MAX - 3));
+    assert!(sent(&chat(vec![said(&fits)])).1.get("formatted_body").is_some());
+}
+
+#[test]
 fn html_is_marked_and_text_that_looks_marked_is_not() {
     let content = json!({
         "msgtype": "m.text", "body": "**x**", "format": "org.matrix.custom.html", "formatted_body": "<b>x</b>",
