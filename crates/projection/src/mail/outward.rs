@@ -19,7 +19,11 @@
 //!
 //! Everything that goes into a header passes [`header_text`]: no line can be broken there, whoever wrote it.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
+
+use crate::cost::looked;
 
 /// Longest subject, in characters: what fits on a line of most programs.
 pub const SUBJECT_CHARS_MAX: usize = 120;
@@ -215,16 +219,13 @@ fn without_re(subject: &str) -> &str {
 
 /// `References` of a mail that answers one with these references and this Message-ID. [RFC 5322 §3.6.4]
 pub fn references(of_parent: &[String], parent: &str) -> Vec<String> {
-    let mut all: Vec<String> = Vec::new();
-    for id in of_parent.iter().map(String::as_str).chain([parent]).filter(|id| is_message_id(id)) {
-        if !all.iter().any(|known| known == id) {
-            all.push(id.to_owned());
-        }
-    }
+    let ids = of_parent.iter().map(String::as_str).chain([parent]).filter(|id| is_message_id(id));
+    let mut known = HashSet::new();
+    let mut all: Vec<&str> = ids.filter(|id| known.insert(*id)).collect();
     if all.len() > REFERENCES_MAX {
         all.drain(1..=all.len() - REFERENCES_MAX);
     }
-    all
+    all.into_iter().map(ToOwned::to_owned).collect()
 }
 
 /// Whether a text, without angle brackets, may stand as a Message-ID: what others sent is not always one.
@@ -235,7 +236,8 @@ pub fn is_message_id(id: &str) -> bool {
 }
 
 /// HTML of which nothing is left but marks on text: no scripts, no styles, no pictures, no addresses but of the web and of
-/// mail. What is opened is closed.
+/// mail. What is opened is closed. A tag that does not end is text, and so is all behind it: for readers of HTML it would be
+/// within that tag.
 pub fn tame(html: &str) -> String {
     let mut out = String::with_capacity(html.len());
     let mut open: Vec<&'static str> = Vec::new();
@@ -243,10 +245,14 @@ pub fn tame(html: &str) -> String {
     while let Some(at) = rest.find('<') {
         text(&mut out, &rest[..at]);
         rest = &rest[at..];
-        let Some(tag) = Tag::read(rest) else {
-            out.push_str("&lt;");
-            rest = &rest[1..];
-            continue;
+        let tag = match Tag::read(rest) {
+            Ok(tag) => tag,
+            Err(NoTag::Text) => {
+                out.push_str("&lt;");
+                rest = &rest[1..];
+                continue;
+            }
+            Err(NoTag::Unended) => break,
         };
         rest = &rest[tag.length..];
         if !tag.closes && matches!(tag.name.as_str(), "mx-reply" | "script" | "style" | "title" | "template") {
@@ -318,15 +324,28 @@ const TAMED: &[&str] = &[
 
 /// Text between marks; entities stay what they are.
 fn text(out: &mut String, text: &str) {
-    out.push_str(&text.replace('>', "&gt;"));
+    out.push_str(&text.replace('<', "&lt;").replace('>', "&gt;"));
 }
 
 /// What is left after the end of an element whose content is not for reading.
 fn behind<'a>(html: &'a str, name: &str) -> &'a str {
-    let lower = html.to_ascii_lowercase();
-    let Some(at) = lower.find(&format!("</{name}")) else { return "" };
+    let ends = |at: &usize| {
+        let named = html.as_bytes().get(at + 2..at + 2 + name.len());
+        named.is_some_and(|named| named.eq_ignore_ascii_case(name.as_bytes()))
+    };
+    let at = html.match_indices("</").map(|(at, _)| at).find(ends);
+    looked(at.unwrap_or(html.len()));
+    let Some(at) = at else { return "" };
     let end = html[at..].find('>').map_or(html.len(), |end| at + end + 1);
     &html[end..]
+}
+
+/// Why a `<` begins no tag.
+enum NoTag {
+    /// What follows is no name.
+    Text,
+    /// It has no end.
+    Unended,
 }
 
 struct Tag {
@@ -337,22 +356,22 @@ struct Tag {
 }
 
 impl Tag {
-    fn read(html: &str) -> Option<Self> {
-        let inner = html.strip_prefix('<')?;
+    fn read(html: &str) -> Result<Self, NoTag> {
+        let inner = html.strip_prefix('<').ok_or(NoTag::Text)?;
         if let Some(comment) = inner.strip_prefix("!--") {
             let length = comment.find("-->").map_or(html.len(), |end| end + 7);
-            return Some(Self { name: String::new(), closes: false, address: None, length });
+            return Ok(Self { name: String::new(), closes: false, address: None, length });
         }
         let (closes, inner) = inner.strip_prefix('/').map_or((false, inner), |inner| (true, inner));
-        let name_length = inner.find(|c: char| !c.is_ascii_alphanumeric() && c != '-').unwrap_or(inner.len());
         if !inner.starts_with(|c: char| c.is_ascii_alphabetic()) {
-            return None;
+            return Err(NoTag::Text);
         }
+        let name_length = inner.find(|c: char| !c.is_ascii_alphanumeric() && c != '-').unwrap_or(inner.len());
         let name = inner[..name_length].to_ascii_lowercase();
         let attributes = &inner[name_length..];
-        let end = end_of_tag(attributes)?;
+        let end = end_of_tag(attributes).ok_or(NoTag::Unended)?;
         let address = attribute(&attributes[..end], "href").filter(|address| is_harmless(address));
-        Some(Self { name, closes, address, length: 1 + usize::from(closes) + name_length + end + 1 })
+        Ok(Self { name, closes, address, length: 1 + usize::from(closes) + name_length + end + 1 })
     }
 }
 
@@ -360,6 +379,7 @@ impl Tag {
 fn end_of_tag(attributes: &str) -> Option<usize> {
     let mut quote = None;
     for (at, c) in attributes.char_indices() {
+        looked(1);
         match (quote, c) {
             (None, '>') => return Some(at),
             (None, '"' | '\'') => quote = Some(c),
@@ -397,6 +417,38 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::cost::steps;
+
+    #[test]
+    fn html_is_looked_at_a_few_times_whatever_it_repeats() {
+        for piece in [
+            "<a",
+            "<a ",
+            "<",
+            "<a \"",
+            "<a '\"",
+            "<a>",
+            "</a>",
+            "<a href=",
+            "<script>",
+            "<script></script>",
+            "</script",
+            "<!--",
+            "<!-->",
+            "<mx-reply></mx-reply>",
+            "<b",
+            "<1",
+            ">",
+            "&",
+        ] {
+            let html = piece.repeat(3_000);
+            let (_, steps) = steps(|| tame(&html));
+            assert!(steps <= 4 * html.len(), "{piece:?}: {steps} steps for {} bytes", html.len());
+        }
+        // What others say that a mail refers to may be much, too.
+        let many: Vec<String> = (0..100_000).map(|n| format!("{n}@x.example")).collect();
+        assert_eq!(references(&many, "last@x.example").len(), REFERENCES_MAX);
+    }
 
     #[test]
     fn subjects_say_what_it_is_about() {
@@ -441,6 +493,9 @@ mod tests {
             ("<img src=x onerror=y>1 < 2 > 0", "1 &lt; 2 &gt; 0"),
             ("</b></p>x", "x"),
             ("<b", "&lt;b"),
+            ("<b>x</b> <a \"<i>y</i>", "<b>x</b> &lt;a \"&lt;i&gt;y&lt;/i&gt;"),
+            ("1 <2 <b>x</b>", "1 &lt;2 <b>x</b>"),
+            ("<SCRIPT>x</Script >y", "y"),
             ("<span data-mx-color='#f00'>red</span>", "red"),
         ] {
             assert_eq!(tame(wild), tamed, "{wild}");
