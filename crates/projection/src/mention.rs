@@ -27,12 +27,16 @@ pub const CHANNEL: &str = "urn:xmpp:mentions:0#channel";
 const REFERENCE: &str = "urn:xmpp:reference:0";
 /// Most people that a message mentions.
 const MENTIONED_MAX: usize = 100;
+/// Most children of a message that are looked at for whom they mean: each person twice, and all of them. Finding out whom
+/// one means may cost as much as there are people in a room.
+const LOOKED_AT_MAX: usize = 2 * MENTIONED_MAX + 1;
 
 /// `m.mentions` of a message; `None` where it mentions nobody.
 pub fn read(message: &Element, names: &impl Names) -> Option<Value> {
     let mut users: Vec<OwnedUserId> = Vec::new();
     let mut room = false;
-    for child in message.children() {
+    let said = message.children().filter(|child| matches!(child.ns(), MENTIONS | REFERENCE));
+    for child in said.take(LOOKED_AT_MAX) {
         let user = match child.ns() {
             // [XEP-0513 §noping]
             MENTIONS if child.name() == "mention" && !child.has_child("noping", MENTIONS) => {
@@ -158,6 +162,44 @@ mod tests {
             let expected = (!mentions.is_empty()).then_some(Value::Object(mentions));
             prop_assert_eq!(read(&message, &Room), expected);
         }
+    }
+
+    #[test]
+    fn whom_a_message_means_is_looked_up_for_so_many_and_no_more() {
+        use std::cell::Cell;
+        struct Counting(Cell<usize>);
+        impl Names for Counting {
+            fn user_of(&self, _: &BareJid) -> Option<OwnedUserId> {
+                None
+            }
+            fn address_of(&self, _: &UserId) -> Option<BareJid> {
+                None
+            }
+            fn user_of_occupant(&self, _: &str) -> Option<OwnedUserId> {
+                self.0.set(self.0.get() + 1);
+                None
+            }
+            fn event_of(&self, _: &str) -> Option<OwnedEventId> {
+                None
+            }
+            fn name_of(&self, event: &EventId) -> String {
+                event.to_string()
+            }
+            fn author_of(&self, _: &EventId) -> Option<(String, String)> {
+                None
+            }
+            fn file_of(&self, _: &str) -> Option<File> {
+                None
+            }
+            fn url_of(&self, _: &str, _: &str) -> Option<String> {
+                None
+            }
+        }
+        let mention = Element::new("mention", MENTIONS).with_attr("occupantid", "nobody");
+        let message = Element::new("message", ns::CLIENT).with_children(std::iter::repeat_n(mention, 10_000));
+        let names = Counting(Cell::new(0));
+        assert_eq!(read(&message, &names), None);
+        assert_eq!(names.0.get(), LOOKED_AT_MAX);
     }
 
     #[test]
