@@ -1,6 +1,10 @@
 //! A server in memory that takes mail over a real connection: what tests of this crate begin with.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use koine_account::{AccountConfig, Accounts, LimitConfig, NewAccount, PasswordConfig, Registration};
 use koine_graph::SigningKey;
@@ -11,7 +15,7 @@ use ruma_common::{MilliSecondsSinceUnixEpoch, OwnedServerName, OwnedUserId, Room
 use serde_json::{Map, Value, json, value::to_raw_value};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpStream, UdpSocket},
     sync::watch,
 };
 
@@ -70,6 +74,22 @@ impl World {
         let mail = Mail::new(Cores { domain, rooms, accounts, media, dns, config, now });
         mail.start();
         Self { mail, _folder: folder, closing: watch::Sender::new(false) }
+    }
+
+    /// One that judges who sends: `mail.example` names 192.0.2.1 as its host, of other domains nothing is known.
+    pub(crate) async fn judging() -> Self {
+        Self::with(MailConfig {
+            resolver: Some(names(&[("mail.example", "v=spf1 ip4:192.0.2.1 -all")]).await),
+            ..MailConfig::default()
+        })
+    }
+
+    /// Sends a mail from a host that the author's domain names, or from another; the last answer.
+    pub(crate) async fn send_from(&self, is_named: bool, from: &str, to: &[&str], mail: &str) -> String {
+        let host = if is_named { [192, 0, 2, 1] } else { [198, 51, 100, 9] };
+        let mut client = self.connect_from(Dialect::Smtp, host.into()).await;
+        client.greet().await;
+        client.mail(from, to, mail).await
     }
 
     pub(crate) fn core(&self) -> &Arc<crate::core::Core> {
@@ -174,6 +194,44 @@ impl World {
     pub(crate) fn files(&self) -> usize {
         self.core().cores.media.list(|_| true).expect("the store can be read").len()
     }
+}
+
+/// A resolver that knows these texts, and of all other names that there is nothing.
+async fn names(texts: &'static [(&'static str, &'static str)]) -> SocketAddr {
+    let socket = UdpSocket::bind(("127.0.0.1", 0)).await.expect("a free port");
+    let address = socket.local_addr().expect("it is bound");
+    tokio::spawn(async move {
+        let mut query = [0; 1_500];
+        while let Ok((length, asker)) = socket.recv_from(&mut query).await {
+            if let Some(answer) = answer(&query[..length], texts) {
+                // Whoever asked may be gone.
+                let _ = socket.send_to(&answer, asker).await;
+            }
+        }
+    });
+    address
+}
+
+/// [RFC 1035 §4.1] The question again, with what is known.
+fn answer(query: &[u8], texts: &[(&str, &str)]) -> Option<Vec<u8>> {
+    let mut labels = Vec::new();
+    let mut at = 12;
+    while let Some(length) = query.get(at).map(|length| usize::from(*length)).filter(|length| *length > 0) {
+        labels.push(String::from_utf8_lossy(query.get(at + 1..at + 1 + length)?).to_ascii_lowercase());
+        at += 1 + length;
+    }
+    let question = query.get(12..at + 5)?;
+    let is_text = question.get(question.len() - 4..)? == [0, 16, 0, 1];
+    let text = texts.iter().find(|(name, _)| is_text && *name == labels.join(".")).map(|(_, text)| text);
+    let mut answer = query.get(..2)?.to_vec();
+    answer.extend([0x85, if text.is_some() { 0x80 } else { 0x83 }, 0, 1, 0, u8::from(text.is_some()), 0, 0, 0, 0]);
+    answer.extend_from_slice(question);
+    if let Some(text) = text {
+        let length = u8::try_from(text.len()).ok()?;
+        answer.extend([0xc0, 12, 0, 16, 0, 1, 0, 0, 0, 60, 0, length + 1, length]);
+        answer.extend_from_slice(text.as_bytes());
+    }
+    Some(answer)
 }
 
 impl Client {

@@ -35,6 +35,8 @@ const HEADER_BYTES_MAX: usize = 256 * 1024;
 const HEADERS_MAX: usize = 1_000;
 /// Most places at which a mail may begin something within itself: a part that has parts, a mail in a mail.
 const NESTING_MAX: usize = 1_000;
+/// People that are named as not in a conversation.
+const LEFT_OUT_MAX: usize = 10;
 /// The device in whose name mails are sent: it makes a transaction id count.
 const DEVICE: &str = "mail";
 
@@ -175,7 +177,7 @@ struct Kept {
 }
 
 impl<'a> Incoming<'a> {
-    fn new(core: &'a Arc<Core>, mail: Inward, message: &'a Message<'a>, verdict: Verdict) -> Result<Self, Refusal> {
+    fn new(core: &'a Arc<Core>, mut mail: Inward, message: &'a Message<'a>, verdict: Verdict) -> Result<Self, Refusal> {
         let author = mail.author.clone().ok_or(Refusal::NoSingleAuthor)?;
         // What comes by a list is said by the list, in the name of whoever wrote it: an answer goes there.
         let list = inward::list(&mail).filter(|list| !core.is_ours(list.address.domain()));
@@ -189,6 +191,14 @@ impl<'a> Incoming<'a> {
         let user = core.person_of(&speaks.address).ok_or(Refusal::NoMail("its author's address is too long"))?;
         let is_trusted = verdict.is_trusted;
         let speaker = Speaker { user, address: speaks.address, name: speaks.name, is_verified, is_trusted };
+        if !speaker.is_certain() {
+            // Nothing says above a reaction or a receipt that it may be forged: the one are words, the other is nothing.
+            match mail.what {
+                What::Reactions(_) => mail.what = inward::words(message),
+                What::Read(_) => return Err(Refusal::Uncertain(speaker.address.domain().to_owned())),
+                What::Said { .. } | What::Report => {}
+            }
+        }
         // A mail without a name is known by all of it.
         let hash = match &mail.message_id {
             Some(id) => Sha256::digest(id.as_bytes()),
@@ -199,10 +209,11 @@ impl<'a> Incoming<'a> {
     }
 
     async fn deliver(&self, recipients: &[Recipient], mut outcomes: Outcomes) -> Result<Outcomes, Refusal> {
+        let referred = self.core.rooms_referred_to(&self.mail).map_err(unreadable)?;
         // Which recipients are told by what becomes of which room.
         let mut targets: BTreeMap<Target, Vec<usize>> = BTreeMap::new();
         for (at, recipient) in recipients.iter().enumerate() {
-            match self.check(recipient) {
+            match self.check(recipient, &referred) {
                 Err(refusal) => {
                     if let Some(outcome) = outcomes.get_mut(at) {
                         *outcome = Err(refusal);
@@ -215,14 +226,14 @@ impl<'a> Incoming<'a> {
         if targets.is_empty() {
             return Ok(outcomes);
         }
-        let owner = owner(&targets, &self.speaker.user);
+        let owner = owner(&targets, recipients, &self.speaker.user);
         let kept = match &self.mail.what {
             What::Said { .. } => Some(self.keep(&owner).await?),
             _ => None,
         };
         let mut is_anywhere = false;
         for (target, of) in targets {
-            let delivered = self.deliver_to(&target, kept.as_ref()).await;
+            let delivered = self.deliver_to(&target, &referred, kept.as_ref()).await;
             let refusals = match delivered {
                 Ok((refusals, is_new)) => {
                     is_anywhere |= is_new;
@@ -250,7 +261,7 @@ impl<'a> Incoming<'a> {
     }
 
     /// Where a mail for somebody goes, if they want it. `None`: nowhere, and that is fine.
-    fn check(&self, recipient: &Recipient) -> Result<Option<Target>, Refusal> {
+    fn check(&self, recipient: &Recipient, referred: &[Arc<Room>]) -> Result<Option<Target>, Refusal> {
         match recipient {
             Recipient::Bounce(_) => Ok(None),
             Recipient::Room(room) => Ok(Some(Target::Room(room.clone()))),
@@ -259,54 +270,73 @@ impl<'a> Incoming<'a> {
                 if !self.speaker.is_trusted {
                     self.core.gate.mail_for(account, self.core.since_epoch())?;
                 }
-                Ok(Some(self.target_of(account)))
+                self.target_of(account, referred).map(Some)
             }
         }
     }
 
     /// Whom a mail to an account is between: all whom it names, if the account is among them. Whoever gets it in secret has
-    /// it from its author alone.
-    fn target_of(&self, account: &OwnedUserId) -> Target {
+    /// it from its author alone; so has everybody where the author may be another, and there is no such conversation yet.
+    fn target_of(&self, account: &OwnedUserId, referred: &[Arc<Room>]) -> Result<Target, Refusal> {
         if self.by.is_some() {
-            return Target::Two(account.clone());
+            return Ok(Target::Two(account.clone()));
         }
         let named = self.mail.to.iter().chain(&self.mail.cc);
         let mut people: std::collections::BTreeSet<OwnedUserId> =
             named.filter_map(|named| self.core.person_of(&named.address)).collect();
         let is_named = people.contains(account);
         people.insert(self.speaker.user.clone());
-        match is_named && people.len() > 2 && people.len() <= inward::PEOPLE_MAX {
-            true => Target::Circle(people),
-            false => Target::Two(account.clone()),
+        if !(is_named && people.len() > 2 && people.len() <= inward::PEOPLE_MAX) {
+            return Ok(Target::Two(account.clone()));
         }
+        if self.speaker.is_certain() {
+            return Ok(Target::Circle(people));
+        }
+        let there = self.core.circle_with(&self.speaker, &people, referred, account)?;
+        Ok(there.map_or_else(|| Target::Two(account.clone()), Target::There))
+    }
+
+    /// Correspondents whom a mail names and who are not where it is said, though its author may have meant them to be.
+    fn left_out(&self, target: &Target, room: &Room) -> Vec<Address> {
+        let is_meant = match target {
+            Target::Circle(_) | Target::There(_) => true,
+            Target::Two(_) => self.by.is_none() && !self.speaker.is_certain(),
+            Target::Room(_) => false,
+        };
+        let named = self.mail.to.iter().chain(&self.mail.cc).filter(|_| is_meant);
+        let outside = named.filter(|named| {
+            let person = self.core.person_of(&named.address);
+            person.is_some_and(|person| self.core.correspondent(&person).is_some() && !room.is_joined(&person))
+        });
+        outside.map(|named| named.address.clone()).take(LEFT_OUT_MAX).collect()
     }
 
     /// Brings the mail into one room; who of it refuses, and whether the mail was not there before.
     async fn deliver_to(
         &self,
         target: &Target,
+        referred: &[Arc<Room>],
         kept: Option<&Kept>,
     ) -> Result<(Vec<(OwnedUserId, Refusal)>, bool), Refusal> {
         let core = self.core;
-        let referred = core.rooms_referred_to(&self.mail).map_err(unreadable)?;
         let (room, refusals) = match &self.mail.what {
             // These say nothing that anybody would have to be asked for.
             What::Reactions(_) | What::Read(_) | What::Report => {
-                let there = referred.into_iter().filter(|room| room.is_joined(&self.speaker.user));
+                let there = referred.iter().filter(|room| room.is_joined(&self.speaker.user)).cloned();
                 return self.note_in(there.collect()).await.map(|()| (Vec::new(), true));
             }
             What::Said { .. } => {
                 let _making = core.making.lock().await;
-                core.room_for(&self.speaker, target, &referred, self.mail.subject.as_deref()).await?
+                core.room_for(&self.speaker, target, referred, self.mail.subject.as_deref()).await?
             }
         };
         let kept = kept.ok_or(Refusal::Unavailable)?;
-        let is_new = self.say(&room, kept).await?;
+        let is_new = self.say(&room, &self.left_out(target, &room), kept).await?;
         Ok((refusals, is_new))
     }
 
     /// What the mail says becomes events; whether they were not there before.
-    async fn say(&self, room: &Arc<Room>, kept: &Kept) -> Result<bool, Refusal> {
+    async fn say(&self, room: &Arc<Room>, left_out: &[Address], kept: &Kept) -> Result<bool, Refusal> {
         let answered = self.core.answered(room, &self.mail).map_err(unreadable)?;
         let subject = |text: &str| inward::bare_subject(text);
         let shows_subject = match (&answered, &self.mail.subject) {
@@ -318,9 +348,13 @@ impl<'a> Incoming<'a> {
             }
         };
         let mut above = Vec::new();
-        if !(self.speaker.is_verified || self.speaker.is_trusted) {
+        if !self.speaker.is_certain() {
             let address = &self.speaker.address;
             above.push(format!("⚠ It is not certain that this is from {address}: the domain does not stand by it."));
+        }
+        if !left_out.is_empty() {
+            let names: Vec<String> = left_out.iter().map(ToString::to_string).collect();
+            above.push(format!("⚠ It also names {}, not in this conversation.", names.join(", ")));
         }
         above.extend(self.mail.subject.clone().filter(|_| shows_subject));
         above.extend(self.by.as_ref().map(|by| match &by.name {
@@ -450,10 +484,14 @@ impl<'a> Incoming<'a> {
 }
 
 /// Whose files the files of a mail are: the first account's that gets it, or the author's where only rooms do.
-fn owner(targets: &BTreeMap<Target, Vec<usize>>, speaker: &OwnedUserId) -> OwnedUserId {
-    let account = targets.keys().find_map(|target| match target {
+fn owner(targets: &BTreeMap<Target, Vec<usize>>, recipients: &[Recipient], speaker: &OwnedUserId) -> OwnedUserId {
+    let account = targets.iter().find_map(|(target, of)| match target {
         Target::Two(account) => Some(account),
         Target::Circle(people) => people.iter().find(|user| !user.localpart().starts_with('_')),
+        Target::There(_) => of.iter().find_map(|at| match recipients.get(*at) {
+            Some(Recipient::Account(account)) => Some(account),
+            _ => None,
+        }),
         Target::Room(_) => None,
     });
     account.unwrap_or(speaker).clone()

@@ -26,6 +26,8 @@ mod threads;
 mod verdict;
 
 #[cfg(test)]
+mod certainty_tests;
+#[cfg(test)]
 mod encryption_tests;
 #[cfg(test)]
 mod tests;

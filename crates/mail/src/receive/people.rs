@@ -7,7 +7,10 @@
 //! | to a room | that room |
 //!
 //! Somebody whom an account does not know asks to be heard: the account is invited and may accept, refuse or ignore them, once
-//! for good. Who was refused is refused from then on, at the door.
+//! for good. Who was refused is refused from then on, at the door; so is whom an account took out of the room of the two.
+//!
+//! A name may be forged. What comes in one that nothing stands by is said where its conversation is already, or between the
+//! two, and brings nobody in beside its author.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -36,6 +39,8 @@ pub(super) enum Target {
     Two(OwnedUserId),
     /// These people, the speaker among them.
     Circle(BTreeSet<OwnedUserId>),
+    /// A conversation that is there, as it is.
+    There(OwnedRoomId),
     /// Whoever is in a room.
     Room(OwnedRoomId),
 }
@@ -51,6 +56,13 @@ pub(super) struct Speaker {
     pub(super) is_verified: bool,
     /// A server in front of us has looked at that.
     pub(super) is_trusted: bool,
+}
+
+impl Speaker {
+    /// Whether it is certain who speaks. A name alone is for anybody to write.
+    pub(super) fn is_certain(&self) -> bool {
+        self.is_verified || self.is_trusted
+    }
 }
 
 /// A room, and who of its people does not want to be there.
@@ -82,6 +94,7 @@ impl Core {
         match target {
             Target::Two(account) => Ok((self.room_of_two(speaker, account).await?, Vec::new())),
             Target::Circle(people) => self.circle(speaker, people, references, subject).await,
+            Target::There(room) => Ok((self.rooms().room(room).map_err(unreadable)?, Vec::new())),
             Target::Room(room) => Ok((self.room_with_address(speaker, room).await?, Vec::new())),
         }
     }
@@ -116,9 +129,15 @@ impl Core {
         Ok(Some(room).filter(|_| !encrypted))
     }
 
-    /// Whether both are in a room of two again, the account at least asked; an error where it has refused.
+    /// Whether both are in a room of two again, the account at least asked; an error where it has refused, or taken the
+    /// other out. Whom somebody else took out begins anew.
     async fn bring_back(&self, speaker: &Speaker, room: &Arc<Room>, account: &OwnedUserId) -> Result<bool, Refusal> {
         if !room.is_joined(&speaker.user) {
+            match removed_by(room, &speaker.user).map_err(unreadable)? {
+                Some(by) if by == *account => return Err(Refusal::Unwanted),
+                Some(_) => return Ok(false),
+                None => {}
+            }
             let host_is_there = room.is_joined(account);
             if !host_is_there {
                 return Ok(false);
@@ -161,11 +180,7 @@ impl Core {
         subject: Option<&str>,
     ) -> Result<Found, Refusal> {
         let key = circle_key(people);
-        let known = self.shard().get(&CIRCLE, self.domain(), &key).map_err(|_| Refusal::Unavailable)?;
-        let mut candidates: Vec<Arc<Room>> = Vec::new();
-        candidates.extend(known.and_then(|no| self.rooms().room_by_no(no).ok()));
-        candidates.extend(references.iter().cloned());
-        for room in candidates {
+        for room in self.circles(&key, references)? {
             if self.is_circle_of(&room, speaker, people).map_err(unreadable)? {
                 let refusals = self.complete(speaker, &room, people).await?;
                 self.note_circle(key, room.no()).await?;
@@ -191,6 +206,30 @@ impl Core {
         Ok((room, refusals))
     }
 
+    /// Rooms that may be that of these people: the one that they had last, and those that a mail refers to.
+    fn circles(&self, key: &[u8; 32], references: &[Arc<Room>]) -> Result<Vec<Arc<Room>>, Refusal> {
+        let known = self.shard().get(&CIRCLE, self.domain(), key).map_err(|_| Refusal::Unavailable)?;
+        let known = known.and_then(|no| self.rooms().room_by_no(no).ok());
+        Ok(known.into_iter().chain(references.iter().cloned()).collect())
+    }
+
+    /// The conversation of `people` that an account is in already, or asked into.
+    pub(super) fn circle_with(
+        &self,
+        speaker: &Speaker,
+        people: &BTreeSet<OwnedUserId>,
+        references: &[Arc<Room>],
+        account: &UserId,
+    ) -> Result<Option<OwnedRoomId>, Refusal> {
+        for room in self.circles(&circle_key(people), references)? {
+            let is_in = matches!(room.local_membership(account), Some(Membership::Join | Membership::Invite));
+            if is_in && self.is_circle_of(&room, speaker, people).map_err(unreadable)? {
+                return Ok(Some(room.id().to_owned()));
+            }
+        }
+        Ok(None)
+    }
+
     /// Whether a mail to `people` may go into a room: the speaker is in it, and no correspondent is who does not get the
     /// mail. Accounts that the mail does not name are no reason against it: correspondents see no more of a room than their
     /// own like.
@@ -212,7 +251,8 @@ impl Core {
         Ok(fits && (one_is_there || room.published().joined == 1))
     }
 
-    /// Brings those into a room who are not there; who does not want to comes back.
+    /// Brings those into a room who are not there; who does not want to comes back. Correspondents whom somebody took out of it
+    /// stay out until those inside ask them.
     async fn complete(
         &self,
         speaker: &Speaker,
@@ -225,6 +265,9 @@ impl Core {
                 continue;
             }
             if self.correspondent(user).is_some() {
+                if removed_by(room, user).map_err(unreadable)?.is_some() {
+                    continue;
+                }
                 let profile = self.profile_of(user, None);
                 if room.local_membership(user) != Some(Membership::Invite) {
                     let invited =
@@ -259,8 +302,12 @@ impl Core {
         if room.is_joined(&speaker.user) {
             return Ok(room);
         }
-        if !rule.lets_in(&speaker.address, speaker.is_verified || speaker.is_trusted) {
+        if !rule.lets_in(&speaker.address) {
             return Err(Refusal::RoomClosed);
+        }
+        // Whoever comes in is mailed what is said there: nobody has that done to somebody else.
+        if !speaker.is_certain() {
+            return Err(Refusal::Uncertain(speaker.address.domain().to_owned()));
         }
         let profile = self.profile_of(&speaker.user, speaker.name.as_deref());
         // A public room is open to anybody; into another one somebody lets them who has said so.
@@ -273,8 +320,11 @@ impl Core {
         Ok(room)
     }
 
-    /// `host` asks the speaker into a room, who comes at once.
+    /// `host` asks the speaker into a room, who comes at once; not one whom somebody took out of it.
     async fn let_in(&self, host: &UserId, room: &Arc<Room>, speaker: &Speaker) -> Result<(), Refusal> {
+        if removed_by(room, &speaker.user).map_err(unreadable)?.is_some() {
+            return Err(Refusal::Unwanted);
+        }
         let profile = self.profile_of(&speaker.user, speaker.name.as_deref());
         if room.local_membership(&speaker.user) != Some(Membership::Invite) {
             let asked = self.rooms().invite(host, room.id(), (&speaker.user, &profile), None, Map::new()).await;
@@ -288,8 +338,12 @@ impl Core {
         self.rooms().join(account, room, &profile, None, Map::new()).await.map_err(refused)
     }
 
-    /// Whether somebody need not ask: they are on the account's list of contacts, or of those who may write.
+    /// Whether somebody need not ask: they are on the account's list of contacts, or of those who may write, and are who they
+    /// say they are.
     fn is_welcome(&self, account: &UserId, speaker: &Speaker) -> bool {
+        if !speaker.is_certain() {
+            return false;
+        }
         let address = speaker.address.to_string();
         let jid = node_from_local(&address).map(|node| format!("{node}@mail.{}", self.host));
         let contact = jid.and_then(|jid| self.accounts().contact(account, &jid).ok().flatten());
@@ -302,9 +356,7 @@ impl Core {
             let list = allowed.get(key).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
             list.take(ALLOWED_MAX).any(|entry| entry.trim().eq_ignore_ascii_case(wanted))
         };
-        // A name alone is for anybody to write.
-        let is_certain = speaker.is_verified || speaker.is_trusted;
-        is_certain && (names("addresses", &address) || names("domains", speaker.address.domain()))
+        names("addresses", &address) || names("domains", speaker.address.domain())
     }
 
     fn new_room(&self, speaker: &Speaker, preset: Preset) -> CreateRoom {
@@ -341,6 +393,13 @@ impl Core {
             tracing::warn!(user_id = %owner, reason = %error, "a conversation is not on the list of direct chats");
         }
     }
+}
+
+/// Who took somebody out of a room, or shut them out; `None` for who is in it, never was, or left by themselves.
+fn removed_by(room: &Room, user: &UserId) -> Result<Option<OwnedUserId>, ReadError> {
+    let Some(member) = room.current("m.room.member", user.as_str())? else { return Ok(None) };
+    let is_out = matches!(member.event.membership().map(Membership::from), Some(Membership::Leave | Membership::Ban));
+    Ok(Some(member.event.sender().to_owned()).filter(|by| is_out && by != user))
 }
 
 /// A set of people as a key: the same whoever is named first.

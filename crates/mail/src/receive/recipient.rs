@@ -109,8 +109,8 @@ impl Core {
 }
 
 /// Who may write to a room by mail, as its state `koine.mail.room` says: `allow` is "members" (correspondents who are in the
-/// room), "anyone" (whoever writes becomes a member) or "nobody"; `domains` are those whose people may come in as with
-/// "anyone". Without it a room has no address.
+/// room), "anyone" (whoever writes becomes a member, if it is certain who does) or "nobody"; `domains` are those whose people
+/// may come in as with "anyone". Without it a room has no address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct MailRule {
     allow: Allow,
@@ -131,8 +131,8 @@ impl MailRule {
     /// Domains that are looked at.
     const DOMAINS_MAX: usize = 1_000;
 
-    /// Whether somebody who is not in the room may come in by writing. A domain counts only where it is proven.
-    pub(super) fn lets_in(&self, from: &Address, is_verified: bool) -> bool {
-        self.allow == Allow::Anyone || (is_verified && self.domains.iter().any(|domain| domain == from.domain()))
+    /// Whether somebody with that address who is not in the room may come in by writing, if it is theirs.
+    pub(super) fn lets_in(&self, from: &Address) -> bool {
+        self.allow == Allow::Anyone || self.domains.iter().any(|domain| domain == from.domain())
     }
 }

@@ -62,6 +62,9 @@ pub(crate) enum Refusal {
     /// The author's domain says that this is not from it.
     #[error("{0} asks that mail which it did not send be refused (DMARC)")]
     PolicyOfDomain(String),
+    /// Nothing stands by the author, and what this mail does is done for certain authors alone.
+    #[error("it is not certain that this is from {0}: the domain does not stand by it")]
+    Uncertain(String),
     /// What the domain says could not be found out.
     #[error("who sent this could not be found out now; try again later")]
     SenderUnknown,
@@ -101,7 +104,7 @@ impl From<Refusal> for Reply {
             Refusal::SpoofedAuthor(_) => (550, "5.7.1"),
             Refusal::NoSingleAuthor => (550, "5.6.0"),
             // [RFC 7372 §3.4]
-            Refusal::PolicyOfDomain(_) => (550, "5.7.26"),
+            Refusal::PolicyOfDomain(_) | Refusal::Uncertain(_) => (550, "5.7.26"),
             Refusal::SenderUnknown => (451, "4.7.24"),
             Refusal::OnBlockList(_) => (554, "5.7.1"),
             Refusal::TooMany | Refusal::TooManyStrangers => (451, "4.7.1"),

@@ -285,6 +285,11 @@ fn what(message: &Message<'_>) -> What {
     if let Some(reactions) = reaction.and_then(reactions) {
         return What::Reactions(reactions);
     }
+    words(message)
+}
+
+/// What a mail says in words, be it a reaction or not: as programs show it that know nothing else. [RFC 9078 §3]
+pub fn words(message: &Message<'_>) -> What {
     let (files, left_out) = files(message);
     What::Said { text: text(message), html: rich(message), files, left_out }
 }
