@@ -74,11 +74,16 @@ impl Out {
         let (mail, memory) = match item.what {
             What::Lines => self.lines(mail, &room, author, &events).await?,
             What::Reaction => {
-                let key = events.first().and_then(|placed| placed.event.content_field::<Value>("m.relates_to"));
-                let key = key.and_then(|relation| relation["key"].as_str().map(ToOwned::to_owned)).unwrap_or_default();
-                // [RFC 9078 §3]
-                let part = MimePart::new("text/plain", outward::header_text(&key, 32))
-                    .header("Content-Disposition", Raw::new("reaction"));
+                let mut keys: Vec<String> = Vec::new();
+                for relation in events.iter().filter_map(|placed| placed.event.content_field::<Value>("m.relates_to")) {
+                    let key = outward::header_text(relation["key"].as_str().unwrap_or_default(), 32);
+                    if !keys.contains(&key) {
+                        keys.push(key);
+                    }
+                }
+                // [RFC 9078 §2]
+                let part =
+                    MimePart::new("text/plain", keys.join(" ")).header("Content-Disposition", Raw::new("reaction"));
                 (mail.body(part), self.memory(0).await)
             }
             What::Edit => {

@@ -33,7 +33,9 @@ pub struct OutConfig {
     /// For how many days such links lead to their files. Default: 30. Needs a restart.
     pub link_days: u64,
 
-    /// Most mails that one account may send in a day, one for each recipient. Default: 500. Needs a restart.
+    /// Most mails that one account may send in a day, one for each recipient, whatever they say: lines, edits, reactions,
+    /// notices that something was read. All people of another server, of Matrix or XMPP, share as many. Default: 500. Needs
+    /// a restart.
     pub per_account_day: u64,
 
     /// For how many hours it is tried to deliver a mail. Default: 120 (5 days). Needs a restart.

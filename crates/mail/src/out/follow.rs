@@ -207,7 +207,10 @@ impl Out {
         let rel_type = relation["rel_type"].as_str();
         if kind == "m.reaction" {
             let Some(target) = id(relation).filter(|_| rel_type == Some("m.annotation")) else { return Ok(None) };
-            return self.single(room, placed, What::Reaction, &target, None);
+            return match self.answer_to(room, &target)? {
+                Some(_) => self.collect(room, placed, format!("a{target}")),
+                None => Ok(None),
+            };
         }
         if rel_type == Some("m.replace") {
             let Some(target) = id(relation) else { return Ok(None) };
@@ -223,12 +226,24 @@ impl Out {
         if koine_projection::mail::outward::line(kind, &content).is_none() {
             return Ok(None);
         }
+        self.collect(room, placed, key)
+    }
+
+    /// Adds an event to what its author says at the same place, within [`may_open`](Self::may_open).
+    fn collect(&self, room: &Room, placed: &Placed, mut key: String) -> Result<Option<Write>, FollowError> {
+        let (no, author) = (room.no(), placed.event.sender().to_string());
+        if !key.is_empty() && !self.may_open(no, &author, &key)? {
+            match batch::what(&key) {
+                What::Lines => key.clear(),
+                _ => return Ok(None),
+            }
+        }
         let said = Said {
             domain: self.domain(),
-            room: room.no(),
-            author: author.to_string(),
+            room: no,
+            author,
             key,
-            event: event.event_id().to_string(),
+            event: placed.event.event_id().to_string(),
             now_ms: self.now_ms(),
             silence_ms: self.config().silence_s * 1_000,
             collect_ms: self.config().collect_s * 1_000,
@@ -242,30 +257,6 @@ impl Out {
         self.is_account(author) || room.local_joined().iter().any(|user| self.is_account(user))
     }
 
-    /// A mail about one event that was mailed, or came by mail: to all correspondents, or to those of `only`.
-    fn single(
-        &self,
-        room: &Room,
-        placed: &Placed,
-        what: What,
-        target: &EventId,
-        only: Option<Vec<String>>,
-    ) -> Result<Option<Write>, FollowError> {
-        let Some(heading) = self.answer_to(room, target)? else { return Ok(None) };
-        let recipients = match only {
-            Some(only) => only,
-            None => self.addresses(room.no())?,
-        };
-        let plan =
-            self.plan(what, room.no(), placed.event.sender(), vec![placed.event.event_id().to_string()], heading);
-        Ok(Some(Box::new(move |txn| {
-            for recipient in recipients {
-                plan.put(txn, &recipient)?;
-            }
-            Ok(())
-        })))
-    }
-
     /// Before it is sent an edit changes the mail, for it is composed from what events say last. To those who have it
     /// already, another mail says so.
     fn edited(&self, room: &Room, placed: &Placed, target: &EventId) -> Result<Option<Write>, FollowError> {
@@ -273,12 +264,18 @@ impl Out {
         if original.event.sender() != placed.event.sender() {
             return Ok(None);
         }
-        let Some(mailed) = self.shard().get(&MAILED, self.domain(), target.as_str())? else { return Ok(None) };
-        let sent = self.sent_among(&mailed)?;
-        if sent.is_empty() {
+        if self.have_it(target)?.is_empty() {
             return Ok(None);
         }
-        self.single(room, placed, What::Edit, target, Some(sent))
+        self.collect(room, placed, format!("e{target}"))
+    }
+
+    /// Recipients who have a mail already that an event went into.
+    pub(crate) fn have_it(&self, event: &EventId) -> Result<Vec<String>, StoreError> {
+        match self.shard().get(&MAILED, self.domain(), event.as_str())? {
+            Some(mailed) => self.sent_among(&mailed),
+            None => Ok(Vec::new()),
+        }
     }
 
     /// Before it is sent it is not said any more. After, nobody can take it back, and whoever wanted to is told.
@@ -340,7 +337,8 @@ impl Out {
         let Some(recipient) = self.wants_receipt(&placed) else { return Ok(None) };
         let Some(heading) = self.answer_to(&room, placed.event.event_id())? else { return Ok(None) };
         let plan = self.plan(What::Receipt, no, reader, vec![placed.event.event_id().to_string()], heading);
-        Ok(Some(Box::new(move |txn| plan.put(txn, &recipient).map(drop))))
+        // One that is too much is none: nobody has to be told that something was not told.
+        Ok(Some(Box::new(move |txn| plan.admit(txn, [recipient]).map(drop))))
     }
 }
 

@@ -11,7 +11,7 @@ use super::{
     Out,
     config::Deliver,
     queue,
-    tables::{Heading, ItemRecord, MAILED, What},
+    tables::{Heading, ItemRecord, MAILED, SPENT, SUPPRESSED, What},
 };
 
 /// Events before one that are looked at for a mail which it goes on from.
@@ -22,15 +22,26 @@ pub(crate) const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
 /// A mail without its recipient.
 pub(crate) struct Plan {
     domain: DomainId,
-    what: What,
-    pub(crate) room: RoomNo,
-    pub(crate) author: String,
+    pub(crate) what: What,
+    room: RoomNo,
+    author: String,
     pub(crate) events: Vec<String>,
     pub(crate) heading: Heading,
     now_ms: u64,
     deadline_ms: u64,
     smarthost: bool,
-    pub(crate) day: u64,
+    day: u64,
+    /// Of whose mails of that day it is one.
+    payer: String,
+    day_max: u64,
+}
+
+/// What became of a plan.
+pub(crate) struct Admitted {
+    /// Who gets it, with the number of their mail.
+    pub(crate) items: Vec<(u64, String)>,
+    /// Who does not.
+    pub(crate) refused: Vec<(String, Limit)>,
 }
 
 /// Why a mail is not even begun.
@@ -59,8 +70,34 @@ impl Limit {
 }
 
 impl Plan {
-    /// Queues it for somebody; the number of the mail.
-    pub(crate) fn put(&self, txn: &mut Txn, recipient: &str) -> Result<u64, StoreError> {
+    /// Queues it for those who may have it: the one way by which mails come into the queue, so that each counts, whatever it
+    /// says, for whoever had it sent.
+    pub(crate) fn admit(
+        &self,
+        txn: &mut Txn,
+        recipients: impl IntoIterator<Item = String>,
+    ) -> Result<Admitted, StoreError> {
+        let spent = (self.day, self.payer.clone());
+        let before = txn.get(&SPENT, self.domain, &spent)?.unwrap_or(0);
+        let mut now = before;
+        let mut admitted = Admitted { items: Vec::new(), refused: Vec::new() };
+        for recipient in recipients {
+            if let Some(record) = txn.get(&SUPPRESSED, self.domain, recipient.as_str())? {
+                admitted.refused.push((recipient, Limit::Suppressed(record.reason)));
+            } else if now >= self.day_max {
+                admitted.refused.push((recipient, Limit::Day(self.day_max)));
+            } else {
+                now += 1;
+                admitted.items.push((self.put(txn, &recipient)?, recipient));
+            }
+        }
+        if now > before {
+            txn.put(&SPENT, self.domain, &spent, &now);
+        }
+        Ok(admitted)
+    }
+
+    fn put(&self, txn: &mut Txn, recipient: &str) -> Result<u64, StoreError> {
         let lane = match self.smarthost {
             true => queue::SMARTHOST.to_owned(),
             false => recipient.rsplit_once('@').map_or_else(String::new, |(_, domain)| domain.to_owned()),
@@ -106,6 +143,22 @@ impl Out {
             deadline_ms: now_ms + self.config().delayed_hours.min(self.config().retry_hours) * 3_600_000,
             smarthost: self.config().deliver == Deliver::Smarthost,
             day: now_ms / DAY_MS,
+            payer: self.payer(author),
+            day_max: self.config().per_account_day,
+        }
+    }
+
+    /// Whose share of the day a mail takes: an account its own. People of another server of Matrix or XMPP share one: a server
+    /// makes up as many people as it likes, and comes into as many rooms.
+    fn payer(&self, author: &UserId) -> String {
+        if self.is_account(author) {
+            return author.to_string();
+        }
+        let server = self.rooms().server_name();
+        let ghost = Some(author.localpart()).filter(|_| author.server_name() == server);
+        match ghost.and_then(|name| koine_projection::id::jid_from_ghost(name, server)) {
+            Some(jid) => format!("xmpp {}", jid.domain()),
+            None => format!("matrix {}", author.server_name()),
         }
     }
 

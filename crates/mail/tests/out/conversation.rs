@@ -238,6 +238,55 @@ async fn a_reaction_is_a_mail_of_its_own_kind() {
 }
 
 #[tokio::test]
+async fn reactions_and_edits_in_a_row_are_one_mail_each() {
+    let server = Server::new().await;
+    let world = World::towards(&server, OutConfig::default()).await;
+    let room = world.room(&["bob@example.net"]).await;
+    let line = world.say(&room, "Helo").await;
+    world.after_silence().await;
+    assert_eq!(server.taken().len(), 1);
+    let react = async |key: &str| {
+        let relation = json!({ "rel_type": "m.annotation", "event_id": line, "key": key });
+        world.send(&alice(), &room, "m.reaction", json!({ "m.relates_to": relation })).await
+    };
+    let reactions =
+        |at: usize| parsed(&server.taken()[at].mail).parts[0].text_contents().map(|text| text.trim().to_owned());
+    for key in ["👍", "🎉"] {
+        react(key).await;
+    }
+    world.settle().await;
+    assert_eq!(server.taken().len(), 2, "what was said at once goes at once");
+    assert_eq!(reactions(1).as_deref(), Some("👍 🎉"));
+    react("🙂").await;
+    world.settle().await;
+    let taken_back = react("🙁").await;
+    world.settle().await;
+    assert_eq!(server.taken().len(), 2, "the others wait for what follows");
+    let sender = koine_room::Sender { user: &alice(), device: None };
+    world.rooms.redact(sender, &room, &taken_back, None, None).await.expect("it is hers");
+    world.after_silence().await;
+    assert_eq!(server.taken().len(), 3);
+    assert_eq!(reactions(2).as_deref(), Some("🙂"));
+    let edit = async |body: &str| {
+        let content = json!({ "msgtype": "m.text", "body": format!("* {body}"), "m.new_content": { "msgtype": "m.text", "body": body },
+            "m.relates_to": { "rel_type": "m.replace", "event_id": line } });
+        world.send(&alice(), &room, "m.room.message", content).await;
+        world.settle().await;
+    };
+    for body in ["Hell", "Hello", "Hello Bob"] {
+        edit(body).await;
+    }
+    // A line beside them is a line.
+    world.say(&room, "Lunch?").await;
+    world.after_silence().await;
+    let said: Vec<String> = server.taken()[3..].iter().map(|taken| text(&taken.mail)).collect();
+    assert_eq!(said.len(), 3, "{said:?}");
+    for expected in ["Edited: Hell", "Edited: Hello Bob", "Lunch?"] {
+        assert!(said.iter().any(|said| said == expected), "{said:?}");
+    }
+}
+
+#[tokio::test]
 async fn nothing_is_mailed_out_of_an_encrypted_room_and_its_author_is_told_once() {
     let server = Server::new().await;
     let world = World::towards(&server, OutConfig::default()).await;

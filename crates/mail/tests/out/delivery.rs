@@ -1,8 +1,14 @@
 //! Servers that behave well and badly.
 
 use koine_mail::out::{Deliver, OutConfig, SmarthostConfig, SmarthostTls};
+use koine_room::{Profile, ReceiptType};
+use ruma_common::{OwnedEventId, UserId};
+use serde_json::{Map, json};
 
-use super::{server::Server, world::World};
+use super::{
+    server::Server,
+    world::{World, alice, ghost},
+};
 
 const HOUR: u64 = 3_600;
 
@@ -239,6 +245,90 @@ async fn an_account_that_sends_too_much_is_told() {
     world.say(&room, "three").await;
     world.after_silence().await;
     assert_eq!(server.taken().len(), 5);
+}
+
+#[tokio::test]
+async fn whatever_an_account_has_mailed_counts() {
+    let server = Server::new().await;
+    let world = World::towards(&server, OutConfig { per_account_day: 4, ..OutConfig::default() }).await;
+    let room = world.room(&["bob@example.net", "carla@example.net"]).await;
+    let bob = ghost("bob@example.net");
+    let tells = json!({ "read_receipts": true }).to_string();
+    world.accounts.set_account_data(&alice(), None, "koine.mail", tells).await.expect("it is taken");
+    let came = |n: u32| {
+        json!({ "msgtype": "m.text", "body": "Hi", "koine.mail": { "message_id": format!("<{n}@example.net>"), "subject": "Hi",
+            "from": "bob@example.net", "headers": { "Disposition-Notification-To": "bob@example.net" } } })
+    };
+    let mut mails = Vec::new();
+    for n in 0..20 {
+        mails.push(world.send(&bob, &room, "m.room.message", came(n)).await);
+    }
+    // Two mails each.
+    let line = world.say(&room, "one").await;
+    world.after_silence().await;
+    let react = async |mail: &OwnedEventId| {
+        let relation = json!({ "rel_type": "m.annotation", "event_id": mail, "key": "👍" });
+        world.send(&alice(), &room, "m.reaction", json!({ "m.relates_to": relation })).await;
+        world.after_silence().await;
+    };
+    react(&mails[0]).await;
+    assert_eq!(server.taken().len(), 4);
+    for mail in &mails[1..19] {
+        react(mail).await;
+    }
+    let edit = json!({ "msgtype": "m.text", "body": "* 1", "m.new_content": { "msgtype": "m.text", "body": "1" },
+        "m.relates_to": { "rel_type": "m.replace", "event_id": line } });
+    world.send(&alice(), &room, "m.room.message", edit).await;
+    world.rooms.set_receipt(&alice(), &room, ReceiptType::Read, &mails[0], None).await.expect("it is taken");
+    world.after_silence().await;
+    assert_eq!(server.taken().len(), 4, "reactions, edits and receipts are mails as others are");
+    let notices = world.notices(&room);
+    assert_eq!(notices.len(), 2, "of the edit, for each of the two: {notices:?}");
+    assert!(notices.iter().all(|(said, _)| said.contains("4 mails a day")), "{notices:?}");
+    world.pass(24 * HOUR);
+    react(&mails[19]).await;
+    world.rooms.set_receipt(&alice(), &room, ReceiptType::Read, &mails[19], None).await.expect("it is taken");
+    world.after_silence().await;
+    assert_eq!(server.taken().len(), 7, "tomorrow is another day");
+}
+
+#[tokio::test]
+async fn a_flood_of_reactions_has_an_end_before_the_day_has() {
+    let server = Server::new().await;
+    let world = World::towards(&server, OutConfig { per_account_day: 10_000, ..OutConfig::default() }).await;
+    let room = world.room(&["bob@example.net"]).await;
+    let bob = ghost("bob@example.net");
+    for n in 0..220 {
+        let came =
+            json!({ "msgtype": "m.text", "body": "Hi", "koine.mail": { "message_id": format!("<{n}@example.net>") } });
+        let mail = world.send(&bob, &room, "m.room.message", came).await;
+        let relation = json!({ "rel_type": "m.annotation", "event_id": mail, "key": "👍" });
+        world.send(&alice(), &room, "m.reaction", json!({ "m.relates_to": relation })).await;
+    }
+    world.settle().await;
+    assert_eq!(server.taken().len(), 200);
+    // A line is none of them, and goes out as ever.
+    world.say(&room, "one").await;
+    world.after_silence().await;
+    assert_eq!(server.taken().len(), 201);
+}
+
+#[tokio::test]
+async fn people_of_another_server_share_what_an_account_may_send() {
+    let server = Server::new().await;
+    let world = World::towards(&server, OutConfig { per_account_day: 3, ..OutConfig::default() }).await;
+    for (who, taken) in
+        [("romeo=40montague.example", 2), ("tybalt=40montague.example", 3), ("juliet=40capulet.example", 5)]
+    {
+        let room = world.room(&["a@example.net", "b@example.net"]).await;
+        let user = UserId::parse(format!("@_xmpp_{who}:example.org")).expect("a user");
+        let profile = Profile::default();
+        world.rooms.invite(&alice(), &room, (&user, &profile), None, Map::new()).await.expect("she may");
+        world.rooms.join(&user, &room, &profile, None, Map::new()).await.expect("they were asked");
+        world.send(&user, &room, "m.room.message", json!({ "msgtype": "m.text", "body": "Hi" })).await;
+        world.after_silence().await;
+        assert_eq!(server.taken().len(), taken, "{who}");
+    }
 }
 
 /// A world whose mails for two domains waited for DNS, and now go to a smarthost.
