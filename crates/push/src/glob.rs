@@ -11,18 +11,21 @@ pub const STEPS_MAX: u32 = 2_000_000;
 
 /// What is left of [`STEPS_MAX`].
 #[derive(Debug)]
-pub(crate) struct Fuel(Cell<u32>);
+pub(crate) struct Fuel(Cell<i64>);
 
 impl Fuel {
     pub(crate) fn new() -> Self {
-        Self(Cell::new(STEPS_MAX))
+        Self(Cell::new(STEPS_MAX.into()))
     }
 
     /// `false` when it has run dry.
     fn burn(&self, steps: usize) -> bool {
-        let left = self.0.get().saturating_sub(u32::try_from(steps).unwrap_or(u32::MAX));
-        self.0.set(left);
-        left > 0
+        self.0.set(self.0.get().saturating_sub(i64::try_from(steps).unwrap_or(i64::MAX)));
+        !self.is_dry()
+    }
+
+    fn is_dry(&self) -> bool {
+        self.0.get() <= 0
     }
 }
 
@@ -105,7 +108,7 @@ fn find(
     fits: impl Fn(usize) -> bool,
 ) -> Option<usize> {
     let last_start = text.len().checked_sub(segment.len())?;
-    (from..=last_start).find(|&start| {
+    (from..=last_start).take_while(|_| !fuel.is_dry()).find(|&start| {
         let mut pairs = segment.iter().zip(&text[start..]);
         let differs = pairs.position(|(wanted, found)| wanted.is_some_and(|wanted| wanted != *found));
         fuel.burn(1 + differs.unwrap_or(segment.len())) && differs.is_none() && fits(start)
@@ -198,6 +201,10 @@ mod tests {
         let slow = Glob::new(&format!("{}b", "a".repeat(250)));
         assert!(!slow.matches_words(&text, &fuel));
         assert!(!fuel.burn(1), "it used all it had");
+        for _ in 0..1_000 {
+            assert!(!slow.matches_words(&text, &fuel));
+        }
+        assert!(fuel.0.get() > -1_000, "and nothing is compared after that: {fuel:?}");
         assert!(!Glob::new("a*").matches_words(&text, &fuel), "and nothing matches after that");
     }
 }
