@@ -35,6 +35,10 @@ pub const DEPTH_MAX: usize = 128;
 pub const ATTRIBUTES_MAX: usize = 128;
 /// The same for elements within one stanza.
 pub const ELEMENTS_MAX: usize = 20_000;
+/// Declarations of namespaces that are in force at one place: every prefix is looked for among them.
+const DECLARED_MAX: usize = 512;
+/// The longest namespace. Every element has its own: what is declared once is held for each that is within.
+const NS_BYTES_MAX: usize = 256;
 /// The longest `<?xml ...?>`.
 const DECLARATION_BYTES_MAX: usize = 256;
 /// A buffer that grew beyond this is given back once it is empty.
@@ -412,6 +416,12 @@ impl Reader {
             };
             if is_wrong {
                 return Err(XmlError::NotWellFormed("a declaration of a namespace that cannot be"));
+            }
+            if value.len() > NS_BYTES_MAX {
+                return Err(XmlError::TooMany("bytes of a namespace", NS_BYTES_MAX));
+            }
+            if self.declared.len() >= DECLARED_MAX {
+                return Err(XmlError::TooMany("namespaces", DECLARED_MAX));
             }
             if prefix.is_empty() {
                 default = Some(value.clone());

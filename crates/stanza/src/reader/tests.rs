@@ -175,6 +175,25 @@ fn a_restart_forgets_the_stream_but_not_what_follows() {
 }
 
 #[test]
+fn namespaces_are_bounded_for_each_element_holds_its_own() {
+    let limits = Limits::bytes(1 << 20);
+    let of = |length: usize| format!("<message xmlns='{}'><a/></message>", "n".repeat(length));
+    assert!(document(of(NS_BYTES_MAX).as_bytes(), limits).is_ok());
+    let refused = XmlError::TooMany("bytes of a namespace", NS_BYTES_MAX);
+    assert_eq!(document(of(NS_BYTES_MAX + 1).as_bytes(), limits), Err(refused));
+    let prefixed = format!("<message xmlns:x='{}'><x:a/></message>", "n".repeat(NS_BYTES_MAX + 1));
+    assert_eq!(document(prefixed.as_bytes(), limits), Err(refused));
+    // So many at once, on each of the levels around; those of elements that have ended do not count.
+    let level: String = (0..100).map(|n| format!(" xmlns:p{n}='u{n}'")).collect();
+    let nested = |levels: usize| format!("{}{}", format!("<a{level}>").repeat(levels), "</a>".repeat(levels));
+    assert!(document(nested(DECLARED_MAX / 100).as_bytes(), limits).is_ok());
+    let refused = XmlError::TooMany("namespaces", DECLARED_MAX);
+    assert_eq!(document(nested(DECLARED_MAX / 100 + 1).as_bytes(), limits), Err(refused));
+    let beside = format!("<b>{}</b>", nested(1).repeat(100));
+    assert!(document(beside.as_bytes(), limits).is_ok());
+}
+
+#[test]
 fn garbage_never_panics() {
     // A walk through changed streams, the same in every run.
     let text = format!("{HEAD}<message a='&lt;'><b xmlns:c='d'><c:e/>&amp;<![CDATA[f]]></b></message>").into_bytes();
