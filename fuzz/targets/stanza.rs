@@ -3,8 +3,9 @@
 
 use koine_projection::{markup, message};
 use koine_stanza::{
-    BareJid,
+    BareJid, Element,
     form::Form,
+    ns,
     reader::{self, Limits},
     rsm,
 };
@@ -44,7 +45,29 @@ impl message::Names for All {
     }
 }
 
+/// How long a message is made by saying it again and again: what costs the square of its length does not end then.
+const LENGTH: usize = 64 * 1024;
+
+/// The bytes as the body of a message, and as its children, many times over.
+fn read_again_and_again(bytes: &[u8]) {
+    let read = |message: &Element| {
+        if let message::Act::Send { kind, content } = message::read(message, &All) {
+            let _ = message::write(kind, &content, &All);
+        }
+    };
+    let text = String::from_utf8_lossy(bytes);
+    let body = text.repeat(LENGTH / text.len().max(1));
+    read(&Element::new("message", ns::CLIENT).with_child(Element::text_of("body", ns::CLIENT, body)));
+    let many = bytes.repeat(LENGTH / bytes.len().max(1));
+    let children = [&b"<message xmlns='jabber:client'>"[..], &many, b"</message>"].concat();
+    if let Ok(message) = reader::document(&children, Limits::bytes(2 * LENGTH)) {
+        read(&message);
+        let _ = (markup::to_html("some text with words", &message), message::lasts(&message));
+    }
+}
+
 fuzz_target!(|bytes: &[u8]| {
+    read_again_and_again(bytes);
     let Ok(element) = reader::document(bytes, Limits::bytes(4_000)) else { return };
     if let Some(form) = Form::parse(&element).or_else(|| Form::within(&element)) {
         let _ = form.element();
