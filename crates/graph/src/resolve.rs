@@ -103,6 +103,10 @@ pub enum WalkError<E> {
     /// Events could not be read.
     #[error("events could not be read")]
     Source(E),
+    /// An event is among those that allow it. Ids are hashes since version 3, so that nobody can make that; before, no event
+    /// of such a ring can have been accepted.
+    #[error("the auth events of {0} lead back to it")]
+    Ring(OwnedEventId),
 }
 
 /// Why states could not be resolved.
@@ -117,6 +121,9 @@ pub enum ResolveError<N, E> {
     /// Events could not be read.
     #[error("events could not be read")]
     Events(E),
+    /// As [`WalkError::Ring`].
+    #[error("the auth events of {0} lead back to it")]
+    Ring(OwnedEventId),
 }
 
 impl<N, E> From<WalkError<E>> for ResolveError<N, E> {
@@ -124,6 +131,7 @@ impl<N, E> From<WalkError<E>> for ResolveError<N, E> {
         match error {
             WalkError::Missing(missing) => Self::Missing(missing),
             WalkError::Source(error) => Self::Events(error),
+            WalkError::Ring(id) => Self::Ring(id),
         }
     }
 }

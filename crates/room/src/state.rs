@@ -289,6 +289,7 @@ impl Room {
                     let first = ids.first().map_or("none", |id| id.as_str());
                     ReadError::Damaged(format!("states cannot be resolved without {first} and {} more", ids.len()))
                 }
+                ResolveError::Ring(_) => ReadError::Damaged(format!("states cannot be resolved: {error}")),
                 ResolveError::Nodes(error) | ResolveError::Events(error) => error,
             })?;
         self.core.hold(&change.nodes);
@@ -386,5 +387,16 @@ impl Room {
             None => state.iter(&nodes),
         };
         self.placed(entries.map(|entry| Ok(entry?.event_id)))
+    }
+
+    /// At most so many events of one type of a state.
+    pub(crate) fn state_events_up_to(
+        &self,
+        state: Root,
+        kind: &str,
+        most: usize,
+    ) -> Result<Vec<Arc<Placed>>, ReadError> {
+        let nodes = self.core.nodes();
+        self.placed(state.iter_type(&nodes, kind).take(most).map(|entry| Ok(entry?.event_id)))
     }
 }

@@ -57,17 +57,16 @@ impl<'l, 'e, E: EventSource + ?Sized> Heights<'l, 'e, E> {
                 stack.pop();
                 continue;
             };
-            let is_first = on_the_way.insert(id.clone());
+            on_the_way.insert(id.clone());
             let (mut height, mut waits) = (0, false);
             for auth_event in event.auth_events() {
                 match self.at_hand(auth_event)? {
                     Some(below) => height = height.max(below.saturating_add(1)),
-                    // Ids are hashes, so that there are no rings but in versions 1 and 2; there, a ring ends here.
-                    None if is_first && !on_the_way.contains(auth_event) => {
+                    None if on_the_way.contains(auth_event) => return Err(WalkError::Ring(auth_event.clone())),
+                    None => {
                         stack.push(auth_event.clone());
                         waits = true;
                     }
-                    None => {}
                 }
             }
             if !waits {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use koine_graph::{
     Event, ROOM_VERSIONS, StateMap,
-    resolve::{EventSource, ResolveError, WalkError, resolve},
+    resolve::{EventSource, ResolveError, WalkError, auth_difference, resolve},
     state::Entry,
 };
 use proptest::prelude::*;
@@ -83,6 +83,31 @@ fn what_is_missing_is_named() {
     match missing {
         Err(ResolveError::Missing(ids)) => assert_eq!(ids.len(), 2),
         other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn auth_events_that_lead_back_to_themselves_end_it() {
+    for version in [RoomVersionId::V2, RoomVersionId::V12] {
+        let mut world = World::open(&version);
+        let fork = world.events[&world.last[0]].clone();
+        let one = send(&mut world, &fork, "alice", "m.room.topic", "", json!({ "topic": "1" }));
+        let two = send(&mut world, &fork, "alice", "m.room.topic", "", json!({ "topic": "2" }));
+        let sets = [&one, &two].map(|event| vec![event.event_id().to_owned()]);
+        // One by itself, and two by each other.
+        for ring in [vec![&one], vec![&one, &two]] {
+            let mut events = world.events.clone();
+            for (at, event) in ring.iter().enumerate() {
+                let next = ring[(at + 1) % ring.len()].event_id();
+                let mut json: Value = serde_json::from_slice(event.json()).expect("JSON");
+                let named = if version == RoomVersionId::V2 { json!([next, {}]) } else { json!(next) };
+                json["auth_events"].as_array_mut().expect("a list").push(named);
+                let id = event.event_id().to_owned();
+                events.insert(id.clone(), Event::from_stored(json.to_string().into(), id).expect("its form is right"));
+            }
+            let over = auth_difference(&Events(&events), &sets, &mut std::iter::empty());
+            assert!(matches!(over, Err(WalkError::Ring(_))), "{version}: {over:?}");
+        }
     }
 }
 
