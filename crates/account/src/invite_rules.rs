@@ -27,7 +27,7 @@ pub enum InviteRule {
 }
 
 /// Whose invitations somebody wants.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct InviteRules {
     blocks_all: bool,
     lists: Lists,
@@ -38,7 +38,7 @@ struct Permission {
     default_action: Option<String>,
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 struct Lists {
     allowed_users: Option<Vec<String>>,

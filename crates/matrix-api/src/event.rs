@@ -28,7 +28,7 @@ pub(crate) struct Shown<'a> {
 
 /// People that a reader does not want to hear of [CS-API §ignoring-users], or to be invited by
 /// [CS-API §invite-permission].
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Ignored(Arc<IgnoredUsers>, InviteRules);
 
 impl Ignored {

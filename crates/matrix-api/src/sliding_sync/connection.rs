@@ -18,7 +18,7 @@ use koine_store::Position;
 use parking_lot::{Mutex, MutexGuard};
 use ruma_common::{OwnedDeviceId, OwnedUserId};
 
-use super::{index::Index, required::Config};
+use super::{indexes::Indexes, required::Config};
 use crate::{
     Error, Result, User,
     token::{SyncToken, Tokens},
@@ -37,9 +37,12 @@ pub(super) const MEMBERS_MAX: usize = 200;
 /// Most different wishes remembered, so that equal ones are one.
 const CONFIGS_MAX: usize = 64;
 
-/// Everybody's connections.
+/// Everybody's connections, and what those of one account share.
 #[derive(Default)]
-pub(crate) struct Connections(Mutex<ByDevice>);
+pub(crate) struct Connections {
+    by_device: Mutex<ByDevice>,
+    pub(super) indexes: Indexes,
+}
 
 type ByDevice = HashMap<(OwnedUserId, OwnedDeviceId), Vec<Arc<Connection>>>;
 
@@ -61,7 +64,6 @@ pub(super) struct State {
     /// Rooms known, out of sight, and changed since they were told of.
     pub(super) behind: HashSet<RoomNo>,
     fell_behind: Vec<RoomNo>,
-    pub(super) index: Option<Index>,
     /// Rooms that are conversations of two, with the position at which they were read.
     pub(super) dms: Option<(Position, HashSet<RoomNo>)>,
     configs: Vec<Arc<Config>>,
@@ -130,14 +132,13 @@ impl Connections {
                 told: HashMap::new(),
                 behind: HashSet::new(),
                 fell_behind: Vec::new(),
-                index: None,
                 dms: None,
                 configs: Vec::new(),
                 request: 0,
                 last_used: now,
             }),
         });
-        let mut all = self.0.lock();
+        let mut all = self.by_device.lock();
         let of_device = all.entry((who.user_id.clone(), who.device_id.clone())).or_default();
         of_device.retain(|other| other.conn_id != conn_id);
         if of_device.len() >= DEVICE_CONNECTIONS_MAX {
@@ -160,7 +161,7 @@ impl Connections {
         let mut part = || parts.next().ok_or_else(unknown_pos);
         let no: u64 = part()?.parse().map_err(|_| unknown_pos())?;
         let nonce = u32::from_str_radix(part()?, 16).map_err(|_| unknown_pos())?;
-        let all = self.0.lock();
+        let all = self.by_device.lock();
         let of_device = all.get(&(who.user_id.clone(), who.device_id.clone()));
         let mut of_device = of_device.into_iter().flatten();
         let found = of_device.find(|connection| connection.conn_id == conn_id && connection.nonce == nonce);
@@ -272,7 +273,7 @@ impl State {
     }
 
     fn weight(&self) -> usize {
-        self.known.len() + self.told.len() + self.index.as_ref().map_or(0, Index::len)
+        self.known.len() + self.told.len()
     }
 }
 

@@ -1,8 +1,8 @@
 //! The rooms of an account as its lists sort them: by their newest event, of whatever type. What `bump_stamp` says is for
 //! the client to sort by; a window that were sorted by it would miss rooms in which something happened. [MSC4186]
 //!
-//! Made once for a connection that has lists, then kept up with the rooms that changed. A look through a list reads
-//! this alone, never a room.
+//! Made once for an account that has lists (`indexes.rs`), then kept up with the rooms that changed. A look through a list
+//! reads this alone, never a room.
 
 use std::{
     cmp::Reverse,
@@ -25,6 +25,8 @@ use crate::{Api, Result, event::Ignored};
 pub(super) struct Index {
     /// Changes up to here are in it.
     pub(super) position: Position,
+    /// Whose invitations were left out when it was made.
+    pub(super) ignored: Ignored,
     entries: HashMap<RoomNo, Entry>,
     sorted: BTreeSet<(Reverse<u64>, RoomNo)>,
 }
@@ -46,9 +48,10 @@ pub(super) struct Window {
 
 impl Index {
     pub(super) fn build(api: &Api, user: &UserId, ignored: &Ignored, position: Position) -> Result<Self> {
-        let mut index = Self { position, entries: HashMap::new(), sorted: BTreeSet::new() };
+        let (ignored, entries, sorted) = (ignored.clone(), HashMap::new(), BTreeSet::new());
+        let mut index = Self { position, ignored, entries, sorted };
         for (no, record) in api.rooms.memberships(user)? {
-            index.note(api, user, ignored, no, &record)?;
+            index.note(api, user, no, &record)?;
         }
         Ok(index)
     }
@@ -59,18 +62,11 @@ impl Index {
     }
 
     /// Takes in how a room is now.
-    pub(super) fn note(
-        &mut self,
-        api: &Api,
-        user: &UserId,
-        ignored: &Ignored,
-        no: RoomNo,
-        record: &MembershipRecord,
-    ) -> Result<()> {
+    pub(super) fn note(&mut self, api: &Api, user: &UserId, no: RoomNo, record: &MembershipRecord) -> Result<()> {
         if let Some(old) = self.entries.remove(&no) {
             self.sorted.remove(&(Reverse(old.stirred), no));
         }
-        if let Some(entry) = entry(api, user, ignored, no, record)? {
+        if let Some(entry) = entry(api, user, &self.ignored, no, record)? {
             self.sorted.insert((Reverse(entry.stirred), no));
             self.entries.insert(no, entry);
         }
@@ -79,6 +75,9 @@ impl Index {
 
     /// What of a list is shown.
     pub(super) fn window(&self, list: &List, dms: &HashSet<RoomNo>, sorting: &Sorting) -> Window {
+        if list.filters.is_none() {
+            return self.unfiltered(list.ranges.as_deref());
+        }
         let mut window = Window { count: 0, rooms: Vec::new() };
         for (_, no) in &self.sorted {
             let Some(entry) = self.entries.get(no) else { continue };
@@ -94,6 +93,21 @@ impl Index {
             window.count += 1;
         }
         window
+    }
+
+    /// A list of all rooms need not be walked through to its end.
+    fn unfiltered(&self, ranges: Option<&[(u64, u64)]>) -> Window {
+        let mut rooms = Vec::new();
+        let all = [(0, u64::MAX)];
+        let ranges = ranges.unwrap_or(&all);
+        let end = ranges.iter().map(|(_, last)| last.saturating_add(1)).max().unwrap_or_default();
+        let shown = self.sorted.iter().take(usize::try_from(end).unwrap_or(usize::MAX));
+        for (place, (_, no)) in shown.enumerate() {
+            if ranges.iter().any(|(first, last)| (*first..=*last).contains(&(place as u64))) {
+                rooms.push(*no);
+            }
+        }
+        Window { count: self.sorted.len(), rooms }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
+    time::Instant,
 };
 
 use koine_room::{Changes, Inbox, Membership, MembershipRecord, Room, RoomNo};
@@ -72,8 +73,15 @@ impl Look<'_> {
     ) -> Result<Option<bytes::Bytes>> {
         let changes = self.base.token.and_then(|token| inbox.changes_after(token.position, token.fleeting));
         self.refresh_dms(state, inbox)?;
-        self.refresh_index(state, inbox)?;
-        let sight = self.sight(state)?;
+        let sight = match self.body.lists.is_empty() {
+            true => self.sight(state, None)?,
+            false => {
+                let shared = self.api.connections().indexes.of(&self.who.user_id, Instant::now());
+                let mut index = shared.lock();
+                self.refresh_index(&mut index, inbox)?;
+                self.sight(state, index.as_ref())?
+            }
+        };
         let touched = self.touched(changes.as_ref())?;
         let reach = Reach::of(self)?;
         let (candidates, fell_behind) = self.candidates(state, &sight, touched.as_ref(), &reach)?;
@@ -140,33 +148,31 @@ impl Look<'_> {
         Ok(())
     }
 
-    fn refresh_index(&self, state: &mut State, inbox: &Inbox) -> Result<()> {
-        if self.body.lists.is_empty() {
-            state.index = None;
-            return Ok(());
-        }
+    /// The index of the account, up to date. One for all its connections, so it may be ahead of this look: what happened
+    /// since then is told by the next.
+    fn refresh_index(&self, kept: &mut Option<Index>, inbox: &Inbox) -> Result<()> {
         let (api, user) = (self.api, &self.who.user_id);
         api.facts().catch_up(api.rooms.hub());
         // A failure half way leaves none, and the next look makes it anew.
-        let index = state.index.take();
+        let index = kept.take().filter(|index| index.ignored == *self.ignored);
         let changes = index.as_ref().and_then(|index| inbox.changes_after(index.position, self.now.fleeting));
         let index = match (index, changes) {
             (Some(mut index), Some(changes)) => {
                 for no in changes.rooms {
                     if let Some(record) = api.rooms.membership(user, no)? {
-                        index.note(api, user, self.ignored, no, &record)?;
+                        index.note(api, user, no, &record)?;
                     }
                 }
-                index.position = self.now.position;
+                index.position = index.position.max(self.now.position);
                 index
             }
             _ => Index::build(api, user, self.ignored, self.now.position)?,
         };
-        state.index = Some(index);
+        *kept = Some(index);
         Ok(())
     }
 
-    fn sight(&self, state: &mut State) -> Result<Sight> {
+    fn sight(&self, state: &mut State, index: Option<&Index>) -> Result<Sight> {
         let user = &self.who.user_id;
         let mut sight = Sight::default();
         for (id, details) in &self.body.room_subscriptions {
@@ -188,7 +194,7 @@ impl Look<'_> {
         let sorting = Sorting::of(self.api, user, self.body.lists.values())?;
         for (number, list) in self.body.lists.values().enumerate() {
             let config = state.intern(Config::new(list.timeline_limit, &list.required_state, user));
-            let (Some(index), Some((_, dms))) = (&state.index, &state.dms) else { continue };
+            let (Some(index), Some((_, dms))) = (index, &state.dms) else { continue };
             let window = index.window(list, dms, &sorting);
             sight.counts.push(window.count);
             for no in window.rooms {

@@ -2,7 +2,7 @@
 //!
 //! A client names windows into sorted lists of its rooms, and single rooms beside them; an answer tells what the
 //! client does not know of these rooms yet. What it knows is remembered for each of its connections
-//! (`connection.rs`); which rooms stand where in a list, too (`index.rs`). Like `/sync` this is a reader of the log: a
+//! (`connection.rs`); which rooms stand where in a list, for all connections of an account (`index.rs`). Like `/sync` this is a reader of the log: a
 //! request asks its account's inbox which rooms changed, looks at those alone, and sleeps while there is nothing.
 //!
 //! Served are two forms: the one that clients send today, `unstable/org.matrix.simplified_msc3575/sync` (`request.rs`), and
@@ -13,6 +13,7 @@ mod connection;
 mod extensions;
 mod facts;
 mod index;
+mod indexes;
 mod look;
 mod merged;
 mod post_sync;

@@ -292,6 +292,32 @@ async fn connections_of_one_device_know_nothing_of_each_other() {
 }
 
 #[tokio::test]
+async fn a_connection_opened_later_finds_the_rooms_as_they_are_by_then() {
+    let world = World::new();
+    let alice = world.person("alice").await;
+    let mut ids = Vec::new();
+    for _ in 0..4 {
+        ids.push(create(&world, &alice, json!({})).await);
+    }
+    let named = |name: &str| {
+        let mut body = list(0, &json!([]), 1);
+        body["conn_id"] = json!(name);
+        body
+    };
+    let (old, new) = (named("old"), named("new"));
+    let before = first(&world, &alice, &old).await;
+    assert_eq!((rooms(&before), &before["lists"]["all"]["count"]), (vec![ids[3].as_str()], &json!(4)));
+    leave(&world, &alice, &ids[3]).await;
+    say(&world, &alice, &ids[1], "up").await;
+    let after = first(&world, &alice, &new).await;
+    assert_eq!((rooms(&after), &after["lists"]["all"]["count"]), (vec![ids[1].as_str()], &json!(3)));
+    // That the other knows does not keep the first from being told.
+    let told = next(&world, &alice, &before, &old).await;
+    assert!(rooms(&told).contains(&ids[1].as_str()), "{told}");
+    assert_eq!(told["lists"]["all"]["count"], 3);
+}
+
+#[tokio::test]
 async fn a_subscription_shows_a_longer_timeline_than_the_list() {
     let world = World::new();
     let alice = world.person("alice").await;
