@@ -1,12 +1,14 @@
 //! Finding people of this server by name. [CS-API §user-directory]
 //!
-//! Names are read from the store once, at the first search, and kept in memory from then on: a search looks at each,
-//! which for a hundred thousand accounts are a few milliseconds. Who may find whom is for the caller to say.
+//! Names are read from the store once, at the first search, and kept in memory from then on, all in one text: a search
+//! goes through it as fast as memory can be read, and looks closer only where the longest of its words stands. Who may
+//! find whom is for the caller to say.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 
 use koine_store::Direction;
-use parking_lot::Mutex;
+use memchr::{memchr, memmem, memrchr};
+use parking_lot::RwLock;
 use ruma_common::{OwnedUserId, UserId};
 
 use crate::{
@@ -19,9 +21,21 @@ pub const PEOPLE_MAX: usize = 500_000;
 /// Longest text that is searched for.
 pub const SEARCH_TERM_CHARS_MAX: usize = 256;
 
-/// What is known of the people here: local part → display name in lower case, or nothing before the first search.
+/// What is known of the people here; nothing before the first search.
 #[derive(Default)]
-pub(crate) struct People(Mutex<Option<BTreeMap<String, String>>>);
+pub(crate) struct People(RwLock<Option<Roll>>);
+
+/// All who can be found.
+#[derive(Default)]
+struct Roll {
+    /// For each a line: local part, tab, display name in lower case. Ends with the end of a line; lines of those who are
+    /// gone are emptied.
+    text: Vec<u8>,
+    /// Local part → where its line begins.
+    lines: HashMap<Box<str>, usize>,
+    /// Bytes of emptied lines.
+    gone: usize,
+}
 
 /// How well somebody fits what was searched for; less is better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,7 +52,75 @@ struct Search<'a> {
     server_name: &'a str,
 }
 
-impl Search<'_> {
+impl Roll {
+    fn put(&mut self, localpart: &str, name: &str) {
+        self.remove(localpart);
+        if self.lines.len() >= PEOPLE_MAX {
+            return;
+        }
+        self.lines.insert(localpart.into(), self.text.len());
+        for part in [localpart, "\t", name, "\n"] {
+            self.text.extend_from_slice(part.as_bytes());
+        }
+    }
+
+    fn remove(&mut self, localpart: &str) {
+        let Some(start) = self.lines.remove(localpart) else { return };
+        let end = self.end_of_line(start);
+        self.text[start..end].fill(b'\n');
+        self.gone += end - start;
+        if self.gone > self.text.len() / 2 {
+            self.compact();
+        }
+    }
+
+    /// Drops emptied lines.
+    fn compact(&mut self) {
+        let old = std::mem::take(self);
+        for (localpart, name) in old.lines.values().filter_map(|start| old.person(*start)) {
+            self.put(localpart, name);
+        }
+    }
+
+    /// Where the line that goes on here ends.
+    fn end_of_line(&self, at: usize) -> usize {
+        memchr(b'\n', &self.text[at..]).map_or(self.text.len(), |length| at + length)
+    }
+
+    /// Local part and name of the line that begins here.
+    fn person(&self, start: usize) -> Option<(&str, &str)> {
+        std::str::from_utf8(&self.text[start..self.end_of_line(start)]).ok()?.split_once('\t')
+    }
+
+    /// All who fit, with how well.
+    fn find(&self, search: &Search<'_>) -> Vec<(Fit, bool, &str)> {
+        let mut found = Vec::new();
+        let needle = memmem::Finder::new(search.needle());
+        let mut at = 0;
+        while let Some(hit) = needle.find(&self.text[at..]) {
+            let start = memrchr(b'\n', &self.text[..at + hit]).map_or(0, |end| end + 1);
+            if let Some((localpart, name)) = self.person(start) {
+                found.extend(search.fit(localpart, name).map(|fit| (fit, name.is_empty(), localpart)));
+            }
+            at = (self.end_of_line(at + hit) + 1).min(self.text.len());
+        }
+        found
+    }
+}
+
+impl<'a> Search<'a> {
+    fn new(term: &'a str, server_name: &'a str) -> Self {
+        Self { term, words: term.split_whitespace().collect(), server_name }
+    }
+
+    /// What stands in the line of whoever fits.
+    fn needle(&self) -> &'a str {
+        match self.term.strip_prefix('@') {
+            Some(id) => id.split(':').next().unwrap_or_default(),
+            None => self.words.iter().max_by_key(|word| word.len()).copied().unwrap_or_default(),
+        }
+    }
+
     /// Every word has to be in the name or in the local part; or the term is the beginning of the user id.
     fn fit(&self, localpart: &str, name: &str) -> Option<Fit> {
         if let Some(id) = self.term.strip_prefix('@') {
@@ -64,8 +146,7 @@ impl Search<'_> {
 /// Whether somebody of any server fits what is searched for: by the display name or the user id.
 pub fn person_fits(term: &str, user: &UserId, name: Option<&str>) -> bool {
     let term: String = term.trim().to_lowercase().chars().take(SEARCH_TERM_CHARS_MAX).collect();
-    let words = term.split_whitespace().collect();
-    let search = Search { term: &term, words, server_name: user.server_name().as_str() };
+    let search = Search::new(&term, user.server_name().as_str());
     !term.is_empty() && search.fit(user.localpart(), &name.unwrap_or_default().to_lowercase()).is_some()
 }
 
@@ -77,55 +158,56 @@ impl Accounts {
         if term.is_empty() {
             return Ok(Vec::new());
         }
-        let search =
-            Search { term: &term, words: term.split_whitespace().collect(), server_name: self.server_name.as_str() };
-        let mut known = self.people.0.lock();
-        if known.is_none() {
-            *known = Some(self.read_people()?);
+        let search = Search::new(&term, self.server_name.as_str());
+        if self.people.0.read().is_none() {
+            let mut known = self.people.0.write();
+            if known.is_none() {
+                *known = Some(self.read_people()?);
+            }
         }
-        let people = known.iter().flatten();
-        let mut found: Vec<(Fit, bool, &str)> = people
-            .filter_map(|(localpart, name)| Some((search.fit(localpart, name)?, name.is_empty(), localpart.as_str())))
-            .collect();
+        let known = self.people.0.read();
+        let mut found = known.as_ref().map(|roll| roll.find(&search)).unwrap_or_default();
+        if found.len() > limit {
+            found.select_nth_unstable(limit);
+            found.truncate(limit);
+        }
         found.sort_unstable();
-        found.into_iter().take(limit).map(|(_, _, localpart)| self.user_id(localpart)).collect()
+        found.into_iter().map(|(_, _, localpart)| self.user_id(localpart)).collect()
     }
 
-    fn read_people(&self) -> Result<BTreeMap<String, String>, StoreUnavailable> {
+    fn read_people(&self) -> Result<Roll, StoreUnavailable> {
         let view = self.shard.view();
-        let mut people = BTreeMap::new();
+        let mut roll = Roll::default();
         for row in view.scan(&USER, self.domain, .., Direction::Forward).take(PEOPLE_MAX) {
             let (localpart, user) = row?;
             if !user.is_deactivated {
                 let name = view.get(&PROFILE, self.domain, &(localpart.as_str(), "displayname"))?;
-                people.insert(localpart, lower_name(name.as_deref()));
+                roll.put(&localpart, &lower_name(name.as_deref()));
             }
         }
-        Ok(people)
+        Ok(roll)
     }
 
     /// Takes over what changed about an account. Called once that is durable.
     pub(crate) fn person_changed(&self, localpart: &str) -> Result<(), StoreUnavailable> {
         // Held while reading: of two changes at once, the later reading is the one that stays.
-        let mut known = self.people.0.lock();
-        let Some(people) = known.as_mut() else { return Ok(()) };
+        let mut known = self.people.0.write();
+        let Some(roll) = known.as_mut() else { return Ok(()) };
         let user = self.shard.get(&USER, self.domain, localpart)?;
         if user.is_none_or(|user| user.is_deactivated) {
-            people.remove(localpart);
+            roll.remove(localpart);
             return Ok(());
         }
         let name = self.shard.get(&PROFILE, self.domain, &(localpart, "displayname"))?;
-        if people.len() < PEOPLE_MAX || people.contains_key(localpart) {
-            people.insert(localpart.to_owned(), lower_name(name.as_deref()));
-        }
+        roll.put(localpart, &lower_name(name.as_deref()));
         Ok(())
     }
 }
 
-/// A display name as stored, in lower case.
+/// A display name as stored, in lower case and on one line.
 fn lower_name(json: Option<&[u8]>) -> String {
     let name = json.and_then(|json| serde_json::from_slice::<String>(json).ok());
-    name.unwrap_or_default().to_lowercase()
+    name.unwrap_or_default().to_lowercase().replace(['\n', '\t'], " ")
 }
 
 #[cfg(test)]
@@ -133,7 +215,15 @@ mod tests {
     use super::*;
 
     fn fit(term: &str, localpart: &str, name: &str) -> Option<Fit> {
-        Search { term, words: term.split_whitespace().collect(), server_name: "example.org" }.fit(localpart, name)
+        let fit = Search::new(term, "example.org").fit(localpart, name);
+        // Whoever fits is found among others, and nobody else is.
+        let mut roll = Roll::default();
+        for (localpart, name) in [("before", "somebody"), (localpart, name), ("after", "")] {
+            roll.put(localpart, name);
+        }
+        let found = roll.find(&Search::new(term, "example.org"));
+        assert_eq!(found.iter().find(|(_, _, found)| *found == localpart).map(|(fit, ..)| *fit), fit, "{term}");
+        fit
     }
 
     #[test]
@@ -156,5 +246,28 @@ mod tests {
         for (term, expected) in cases {
             assert_eq!(fit(term, "al1", "alice cooper"), expected, "{term}");
         }
+    }
+
+    #[test]
+    fn whoever_is_gone_or_was_renamed_is_found_no_more() {
+        let mut roll = Roll::default();
+        let found = |roll: &Roll, term: &str| {
+            let found = roll.find(&Search::new(term, "example.org")).into_iter().map(|(.., found)| found.to_owned());
+            found.collect::<Vec<_>>()
+        };
+        for number in 0..100 {
+            roll.put(&format!("person{number}"), &format!("name {number}"));
+        }
+        assert_eq!(found(&roll, "name 42"), ["person42"]);
+        roll.put("person42", "änders");
+        assert!(found(&roll, "name 42").is_empty());
+        assert_eq!(found(&roll, "ände"), ["person42"]);
+        // More than half go, so that lines move.
+        (0..80).filter(|number| *number != 42).for_each(|number| roll.remove(&format!("person{number}")));
+        assert_eq!((found(&roll, "person").len(), found(&roll, "person4")), (21, vec!["person42".to_owned()]));
+        roll.remove("person42");
+        roll.remove("nobody");
+        assert_eq!((found(&roll, "person42").len(), roll.lines.len()), (0, 20));
+        assert!(roll.text.len() < 600, "{} bytes", roll.text.len());
     }
 }

@@ -120,11 +120,12 @@ impl Room {
 impl Acquaintances<'_> {
     /// Whether `other`, who is local, shares a room with the user or is in a room that everybody may enter or read.
     pub fn contains(&mut self, other: &UserId) -> Result<bool, ReadError> {
-        if self.contacts.contains(other)? {
+        let joined = self.rooms.rooms_of(other)?;
+        if self.contacts.is_in_any(&joined) {
             return Ok(true);
         }
-        for (no, record) in self.rooms.memberships(other)? {
-            if record.membership == Membership::Join && self.is_open(no)? {
+        for no in joined {
+            if self.is_open(no)? {
                 return Ok(true);
             }
         }

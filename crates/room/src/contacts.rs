@@ -129,10 +129,14 @@ impl Contacts<'_> {
         if let Some(known) = self.known.get(other) {
             return Ok(*known);
         }
-        // Both lists are in the order of numbers.
-        let found = self.rooms.rooms_of(other)?.iter().any(|no| self.joined.binary_search(no).is_ok());
+        let found = self.is_in_any(&self.rooms.rooms_of(other)?);
         self.known.insert(other.to_owned(), found);
         Ok(found)
+    }
+
+    /// Whether the user is joined to one of these rooms.
+    pub(crate) fn is_in_any(&self, rooms: &[RoomNo]) -> bool {
+        rooms.iter().any(|no| self.joined.binary_search(no).is_ok())
     }
 
     /// Since which place in the log the user and `remote`, who is of another server, have shared a room without a break;
