@@ -27,8 +27,9 @@ pub struct Context {
     pub start: Order,
     /// The place after all of it.
     pub end: Order,
-    /// State of the room at the last of the events.
-    pub state: Root,
+    /// State of the room at the last of the events, or when the viewer left if that was before; `None` for who never was
+    /// in it, and sees an event that concerns them alone.
+    pub state: Option<Root>,
 }
 
 impl Room {
@@ -48,7 +49,11 @@ impl Room {
             return Err(ReadError::NoSuchEvent);
         }
         // An event that may be seen may be older than anything else that may: then it stands alone.
-        let newest = viewer.newest().unwrap_or(event.order).max(event.order);
+        let seen_until = match viewer.newest() {
+            Err(ReadError::NotJoined) => None,
+            other => Some(other?),
+        };
+        let newest = seen_until.unwrap_or(event.order).max(event.order);
         let mut read = |from: Order, direction: Direction, limit: usize| {
             let span = Span { from: Some(from), to: None, direction, limit };
             self.page(span, newest, |placed| Ok(wanted(placed) && viewer.may_see(placed)?))
@@ -56,13 +61,10 @@ impl Room {
         let before = read(event.order - 1, Direction::Backward, limit / 2)?.events;
         let after = read(event.order, Direction::Forward, limit - limit / 2)?.events;
         let last = after.last().unwrap_or(&event);
-        Ok(Context {
-            start: before.last().unwrap_or(&event).order - 1,
-            end: last.order,
-            state: last.current,
-            event,
-            before,
-            after,
-        })
+        let state = match seen_until {
+            Some(until) if until < last.order => Some(viewer.state()?),
+            until => until.map(|_| last.current),
+        };
+        Ok(Context { start: before.last().unwrap_or(&event).order - 1, end: last.order, state, event, before, after })
     }
 }

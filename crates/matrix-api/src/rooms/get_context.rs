@@ -39,16 +39,19 @@ pub async fn get_context(State(api): State<Api>, call: Loose<v3::Request, Ignore
     let wanted = |placed: &koine_room::Placed| filter.allows(id, placed) && !ignored.hides(placed);
     let context = room.context(&mut viewer, event, limit, wanted)?;
 
-    let lazy = filter.lazy_load_members();
-    let mut state = match lazy {
-        true => room.state_without_members(context.state)?,
-        false => room.state_changes(Root::EMPTY, context.state, |_, _| true)?,
+    let mut state = match context.state {
+        // Who never was in the room is shown themselves, and nothing else of it.
+        None => {
+            room.state_event(context.event.current, "m.room.member", call.who.user_id.as_str())?.into_iter().collect()
+        }
+        Some(state) if filter.lazy_load_members() => {
+            let all = context.before.iter().chain([&context.event]).chain(&context.after);
+            let mut found = room.state_without_members(state)?;
+            found.extend(members_in(&room, state, all)?);
+            found
+        }
+        Some(state) => room.state_changes(Root::EMPTY, state, |_, _| true)?,
     };
-    if lazy {
-        let last = context.after.last().unwrap_or(&context.event);
-        let all = context.before.iter().chain([&context.event]).chain(&context.after);
-        state.extend(members_in(&room, last, all)?);
-    }
     state.retain(|placed| filter.allows(id, placed));
 
     let shown = Shown { who: &call.who, room: &room, form: ClientForm::Full, bundles: true, ignored: &ignored };

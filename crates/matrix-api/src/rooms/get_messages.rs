@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use axum::extract::State;
 use koine_graph::ClientForm;
-use koine_room::{BACKFILLS_PER_PAGE_MAX, Direction, Order, Placed, Room, Span, Viewer};
+use koine_room::{BACKFILLS_PER_PAGE_MAX, Direction, Order, Placed, Room, Root, Span, Viewer};
 use ruma_client_api::message::get_message_events::v3;
 use ruma_common::{RoomId, UserId};
 use serde::{Deserialize, de::IgnoredAny};
@@ -120,19 +120,19 @@ fn members_of(room: &Room, page: &[Arc<Placed>], direction: Direction) -> Result
         Direction::Forward => page.last(),
     };
     let Some(newest) = newest else { return Ok(Vec::new()) };
-    members_in(room, newest, page.iter())
+    members_in(room, newest.current, page.iter())
 }
 
 /// Membership events of the senders of `events`, in the state after `at`.
 pub(super) fn members_in<'p>(
     room: &Room,
-    at: &Placed,
+    state: Root,
     events: impl Iterator<Item = &'p Arc<Placed>>,
 ) -> Result<Vec<Arc<Placed>>> {
     let senders: BTreeSet<&UserId> = events.map(|placed| placed.event.sender()).collect();
     let mut members = Vec::with_capacity(senders.len());
     for sender in senders {
-        members.extend(room.state_event(at.current, "m.room.member", sender.as_str())?);
+        members.extend(room.state_event(state, "m.room.member", sender.as_str())?);
     }
     Ok(members)
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use koine_account::RoomAccountData;
-use koine_room::{Direction, Membership, MembershipRecord, Order, Page, Placed, Room, Span, Viewer};
+use koine_room::{Direction, Membership, MembershipRecord, Order, Page, Placed, ReadError, Room, Root, Span, Viewer};
 use serde_json::{json, value::RawValue};
 
 use super::{get_sync::Look, out::Out};
@@ -27,6 +27,9 @@ pub(super) struct Section<'a> {
     pub(super) since: Option<Order>,
     /// The reader is told everything up to here.
     pub(super) until: Order,
+    /// The reader may know the state up to here: for who left, the leaving, whatever became of their membership since.
+    /// `None` for who never was in the room.
+    pub(super) state_until: Option<Order>,
     pub(super) timeline: Page,
     /// There is more between what the reader knows and the timeline.
     limited: bool,
@@ -59,7 +62,11 @@ impl Look<'_> {
         let timeline = self.timeline(room, record, &mut viewer, since, until)?;
         // For who is new to the room there is a gap between what they know and what they are told.
         let limited = timeline.end.is_some() || (self.since.is_some() && since.is_none());
-        let section = Section { room, record, since, until, timeline, limited };
+        let state_until = match viewer.newest() {
+            Err(ReadError::NotJoined) => None,
+            newest => Some(newest?.min(until)),
+        };
+        let section = Section { room, record, since, until, state_until, timeline, limited };
 
         let state = self.state(&section)?;
         let ephemeral = if joined { self.ephemeral(&section)? } else { Vec::new() };
@@ -256,15 +263,19 @@ impl AsJson for Box<RawValue> {
     }
 }
 
-/// The state that a timeline begins with.
-pub(super) fn state_before(section: &Section<'_>) -> Result<koine_room::Root> {
-    Ok(match section.timeline.events.first() {
-        Some(first) => state_at(section.room, first.order - 1)?,
-        None => state_at(section.room, section.until)?,
-    })
+impl Section<'_> {
+    /// The state at a place, or the last that the reader may know.
+    pub(super) fn state_at(&self, place: Order) -> Result<Root> {
+        self.state_until.map_or(Ok(Root::EMPTY), |until| state_at(self.room, place.min(until)))
+    }
+
+    /// The state that the timeline begins with.
+    pub(super) fn state_before(&self) -> Result<Root> {
+        self.state_at(self.timeline.events.first().map_or(self.until, |first| first.order - 1))
+    }
 }
 
 /// The state of the room at a place in its timeline.
-pub(crate) fn state_at(room: &Room, place: Order) -> Result<koine_room::Root> {
-    Ok(room.event_at(place)?.map_or(koine_room::Root::EMPTY, |placed: Arc<Placed>| placed.current))
+pub(crate) fn state_at(room: &Room, place: Order) -> Result<Root> {
+    Ok(room.event_at(place)?.map_or(Root::EMPTY, |placed: Arc<Placed>| placed.current))
 }

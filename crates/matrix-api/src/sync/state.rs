@@ -15,11 +15,7 @@ use koine_store::Position;
 use parking_lot::Mutex;
 use ruma_common::{EventId, UserId};
 
-use super::{
-    get_sync::Look,
-    out::Out,
-    room::{Section, state_at, state_before},
-};
+use super::{get_sync::Look, out::Out, room::Section};
 use crate::Result;
 
 /// Most members remembered as told, over all devices. Past it all are forgotten, and told once more.
@@ -60,11 +56,11 @@ impl Look<'_> {
     /// The state to tell beside the timeline. [CS-API §get_matrixclientv3sync]
     pub(super) fn state(&self, section: &Section<'_>) -> Result<Vec<Arc<Placed>>> {
         let to = match self.state_after {
-            true => state_at(section.room, section.until)?,
-            false => state_before(section)?,
+            true => section.state_at(section.until)?,
+            false => section.state_before()?,
         };
         let from = match section.since.filter(|_| !self.full_state) {
-            Some(since) => state_at(section.room, since)?,
+            Some(since) => section.state_at(since)?,
             None => Root::EMPTY,
         };
         let mut events = self.changed_state(section, from, to)?;
@@ -73,6 +69,9 @@ impl Look<'_> {
         }
         if self.filter.room.state.lazy_load_members() {
             self.add_timeline_members(section, to, &mut events)?;
+        }
+        if section.state_until != Some(section.until) {
+            self.add_own_membership(section, &mut events)?;
         }
         let filter = &self.filter.room.state;
         events.retain(|placed| filter.allows(section.room.id(), placed));
@@ -121,7 +120,7 @@ impl Look<'_> {
     /// State that changed since the timeline's first event and that its filter took out of it: otherwise the reader
     /// would never learn of it. What it replaces need not be told.
     fn add_hidden_state(&self, section: &Section<'_>, to: Root, events: &mut Vec<Arc<Placed>>) -> Result<()> {
-        let end = state_at(section.room, section.until)?;
+        let end = section.state_at(section.until)?;
         for hidden in self.changed_state(section, to, end)? {
             let is_another = |other: &Arc<Placed>| other.event.event_id() != hidden.event.event_id();
             if section.timeline.events.iter().all(is_another) {
@@ -130,6 +129,24 @@ impl Look<'_> {
                 events.push(hidden);
             }
         }
+        Ok(())
+    }
+
+    /// What became of somebody's membership outside of the room is theirs to know.
+    fn add_own_membership(&self, section: &Section<'_>, events: &mut Vec<Arc<Placed>>) -> Result<()> {
+        let own = section
+            .room
+            .event_at(section.record.order)?
+            .filter(|own| own.event.state_key() == Some(self.who.user_id.as_str()));
+        let Some(own) = own else { return Ok(()) };
+        let is_own = |other: &Arc<Placed>| other.event.event_id() == own.event.event_id();
+        let is_known = section.since.is_some_and(|since| since >= own.order) && !self.full_state;
+        if is_known || (!self.state_after && section.timeline.events.iter().any(is_own)) {
+            return Ok(());
+        }
+        let key = (own.event.kind(), own.event.state_key());
+        events.retain(|old| (old.event.kind(), old.event.state_key()) != key);
+        events.push(own);
         Ok(())
     }
 

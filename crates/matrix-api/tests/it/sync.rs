@@ -233,3 +233,75 @@ async fn who_takes_a_knock_back_or_refuses_an_invitation_sees_that_it_is_over() 
         assert_eq!(events[0]["content"]["membership"], "leave");
     }
 }
+
+/// Whether anything but memberships of the asker stands in a list of events.
+fn others(events: &Value, who: &Person) -> Vec<String> {
+    let events = events.as_array().cloned().unwrap_or_default();
+    let others = events.iter().filter(|event| event["state_key"] != who.user_id.as_str());
+    others.map(|event| event["type"].to_string()).collect()
+}
+
+#[tokio::test]
+async fn who_was_never_in_sees_no_state_in_context_nor_sync() {
+    let world = World::new();
+    let (alice, bob) = (world.person("alice").await, world.person("bob").await);
+    let knock = json!({ "type": "m.room.join_rules", "state_key": "", "content": { "join_rule": "knock" } });
+    let secret = json!({ "type": "org.example.secret", "state_key": "", "content": { "key": "hidden" } });
+    let body = json!({ "room_version": "11", "name": "Secret plans", "initial_state": [knock, secret] });
+    let room = create(&world, &alice, body).await;
+    let first = sync(&world, &bob, "").await;
+    bob.post(&world, &format!("/v3/knock/{}", encode(&room)), json!({})).await.ok();
+    let path = format!("/v3/rooms/{}/state/m.room.member/{}", encode(&room), encode(&bob.user_id));
+    let taken_back = text(&bob.put(&world, &path, json!({ "membership": "leave" })).await.ok(), "event_id");
+
+    let leave = encode(r#"{"room":{"include_leave":true}}"#);
+    let lazy = encode(r#"{"lazy_load_members":true}"#);
+    let context = format!("/v3/rooms/{}/context/{}", encode(&room), encode(&taken_back));
+    for context in [context.clone(), format!("{context}?filter={lazy}")] {
+        let seen = bob.get(&world, &context).await.ok();
+        assert!(others(&seen["state"], &bob).is_empty(), "{seen}");
+        assert_eq!(seen["state"][0]["content"]["membership"], "leave");
+    }
+    let since = text(&first, "next_batch");
+    for query in [
+        format!("since={since}"),
+        format!("since={since}&full_state=true"),
+        format!("since={since}&use_state_after=true"),
+        format!("filter={leave}"),
+        format!("filter={leave}&use_state_after=true"),
+    ] {
+        let seen = sync(&world, &bob, &query).await;
+        let left = &seen["rooms"]["leave"][&room];
+        assert!(left.is_object(), "{query}: {seen}");
+        for part in ["timeline", "state", "state_after"] {
+            assert!(others(&left[part]["events"], &bob).is_empty(), "{query}: {left}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_left_learns_no_state_from_what_becomes_of_them_later() {
+    let world = World::new();
+    let (alice, bob) = (world.person("alice").await, world.person("bob").await);
+    let room = create(&world, &alice, json!({ "preset": "public_chat", "name": "Before" })).await;
+    join(&world, &bob, &room).await;
+    let inside = sync(&world, &bob, "").await;
+    bob.post(&world, &format!("/v3/rooms/{}/leave", encode(&room)), json!({})).await.ok();
+    let outside = after(&world, &bob, &inside).await;
+    let name = format!("/v3/rooms/{}/state/m.room.name/", encode(&room));
+    alice.put(&world, &name, json!({ "name": "Not for bob" })).await.ok();
+    let ban = format!("/v3/rooms/{}/ban", encode(&room));
+    alice.post(&world, &ban, json!({ "user_id": bob.user_id })).await.ok();
+    let leave = encode(r#"{"room":{"include_leave":true}}"#);
+    for query in [
+        format!("since={}", text(&inside, "next_batch")),
+        format!("since={}", text(&outside, "next_batch")),
+        format!("filter={leave}"),
+        format!("filter={leave}&use_state_after=true"),
+    ] {
+        let seen = sync(&world, &bob, &query).await;
+        let left = &seen["rooms"]["leave"][&room];
+        assert!(!left.to_string().contains("Not for bob"), "{query}: {left}");
+        assert!(left.to_string().contains("\"ban\""), "{query}: {seen}");
+    }
+}
