@@ -21,6 +21,8 @@ use crate::{
 
 /// Most children of one event that a bundle is made of; of a longer thread the count is approximate, as it may be.
 pub const BUNDLE_LOOK_MAX: usize = 5_000;
+/// Most children from before the reader came that a bundle looks at, each by itself; of more nothing is told.
+const OLD_LOOK_MAX: usize = 1_000;
 /// Newest edits of an event of which the latest is chosen.
 const EDITS_LOOK_MAX: usize = 16;
 /// Levels that a recursive question follows. [CS-API §get_matrixclientv1roomsroomidrelationseventid] at least 3
@@ -269,16 +271,36 @@ impl Room {
         }
         let up_to = if viewer.is_joined() { Order::MAX } else { viewer.newest().unwrap_or(placed.order) };
         let mut rows = self.children(event.event_id(), Order::MIN, up_to, Direction::Backward, BUNDLE_LOOK_MAX)?;
+        rows.retain(|(_, record)| !ignored(&record.sender));
+        let rows = self.seen_rows(viewer, rows)?;
         if rows.is_empty() {
             return Ok(bundle);
         }
-        rows.retain(|(_, record)| !ignored(&record.sender));
         bundle.replace = self.latest_edit(placed, &rows)?;
         bundle.thread = self.thread_in_short(viewer, placed, &rows)?;
         for (_, record) in rows.iter().rev().filter(|(_, record)| record.rel_type == "m.reference") {
             bundle.references.extend(OwnedEventId::try_from(record.event_id.as_str()));
         }
         Ok(bundle)
+    }
+
+    /// Those children that the viewer may see: what came since they are in the room, and of what was before, each as its state
+    /// has it.
+    fn seen_rows(&self, viewer: &mut Viewer<'_>, rows: Vec<Row>) -> Result<Vec<Row>, ReadError> {
+        let here_since = viewer.record().filter(|_| viewer.is_joined()).and_then(|record| record.joined_at);
+        let mut old = 0;
+        let mut seen = Vec::with_capacity(rows.len());
+        for (order, record) in rows {
+            let is_seen = here_since.is_some_and(|since| order >= since) || {
+                old += 1;
+                let child = if old > OLD_LOOK_MAX { None } else { self.child(order, &record)? };
+                child.map(|child| viewer.may_see(&child)).transpose()?.unwrap_or(false)
+            };
+            if is_seen {
+                seen.push((order, record));
+            }
+        }
+        Ok(seen)
     }
 
     /// [CS-API §validity-of-replacement-events]

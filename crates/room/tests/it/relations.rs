@@ -130,6 +130,38 @@ async fn a_bundle_tells_of_the_latest_edit_the_thread_and_references() {
 }
 
 #[tokio::test]
+async fn bundles_hold_only_what_may_be_seen() {
+    let house = House::new();
+    let id = house.public_room().await;
+    let joined = json!({ "history_visibility": "joined" });
+    house.set(alice(), &id, "m.room.history_visibility", joined).await.expect("alice may");
+    house.join(bob(), &id).await.expect("joined");
+    let root = house.say(alice(), &id, "root").await;
+    let seen = relate(&house, alice(), &id, "m.thread", &root).await;
+    house.rooms.leave(bob(), &id, None).await.expect("left");
+    for kind in ["m.thread", "m.replace", "m.reference"] {
+        relate(&house, alice(), &id, kind, &root).await;
+    }
+    house.join(bob(), &id).await.expect("joined");
+    let room = house.room(&id);
+    let placed = room.event(&root).expect("readable").expect("there");
+    let bundle_for = |user| {
+        let mut viewer = Viewer::new(&room, user).expect("readable");
+        room.bundle(&mut viewer, &placed, |_| false).expect("readable")
+    };
+    let theirs = bundle_for(bob());
+    let thread = theirs.thread.expect("a thread");
+    assert_eq!((thread.latest.event.event_id(), thread.count), (&*seen, 1));
+    assert!(theirs.replace.is_none() && theirs.references.is_empty());
+    let all = bundle_for(alice());
+    assert!(all.replace.is_some() && all.references.len() == 1 && all.thread.is_some_and(|thread| thread.count == 2));
+    // What is said from now on is seen.
+    let new = relate(&house, alice(), &id, "m.thread", &root).await;
+    let thread = bundle_for(bob()).thread.expect("a thread");
+    assert_eq!((thread.latest.event.event_id(), thread.count), (&*new, 2));
+}
+
+#[tokio::test]
 async fn a_redacted_child_refers_to_nothing_and_a_redacted_parent_has_no_edit() {
     let house = House::new();
     let id = house.public_room().await;
