@@ -76,6 +76,27 @@ impl Room {
         direction: Direction,
     ) -> Result<Option<Arc<Placed>>, ReadError> {
         let newest = viewer.newest()?;
+        self.nearest(newest, moment, direction, |placed| viewer.may_see(placed))
+    }
+
+    /// The event nearest to a moment, in one direction of time, whoever may see it.
+    /// [SS-API §get_matrixfederationv1timestamp_to_eventroomid]
+    pub fn event_near(
+        &self,
+        moment: MilliSecondsSinceUnixEpoch,
+        direction: Direction,
+    ) -> Result<Option<Arc<Placed>>, ReadError> {
+        self.nearest(self.published().order, moment, direction, |_| Ok(true))
+    }
+
+    /// Costs the logarithm of the room's history.
+    fn nearest(
+        &self,
+        newest: Order,
+        moment: MilliSecondsSinceUnixEpoch,
+        direction: Direction,
+        mut may_see: impl FnMut(&Placed) -> Result<bool, ReadError>,
+    ) -> Result<Option<Arc<Placed>>, ReadError> {
         let fits = |placed: &Placed| match direction {
             Direction::Forward => placed.event.origin_server_ts() >= moment,
             Direction::Backward => placed.event.origin_server_ts() <= moment,
@@ -85,13 +106,13 @@ impl Room {
             Direction::Backward => fits(placed),
         })?;
         let span = Span { from: Some(place), to: None, direction, limit: NEAR_LOOK_MAX };
-        let mut found = self.page(span, newest, |placed| Ok(fits(placed) && viewer.may_see(placed)?))?.events;
+        let mut found = self.page(span, newest, |placed| Ok(fits(placed) && may_see(placed)?))?.events;
         let strays = match direction {
             Direction::Forward => self.newest(Order::MIN, place, STRAY_LOOK_MAX)?,
             Direction::Backward => self.events_between(place, newest, STRAY_LOOK_MAX, Direction::Forward)?,
         };
         for placed in strays.into_iter().filter(|placed| fits(placed)) {
-            if viewer.may_see(&placed)? {
+            if may_see(&placed)? {
                 found.push(placed);
             }
         }

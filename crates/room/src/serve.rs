@@ -8,9 +8,7 @@ use std::{
 
 use koine_graph::{Event, auth};
 use koine_store::Direction;
-use ruma_common::{
-    EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedServerName, RoomVersionId, ServerName, UserId,
-};
+use ruma_common::{EventId, OwnedEventId, OwnedServerName, RoomVersionId, ServerName, UserId};
 use serde_json::{Value, json, value::RawValue, value::to_raw_value};
 
 use crate::{
@@ -288,42 +286,6 @@ impl Room {
             user.is_some_and(|user| user.server_name() == server)
                 && member.event.membership().is_some_and(|membership| counts.contains(&membership.into()))
         }))
-    }
-
-    /// The event nearest to a moment, in one direction of time. [SS-API §get_matrixfederationv1timestamp_to_eventroomid]
-    pub fn event_near(
-        &self,
-        moment: MilliSecondsSinceUnixEpoch,
-        direction: Direction,
-    ) -> Result<Option<Arc<Placed>>, ReadError> {
-        let newest = self.published().order;
-        let mut best: Option<Arc<Placed>> = None;
-        let mut up_to = newest;
-        // Orders follow arrival, moments what senders say: look through what is there, in bounds.
-        for _ in 0..WALK_EVENTS_MAX {
-            let page = self.newest(i64::MIN, up_to, 100)?;
-            let Some(last) = page.last() else { break };
-            up_to = last.order - 1;
-            for placed in &page {
-                let at = placed.event.origin_server_ts();
-                let fits = match direction {
-                    Direction::Forward => at >= moment,
-                    Direction::Backward => at <= moment,
-                };
-                let better = best.as_ref().is_none_or(|best| match direction {
-                    Direction::Forward => at <= best.event.origin_server_ts(),
-                    Direction::Backward => at > best.event.origin_server_ts(),
-                });
-                if fits && better {
-                    best = Some(placed.clone());
-                }
-            }
-            let passed = page.iter().all(|placed| placed.event.origin_server_ts() < moment);
-            if passed && best.is_some() {
-                break;
-            }
-        }
-        Ok(best)
     }
 
     /// An invitation of somebody of another server, sealed but not yet in the room: that server signs it first.

@@ -19,6 +19,8 @@ pub const HIERARCHY_DEPTH_MAX: usize = 50;
 pub const HIERARCHY_ROOMS_MAX: usize = 2_000;
 /// Most children of one space.
 pub const SPACE_CHILDREN_MAX: usize = 1_000;
+/// Most children of spaces that one walk looks at, whether they count or not.
+pub const CHILDREN_LOOK_MAX: usize = 50_000;
 /// Most children that wait for their turn in one walk.
 const WAITING_MAX: usize = 10_000;
 /// Most questions to other servers in one walk.
@@ -115,7 +117,13 @@ impl Rooms {
         space: &RoomId,
         query: HierarchyQuery,
     ) -> Result<Hierarchy, CommandError> {
-        let mut walk = Walk { rooms: self, user: Some(user), suggested_only: query.suggested_only, asked: 0 };
+        let mut walk = Walk {
+            rooms: self,
+            user: Some(user),
+            suggested_only: query.suggested_only,
+            asked: 0,
+            look: CHILDREN_LOOK_MAX,
+        };
         let mut visited: HashSet<OwnedRoomId> = HashSet::new();
         let mut shut: HashSet<OwnedRoomId> = HashSet::new();
         let via = self.way_in(space, user, &[]).ok().flatten().unwrap_or_default();
@@ -171,7 +179,7 @@ impl Rooms {
         room: &RoomId,
         via: &[OwnedServerName],
     ) -> Result<Option<Preview>, CommandError> {
-        let mut walk = Walk { rooms: self, user, suggested_only: false, asked: 0 };
+        let mut walk = Walk { rooms: self, user, suggested_only: false, asked: 0, look: CHILDREN_LOOK_MAX };
         let via = match user {
             Some(user) => self.way_in(room, user, via).ok().flatten().unwrap_or_default(),
             None => Vec::new(),
@@ -187,6 +195,8 @@ struct Walk<'a> {
     user: Option<&'a UserId>,
     suggested_only: bool,
     asked: usize,
+    /// Children that may still be looked at.
+    look: usize,
 }
 
 impl Walk<'_> {
@@ -206,7 +216,7 @@ impl Walk<'_> {
             if !self.rooms.may_preview(&room, self.user)? {
                 return Ok(None);
             }
-            return Ok(Some((room.as_space(self.suggested_only)?, Vec::new())));
+            return Ok(Some((room.as_part_of_walk(self.suggested_only, &mut self.look)?, Vec::new())));
         }
         let told = match next.told {
             // Of a room that is no space there is nothing more to be known.
@@ -239,21 +249,28 @@ impl Walk<'_> {
 }
 
 impl Room {
-    /// The room as part of a space.
+    /// The room as part of a space, of whose children at most [`CHILDREN_LOOK_MAX`] are looked at.
     pub fn as_space(&self, suggested_only: bool) -> Result<SpaceRoom, ReadError> {
-        Ok(SpaceRoom { preview: self.preview()?, children: self.space_children(suggested_only)? })
+        self.as_part_of_walk(suggested_only, &mut { CHILDREN_LOOK_MAX })
+    }
+
+    /// The same within what a walk may still look at.
+    fn as_part_of_walk(&self, suggested_only: bool, look: &mut usize) -> Result<SpaceRoom, ReadError> {
+        Ok(SpaceRoom { preview: self.preview()?, children: self.space_children(suggested_only, look)? })
     }
 
     /// The valid `m.space.child` events of a space, in the order of its children; none for a room that is no space.
     /// [CS-API §ordering-of-children-within-a-space]
-    fn space_children(&self, suggested_only: bool) -> Result<Vec<SpaceChild>, ReadError> {
+    fn space_children(&self, suggested_only: bool, look: &mut usize) -> Result<Vec<SpaceChild>, ReadError> {
         let create = self.current("m.room.create", "")?;
         let kind: Option<String> = create.and_then(|placed| placed.event.content_field("type"));
         if kind.as_deref() != Some("m.space") {
             return Ok(Vec::new());
         }
         let mut children = Vec::new();
-        for child in self.state_events(self.published().state, Some("m.space.child"))? {
+        let found = self.state_events_up_to(self.published().state, "m.space.child", *look)?;
+        *look -= found.len();
+        for child in found {
             let content: Value = serde_json::from_str(child.event.content().get()).unwrap_or_default();
             // [CS-API §mspacechild] Without `via` there is no child.
             let is_child = content["via"].as_array().is_some_and(|via| !via.is_empty());
