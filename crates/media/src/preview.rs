@@ -17,7 +17,7 @@ use thiserror::Error;
 use crate::{
     Description, Media, Receiving, UploadError,
     ids::{ContentHash, MediaId},
-    queue::{Queue, WAITING_MAX},
+    queue::{Queue, WAITING_MAX, Waiting},
     tables::{PREVIEW, PreviewRecord},
 };
 
@@ -89,15 +89,15 @@ impl Previews {
         if let Some(known) = self.0.known(key, now)? {
             return known;
         }
-        let waiting = self.0.queue.enter().ok_or(PreviewError::Busy)?;
+        let host = url.host_str().unwrap_or_default();
+        let waiting = self.0.queue.enter(host).ok_or(PreviewError::Busy)?;
         let inner = self.0.clone();
         // To its end, even if whoever asked goes away: others wait for it.
         let made = tokio::spawn(async move {
-            let _waiting = waiting;
             let _alone = inner.queue.alone(key.to_string()).await;
             match inner.known(key, now)? {
                 Some(known) => known,
-                None => inner.make(key, url, now).await,
+                None => inner.make(key, url, now, &waiting).await,
             }
         });
         made.await.unwrap_or(Err(PreviewError::Unreachable))
@@ -151,8 +151,14 @@ impl Inner {
         Ok(Some(if record.json.is_empty() { Err(PreviewError::Unreachable) } else { Ok(record.json) }))
     }
 
-    async fn make(&self, key: ContentHash, url: Url, now: MilliSecondsSinceUnixEpoch) -> Result<String, PreviewError> {
-        let _place = self.queue.place().await;
+    async fn make(
+        &self,
+        key: ContentHash,
+        url: Url,
+        now: MilliSecondsSinceUnixEpoch,
+        waiting: &Waiting,
+    ) -> Result<String, PreviewError> {
+        let _place = waiting.place().await;
         let made = self.look(url, now).await;
         let (json, picture) = match &made {
             Ok((properties, picture)) => (Value::Object(properties.clone()).to_string(), picture.clone()),

@@ -15,7 +15,7 @@ use crate::{
     DeleteError, Description, Media, Receiving, UploadError,
     download::Item,
     ids::MediaId,
-    queue::WAITING_MAX,
+    queue::{WAITING_MAX, Waiting},
     receive,
     tables::{REMOTE, REMOTE_USED, RemoteRecord, USAGE},
 };
@@ -57,8 +57,8 @@ pub enum FetchError {
     /// Its server cannot be asked, or its answer makes no sense.
     #[error("its server did not hand it out: {0}")]
     Unreachable(String),
-    /// [`WAITING_MAX`] requests wait already.
-    #[error("{WAITING_MAX} requests wait for files of other servers already")]
+    /// [`WAITING_MAX`] requests wait already, or too many of them for that server.
+    #[error("too many requests wait for files of that server already, or {WAITING_MAX} for those of all")]
     Busy,
     /// It cannot be kept here: too large, or a disk that is full.
     #[error(transparent)]
@@ -107,12 +107,9 @@ impl Media {
             return Ok(item);
         }
         let id = MediaId::parse(media_id).ok_or(FetchError::NotFound)?;
-        let waiting = self.fetches().enter().ok_or(FetchError::Busy)?;
+        let waiting = self.fetches().enter(server.as_str()).ok_or(FetchError::Busy)?;
         let (media, address) = (self.clone(), (server.to_owned(), id));
-        let fetched = tokio::spawn(async move {
-            let _waiting = waiting;
-            media.fetch_to_the_end(address, now, patience).await
-        });
+        let fetched = tokio::spawn(async move { media.fetch_to_the_end(address, now, patience, &waiting).await });
         fetched.await.unwrap_or_else(|panic| Err(FetchError::Unreachable(panic.to_string())))
     }
 
@@ -121,12 +118,13 @@ impl Media {
         (server, id): Address,
         now: MilliSecondsSinceUnixEpoch,
         patience: Duration,
+        waiting: &Waiting,
     ) -> Result<Item, FetchError> {
         let _alone = self.fetches().alone(format!("{server}/{id}")).await;
         if let Some(item) = self.cached(&server, id.as_str(), now).map_err(UploadError::from)? {
             return Ok(item);
         }
-        let _place = self.fetches().place().await;
+        let _place = waiting.place().await;
         let origin = self.origin().get().cloned().ok_or(FetchError::NotFound)?;
         let mut receiving = self.receive(self.config().remote_bytes_max).await?;
         let said = origin.fetch(&server, &id, patience, &mut receiving).await?;
