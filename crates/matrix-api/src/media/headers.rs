@@ -71,8 +71,12 @@ pub(super) fn headers(content_type: Option<&str>, file_name: Option<&str>) -> He
     headers
 }
 
-/// Parameters such as a charset do not count, nor does upper case.
+/// Parameters such as a charset do not count, nor does upper case. Of what looks like several types browsers take one of
+/// their own choice, so none of them is shown.
 fn is_inline(content_type: &str) -> bool {
+    if content_type.contains(',') {
+        return false;
+    }
     let essence = content_type.split(';').next().unwrap_or_default().trim();
     INLINE.iter().any(|known| known.eq_ignore_ascii_case(essence))
 }
@@ -97,6 +101,7 @@ mod tests {
             (Some("application/pdf"), "attachment"),
             (Some("application/javascript"), "attachment"),
             (Some("image/png, text/html"), "attachment"),
+            (Some("image/png;a=b, text/html"), "attachment"),
             (Some("nonsense"), "attachment"),
             (None, "attachment"),
         ] {
