@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use http::Method;
 use koine_room::{CommandError, Preview, SPACE_CHILDREN_MAX, SpaceChild, SpaceRoom, Summary, ToldSpace};
-use quick_cache::sync::Cache;
+use quick_cache::{Weighter, sync::Cache};
 use ruma_common::{OwnedRoomId, OwnedServerName, RoomId};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -16,8 +16,10 @@ use crate::{
     peers::{Bounds, parse, segment},
 };
 
-/// Answers that are remembered.
-const REMEMBERED_MAX: usize = 1_000;
+/// Bytes of answers that are remembered.
+const REMEMBERED_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// Answers that are expected among them.
+const REMEMBERED_EXPECTED: usize = 1_000;
 /// How long an answer is good. [SS-API §get_matrixfederationv1hierarchyroomid] "should be cached for a period of time"
 const GOOD_FOR_MS: u64 = 5 * 60 * 1_000;
 /// Servers asked about one room.
@@ -25,12 +27,29 @@ const SERVERS_ASKED_MAX: usize = 3;
 /// Bounds of one answer. Many rooms may have to be asked for, so nobody may be slow, or has failed lately.
 const SPACE_BOUNDS: Bounds = Bounds { bytes: 2 * 1024 * 1024, time: Duration::from_secs(10), urgent: false };
 
-/// Answers of late, each with the time it came.
-pub(crate) struct Spaces(Cache<(OwnedRoomId, bool), (u64, Arc<ToldSpace>)>);
+/// Answers of late. Each is its server's: of a room that nobody here is in, whoever asks chooses whom to believe, for
+/// themselves alone.
+pub(crate) struct Spaces(Cache<(OwnedRoomId, bool, OwnedServerName), Remembered, ByBytes>);
+
+#[derive(Clone)]
+struct Remembered {
+    came_ms: u64,
+    bytes: u64,
+    told: Arc<ToldSpace>,
+}
+
+#[derive(Clone)]
+struct ByBytes;
+
+impl Weighter<(OwnedRoomId, bool, OwnedServerName), Remembered> for ByBytes {
+    fn weight(&self, _: &(OwnedRoomId, bool, OwnedServerName), remembered: &Remembered) -> u64 {
+        remembered.bytes
+    }
+}
 
 impl Default for Spaces {
     fn default() -> Self {
-        Self(Cache::new(REMEMBERED_MAX))
+        Self(Cache::with_weighter(REMEMBERED_EXPECTED, REMEMBERED_BYTES_MAX, ByBytes))
     }
 }
 
@@ -113,17 +132,18 @@ impl Federation {
         via: &[OwnedServerName],
         suggested_only: bool,
     ) -> Result<Arc<ToldSpace>, CommandError> {
-        let key = (room.to_owned(), suggested_only);
-        if let Some((when, told)) = self.spaces().0.get(&key)
-            && self.now_ms().saturating_sub(when) < GOOD_FOR_MS
-        {
-            return Ok(told);
-        }
         let path =
             format!("/_matrix/federation/v1/hierarchy/{}?suggested_only={suggested_only}", segment(room.as_str()));
         let mut failure = CommandError::NotReachable;
         for server in via.iter().filter(|server| *server != self.server_name()).take(SERVERS_ASKED_MAX) {
+            let key = (room.to_owned(), suggested_only, server.clone());
+            if let Some(known) = self.spaces().0.get(&key)
+                && self.now_ms().saturating_sub(known.came_ms) < GOOD_FOR_MS
+            {
+                return Ok(known.told);
+            }
             let answer = self.ask_bytes(server, (Method::GET, &path), None, SPACE_BOUNDS).await;
+            let bytes = answer.as_ref().map_or(0, |answer| answer.len() as u64);
             let told: Result<Told, PeerError> = answer.and_then(|answer| parse(&answer));
             match told {
                 Ok(told) if told.room.room_id == *room => {
@@ -137,7 +157,8 @@ impl Federation {
                             .collect(),
                         inaccessible: told.inaccessible_children.into_iter().take(SPACE_CHILDREN_MAX).collect(),
                     });
-                    self.spaces().0.insert(key, (self.now_ms(), told.clone()));
+                    let remembered = Remembered { came_ms: self.now_ms(), bytes: bytes.max(1), told: told.clone() };
+                    self.spaces().0.insert(key, remembered);
                     return Ok(told);
                 }
                 Ok(_) => {}
