@@ -206,21 +206,31 @@ impl Accounts {
         Ok((user_id, credentials))
     }
 
-    /// Who somebody is who types a name, a local part or a user id, and a password. Takes the same time whether or not
-    /// there is such an account. [CS-API §legacy-login]
-    pub async fn log_in(&self, name: &str, password: Secret) -> Result<OwnedUserId, LoginError> {
-        let mut found = None;
+    /// Whose password somebody guesses who types a name, a local part or a user id to log in, whether or not there is such an
+    /// account: what is limited by account is limited by this, however it is written. `None` for what names nobody.
+    pub fn login_aim(&self, name: &str) -> Result<Option<OwnedUserId>, StoreUnavailable> {
+        Ok(self.meant(name)?.and_then(|(localpart, _)| names::user_id(&localpart, &self.server_name)))
+    }
+
+    /// The account that is meant by what somebody typed; without one, the last that could be meant.
+    fn meant(&self, name: &str) -> Result<Option<(String, Option<UserRecord>)>, StoreUnavailable> {
+        let mut meant = None;
         for localpart in names::meant_localparts(name, &self.server_name) {
-            let record = self.shard.get(&USER, self.domain, localpart.as_str()).map_err(StoreUnavailable::from)?;
-            if let Some(record) = record {
-                found = Some((localpart, record));
+            let record = self.shard.get(&USER, self.domain, localpart.as_str())?;
+            let is_there = record.is_some();
+            meant = Some((localpart, record));
+            if is_there {
                 break;
             }
         }
-        let (localpart, record) = match found {
-            Some((localpart, user)) => (localpart, user.password.filter(|_| !user.is_deactivated)),
-            None => (String::new(), None),
-        };
+        Ok(meant)
+    }
+
+    /// Who somebody is who types a name, a local part or a user id, and a password. Takes the same time whether or not
+    /// there is such an account. [CS-API §legacy-login]
+    pub async fn log_in(&self, name: &str, password: Secret) -> Result<OwnedUserId, LoginError> {
+        let (localpart, user) = self.meant(name)?.unwrap_or_default();
+        let record = user.filter(|user| !user.is_deactivated).and_then(|user| user.password);
         if password.expose().len() > PASSWORD_BYTES_MAX || !self.hasher.matches(record, password).await? {
             return Err(LoginError::WrongPassword);
         }

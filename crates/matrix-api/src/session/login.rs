@@ -64,7 +64,7 @@ async fn by_password(api: &Api, body: &mut Body, peer: Peer) -> Result<OwnedUser
     let Some(password) = body.password.take() else { return Err(Error::missing_param("`password` is missing")) };
     api.permit(Class::Login, LimitKey::Address(peer.0))?;
     // The account is protected too: guesses may come from many addresses.
-    if let Ok(aim) = UserId::parse_with_server_name(name.to_lowercase(), api.accounts.server_name()) {
+    if let Some(aim) = api.accounts.login_aim(&name)? {
         api.permit(Class::Login, LimitKey::User(&aim))?;
     }
     Ok(api.accounts.log_in(&name, password).await?)

@@ -1,7 +1,8 @@
 //! Logging in, refreshing, logging out.
 
 use http::{Method, Request};
-use koine_account::Flag;
+use koine_account::{AccountConfig, Class, Flag, LimitConfig, LimitKey, Rate};
+use ruma_common::user_id;
 use serde_json::{Value, json};
 
 use crate::{Answer, World, password_stage};
@@ -26,6 +27,21 @@ async fn a_password_logs_in_however_the_user_is_named() {
     let answer = log_in(&world, old).await.ok();
     assert_eq!((&answer["user_id"], &answer["device_id"]), (&json!("@alice:example.org"), &json!("OLD")));
     assert_eq!(answer["well_known"]["m.homeserver"]["base_url"], "https://matrix.example.org");
+}
+
+#[tokio::test]
+async fn an_account_is_limited_however_it_is_written() {
+    let limits = LimitConfig { login: Some(Rate { burst: 20, per_second: 0.01 }), ..LimitConfig::unlimited() };
+    let world = World::with(AccountConfig { limits, ..AccountConfig::default() });
+    world.accounts.permit(Class::Login, LimitKey::User(user_id!("@bob:example.org"))).expect("the first");
+    for user in [user_id!("@alice:example.org"), user_id!("@nobody:example.org")] {
+        while world.accounts.permit(Class::Login, LimitKey::User(user)).is_ok() {}
+    }
+    for user in ["alice", "@alice", " alice ", "ALICE", "@ALICE", "@alice:example.org", "@alice:EXAMPLE.org", "@nobody"]
+    {
+        assert_eq!(log_in(&world, password_stage(user, "wrong")).await.error(), (429, "M_LIMIT_EXCEEDED"), "{user}");
+    }
+    assert_eq!(log_in(&world, password_stage("@bob", "wrong")).await.error(), (403, "M_FORBIDDEN"));
 }
 
 #[tokio::test]
