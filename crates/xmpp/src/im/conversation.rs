@@ -29,7 +29,7 @@ impl Core {
         {
             return Ok(room);
         }
-        let _making = self.im.making.lock().await;
+        let _making = self.im.making.of(me, peer).await;
         let room = match self.known_conversation(me, peer).map_err(|error| unreadable(&error))? {
             Some(room) => self.revive(room, me, peer).await.map_err(|error| refused(&error))?,
             None => None,

@@ -27,7 +27,9 @@ mod tests;
 mod undelivered;
 
 use std::{
+    array,
     collections::{HashMap, HashSet},
+    hash::{BuildHasher as _, RandomState},
     sync::atomic::AtomicI64,
 };
 
@@ -35,6 +37,7 @@ use koine_account::Polling;
 use koine_stanza::{FullJid, Jid};
 use parking_lot::Mutex;
 use quick_cache::sync::Cache;
+use ruma_common::UserId;
 
 pub(crate) use self::{
     happened::{happened, read_up_to},
@@ -50,12 +53,14 @@ const FLIGHTS_MAX: usize = 20_000;
 /// Most addresses outside of its contacts that a session has told that it is there.
 const DIRECTED_MAX: usize = 1_000;
 
+/// Locks that pairs of people share.
+const MAKING_AT_ONCE: usize = 256;
+
 /// What conversations need to remember.
 pub(crate) struct Im {
     /// By transaction: which session sent a message that the log has not told yet, and where to.
     flights: Cache<String, (FullJid, Jid)>,
-    /// Held while a room is made, so that two who write to each other at once make one.
-    making: tokio::sync::Mutex<()>,
+    making: Making,
     /// Whom sessions have told that they are there, beside their contacts. [RFC6121 §4.6]
     directed: Mutex<HashMap<FullJid, HashSet<Jid>>>,
     /// Sessions that read the archive themselves: they are not told of old messages.
@@ -66,6 +71,27 @@ pub(crate) struct Im {
     pub(crate) told: AtomicI64,
     /// Sessions as Matrix sees them: present.
     shown: Mutex<HashMap<FullJid, Polling>>,
+}
+
+/// Held while the room of two people is made, so that two who write to each other at once make one. By pair: what many others
+/// begin meanwhile is not waited for, or hardly.
+struct Making {
+    locks: [tokio::sync::Mutex<()>; MAKING_AT_ONCE],
+    hasher: RandomState,
+}
+
+impl Making {
+    async fn of(&self, me: &UserId, peer: &UserId) -> tokio::sync::MutexGuard<'_, ()> {
+        let pair = (me.min(peer), me.max(peer));
+        let lock = usize::try_from(self.hasher.hash_one(pair) % MAKING_AT_ONCE as u64).unwrap_or_default();
+        self.locks[lock].lock().await
+    }
+}
+
+impl Default for Making {
+    fn default() -> Self {
+        Self { locks: array::from_fn(|_| tokio::sync::Mutex::default()), hasher: RandomState::new() }
+    }
 }
 
 impl Im {
@@ -79,7 +105,7 @@ impl Default for Im {
     fn default() -> Self {
         Self {
             flights: Cache::new(FLIGHTS_MAX),
-            making: tokio::sync::Mutex::default(),
+            making: Making::default(),
             directed: Mutex::default(),
             readers: Mutex::default(),
             telling: AtomicI64::new(0),
