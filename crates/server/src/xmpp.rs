@@ -108,6 +108,7 @@ pub fn open(
         push: Arc::new(PushRules::new(server.accounts.clone())),
         config: ProtocolConfig {
             stanza_bytes_max: usize::try_from(config.xmpp.stanza_max.bytes()).unwrap_or(usize::MAX),
+            waiting_bytes_max: usize::try_from(config.memory_budget.bytes() / 4).unwrap_or(usize::MAX),
             resume_for: Duration::from_secs(config.xmpp.resume_for_s),
             turn: turn(config),
             support: Support {

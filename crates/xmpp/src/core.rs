@@ -20,6 +20,8 @@ const BLOCK_LISTS_MAX: usize = 10_000;
 pub struct XmppConfig {
     /// Most bytes of a stanza of a client or server that has proven who it is. [XEP-0478]
     pub stanza_bytes_max: usize,
+    /// Most bytes that wait for all sessions together, apart from a little for each.
+    pub waiting_bytes_max: usize,
     /// How long a session whose connection broke waits to be resumed. [XEP-0198]
     pub resume_for: Duration,
     /// The TURN server that callers meet at. [XEP-0215]
@@ -50,6 +52,7 @@ impl Default for XmppConfig {
     fn default() -> Self {
         Self {
             stanza_bytes_max: 512 * 1024,
+            waiting_bytes_max: 64 * 1024 * 1024,
             resume_for: Duration::from_secs(600),
             registration: false,
             web_url: None,
@@ -93,6 +96,7 @@ pub(crate) struct Core {
     pub(crate) cores: Cores,
     pub(crate) hosts: Hosts,
     pub(crate) sessions: Sessions,
+    pub(crate) waiting: Arc<crate::outbox::AllWaiting>,
     pub(crate) muc: Muc,
     /// Connections to other servers.
     pub(crate) links: crate::s2s::Links,
@@ -121,10 +125,12 @@ impl Xmpp {
         let hosts = Hosts::new(cores.rooms.server_name());
         let components = crate::stream::component::Components::new(&cores.config.components);
         let secret = crate::secret::open(cores.rooms.shard(), cores.domain)?;
+        let waiting = Arc::new(crate::outbox::AllWaiting::new(cores.config.waiting_bytes_max));
         Ok(Self(Arc::new(Core {
             cores,
             hosts,
             sessions: Sessions::default(),
+            waiting,
             muc: Muc::default(),
             links: crate::s2s::Links::default(),
             components,

@@ -5,7 +5,10 @@
 
 use std::{
     collections::VecDeque,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::{Context, Poll, Waker},
 };
 
@@ -15,6 +18,8 @@ use koine_stanza::{Element, StreamError, escape, ns, reader};
 pub(crate) const WAITING_STANZAS_MAX: usize = 10_000;
 /// Most bytes that wait for a session.
 pub(crate) const WAITING_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// So many may wait for a session however much waits for others.
+const WAITING_BYTES_SURE: usize = 256 * 1024;
 /// Most stanzas that are held back while nobody looks. [XEP-0352]
 const HELD_BACK_MAX: usize = 500;
 
@@ -127,6 +132,64 @@ impl From<Arc<Element>> for Outgoing {
     }
 }
 
+/// What waits for all sessions together.
+///
+/// A session may have as much as is still free then: one that reads nothing leaves others as much as it has itself, and many
+/// that read nothing share. A stanza for many counts once for each.
+#[derive(Debug)]
+pub(crate) struct AllWaiting {
+    bytes_max: usize,
+    bytes: AtomicUsize,
+}
+
+impl AllWaiting {
+    /// Nothing, of so much at most.
+    pub(crate) fn new(bytes_max: usize) -> Self {
+        Self { bytes_max, bytes: AtomicUsize::new(0) }
+    }
+
+    /// Bytes that may wait for any one session now.
+    fn share(&self) -> usize {
+        self.bytes_max.saturating_sub(self.bytes.load(Ordering::Relaxed)).max(WAITING_BYTES_SURE)
+    }
+}
+
+impl Default for AllWaiting {
+    /// Without an end.
+    fn default() -> Self {
+        Self::new(usize::MAX)
+    }
+}
+
+/// Bytes of one session, as part of those of all.
+#[derive(Default)]
+struct Waiting {
+    bytes: usize,
+    all: Arc<AllWaiting>,
+}
+
+impl Waiting {
+    fn add(&mut self, bytes: usize) {
+        self.bytes += bytes;
+        self.all.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn remove(&mut self, bytes: usize) {
+        self.bytes -= bytes;
+        self.all.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    fn has_its_share(&self) -> bool {
+        self.bytes > self.all.share()
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.remove(self.bytes);
+    }
+}
+
 /// The queue of a session.
 ///
 /// Invariant: a stanza is in exactly one of `unconfirmed`, `waiting` and `held_back`, in the order in which the client gets
@@ -138,7 +201,7 @@ pub(crate) struct Outbox {
     waiting: VecDeque<Outgoing>,
     /// Written, and not confirmed by the client.
     unconfirmed: VecDeque<Outgoing>,
-    bytes: usize,
+    bytes: Waiting,
     /// Counts of stream management, once it is on.
     pub(crate) counts: Option<Counts>,
     /// Nobody looks. [XEP-0352]
@@ -188,12 +251,18 @@ pub(crate) enum Todo {
 }
 
 impl Outbox {
+    /// An empty one, whose bytes count among all.
+    pub(crate) fn among(all: &Arc<AllWaiting>) -> Self {
+        Self { bytes: Waiting { bytes: 0, all: all.clone() }, ..Self::default() }
+    }
+
     /// Puts a stanza in; `false` when the session has ended, or now ends because too much waits.
     pub(crate) fn push(&mut self, outgoing: Outgoing, overflow: impl FnOnce() -> StreamError) -> bool {
         if self.end.is_some() {
             return false;
         }
-        if self.len() >= WAITING_STANZAS_MAX || self.bytes + outgoing.len() > WAITING_BYTES_MAX {
+        let too_large = self.bytes.bytes + outgoing.len() > WAITING_BYTES_MAX;
+        if self.len() >= WAITING_STANZAS_MAX || too_large || self.bytes.has_its_share() {
             self.end(overflow());
             return false;
         }
@@ -201,7 +270,7 @@ impl Outbox {
             self.hold_back(outgoing);
             return true;
         }
-        self.bytes += outgoing.len();
+        self.bytes.add(outgoing.len());
         self.release();
         self.waiting.push_back(outgoing);
         self.wake();
@@ -215,12 +284,12 @@ impl Outbox {
                 .iter()
                 .position(|held| matches!(&held.rendered.patience, Patience::Presence(other) if other == from));
             if let Some(before) = same.and_then(|at| self.held_back.remove(at)) {
-                self.bytes -= before.len();
+                self.bytes.remove(before.len());
             }
         } else if outgoing.rendered.patience == Patience::State {
             return;
         }
-        self.bytes += outgoing.len();
+        self.bytes.add(outgoing.len());
         self.held_back.push_back(outgoing);
         if self.held_back.len() >= HELD_BACK_MAX {
             self.release();
@@ -305,7 +374,7 @@ impl Outbox {
             fits = write(&outgoing);
             match self.counts {
                 Some(_) => self.unconfirmed.push_back(outgoing),
-                None => self.bytes -= outgoing.len(),
+                None => self.bytes.remove(outgoing.len()),
             }
         }
         match &self.end {
@@ -341,7 +410,7 @@ impl Outbox {
         }
         counts.confirmed = h;
         for confirmed in self.unconfirmed.drain(..news) {
-            self.bytes -= confirmed.len();
+            self.bytes.remove(confirmed.len());
         }
         if self.unconfirmed.is_empty() {
             self.unconfirmed.shrink_to(8);
@@ -360,7 +429,7 @@ impl Outbox {
     /// The session is over. What the client has not got, in order.
     pub(crate) fn close(&mut self) -> Vec<Outgoing> {
         self.end = Some(Ending::Over);
-        self.bytes = 0;
+        self.bytes.remove(self.bytes.bytes);
         self.release();
         let unconfirmed = std::mem::take(&mut self.unconfirmed);
         unconfirmed.into_iter().chain(std::mem::take(&mut self.waiting)).collect()

@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 
 use crate::{
     core::Core,
-    outbox::{Outbox, Outgoing, Rendered},
+    outbox::{AllWaiting, Outbox, Outgoing, Rendered},
     sasl::CameBy,
 };
 
@@ -66,9 +66,9 @@ pub(crate) struct Available {
 }
 
 impl Session {
-    /// A session without a connection.
-    pub(crate) fn new(jid: FullJid, user: OwnedUserId, device: OwnedDeviceId) -> Arc<Self> {
-        let (state, outbox, connection) = (Mutex::default(), Mutex::default(), Arc::default());
+    /// A session without a connection; what waits for it counts among `all`.
+    pub(crate) fn new(jid: FullJid, user: OwnedUserId, device: OwnedDeviceId, all: &Arc<AllWaiting>) -> Arc<Self> {
+        let (state, outbox, connection) = (Mutex::default(), Mutex::new(Outbox::among(all)), Arc::default());
         let (resume_id, over) = (OnceLock::new(), Semaphore::new(0));
         Arc::new(Self { jid, user, device, state, outbox, connection, resume_id, over })
     }

@@ -95,7 +95,7 @@ impl World {
         let jid = FullJid::new(&format!("{name}@{host}/{resource}")).expect("an address");
         let wanted = AttachDevice { device_id: Some(resource.to_owned()), name: None, address: None };
         let device = core.accounts().attach_device(&user, wanted).await.expect("the account is there");
-        let session = Session::new(jid, user, device);
+        let session = Session::new(jid, user, device, &core.waiting);
         // As whoever has logged in with the password.
         session.state().by_password = true;
         core.sessions.add(session.clone());

@@ -63,7 +63,7 @@ fn what_was_not_confirmed_is_sent_again_in_order() {
     assert_eq!(outbox.confirm(5), Err(TooHigh { h: 5, sent: 4 }));
     assert_eq!(outbox.confirm(0), Err(TooHigh { h: 0, sent: 4 }));
     assert_eq!(outbox.confirm(4), Ok(()));
-    assert_eq!((outbox.len(), outbox.bytes), (0, 0));
+    assert_eq!((outbox.len(), outbox.bytes.bytes), (0, 0));
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn nobody_who_does_not_look_is_woken_by_presence() {
     push(&mut outbox, presence("x@y/1"));
     outbox.set_inactive(false);
     assert_eq!(written(&mut outbox, connection), "<presence from='x@y/1'/>");
-    assert_eq!(outbox.bytes, 0);
+    assert_eq!(outbox.bytes.bytes, 0);
 }
 
 #[test]
@@ -110,4 +110,32 @@ fn a_session_that_reads_nothing_ends() {
     let mut cx = Context::from_waker(Waker::noop());
     while let Poll::Ready(Todo::Wrote(_)) = outbox.poll(&mut cx, connection, |_| true) {}
     assert!(matches!(outbox.poll(&mut cx, connection, |_| true), Poll::Ready(Todo::End(_))));
+}
+
+#[test]
+fn many_who_read_nothing_share_what_there_is() {
+    const ALL: usize = 16 * WAITING_BYTES_SURE;
+    let all = Arc::new(AllWaiting::new(ALL));
+    let body = "x".repeat(WAITING_BYTES_SURE / 4);
+    let fill = |outbox: &mut Outbox| {
+        while push(outbox, message(&body)) {}
+        outbox.bytes.bytes
+    };
+    let mut alone = Outbox::among(&all);
+    let had = fill(&mut alone);
+    assert!(had > ALL / 3 && had < ALL * 2 / 3, "{had}: as much as it leaves others");
+    let mut many: Vec<Outbox> = (0..20).map(|_| Outbox::among(&all)).collect();
+    for outbox in &mut many {
+        fill(outbox);
+    }
+    assert!(all.bytes.load(Ordering::Relaxed) < ALL + 21 * 2 * WAITING_BYTES_SURE);
+    // Whoever reads what they get has it, whatever waits for the others.
+    let mut reads = Outbox::among(&all);
+    let connection = reads.attach().expect("it is new");
+    for _ in 0..100 {
+        assert!(push(&mut reads, message(&body)));
+        assert!(!written(&mut reads, connection).is_empty());
+    }
+    drop((alone, many, reads));
+    assert_eq!(all.bytes.load(Ordering::Relaxed), 0);
 }

@@ -330,7 +330,7 @@ impl Negotiation {
             tracing::warn!(user_id = %user, reason = %error, "a session could not begin");
             internal()
         })?;
-        let session = Session::new(jid, user.clone(), device);
+        let session = Session::new(jid, user.clone(), device, &core.waiting);
         self.note_proof(&session);
         let connection = session.outbox().attach().ok_or_else(internal)?;
         let mut bound = Bound::new(core, session, connection);
