@@ -3,7 +3,7 @@
 //! follows is not asked for a state instead: that state would soon be the whole room's.
 //! [SS-API §checks-performed-on-receipt-of-a-pdu]
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use http::Method;
 use koine_graph::Event;
@@ -18,10 +18,17 @@ use crate::{
     peers::{Bounds, parse, segment},
 };
 
-/// Events asked for in between.
+/// Events asked for at once.
 const MISSING_EVENTS_MAX: usize = 100;
-/// Requests for events in between, for one event.
-const MISSING_ROUNDS_MAX: usize = 5;
+/// Events in between, for one event: what nobody told us for a day or so is fetched whole. Of more, the newest, and what
+/// was before them is a gap. They are held until the oldest of them are there.
+const BETWEEN_EVENTS_MAX: usize = 20_000;
+/// As many bytes of them.
+const BETWEEN_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Requests for them; there are servers that tell no more than twenty at once.
+const BETWEEN_ROUNDS_MAX: usize = 500;
+/// Events before which one request asks for more.
+const LATEST_MAX: usize = 20;
 /// States fetched for one event.
 const STATES_MAX: usize = 3;
 /// Up to so many events of a state are fetched one by one; beyond, the whole state.
@@ -82,11 +89,12 @@ impl Federation {
 
     /// Events between what we have and `event`, oldest first, checked.
     async fn events_between(&self, origin: &ServerName, room: &Arc<Room>, event: &Event) -> Vec<Event> {
-        let mut found: Vec<Event> = Vec::new();
+        let mut found: HashMap<OwnedEventId, Event> = HashMap::new();
+        let mut bytes = 0;
         let mut latest = vec![event.event_id().to_owned()];
         let earliest = room.extremities();
         let path = format!("/_matrix/federation/v1/get_missing_events/{}", segment(room.id().as_str()));
-        for _ in 0..MISSING_ROUNDS_MAX {
+        for _ in 0..BETWEEN_ROUNDS_MAX {
             // [SS-API §post_matrixfederationv1get_missing_eventsroomid]
             let wanted = json!({
                 "earliest_events": earliest, "latest_events": latest, "limit": MISSING_EVENTS_MAX, "min_depth": 0,
@@ -100,32 +108,23 @@ impl Federation {
                 }
             };
             let raw: Vec<_> = raw.into_iter().take(MISSING_EVENTS_MAX).collect();
-            // Who tells fewer than asked for has no more to tell.
-            let is_all = raw.len() < MISSING_EVENTS_MAX;
             let (events, _) = self.check_many(room.rules(), raw).await;
-            let new = events.into_iter().filter(|event| {
-                event.room_id() == room.id() && !found.iter().any(|known| known.event_id() == event.event_id())
-            });
-            let new: Vec<Event> = new.collect();
+            let new = events.into_iter().filter(|event| event.room_id() == room.id());
+            let new: Vec<Event> = new.filter(|event| !found.contains_key(event.event_id())).collect();
+            found.extend(new.iter().map(|event| (event.event_id().to_owned(), event.clone())));
+            bytes += new.iter().map(|event| event.json().len()).sum::<usize>();
             // Whose predecessors are known neither here nor there.
-            let lacking: Vec<OwnedEventId> = new
-                .iter()
-                .filter(|event| {
-                    event.prev_events().iter().any(|id| {
-                        let known = |event: &Event| event.event_id() == id;
-                        !new.iter().any(known) && !found.iter().any(known) && !self.has(room, id)
-                    })
-                })
-                .map(|event| event.event_id().to_owned())
-                .collect();
-            let is_end = is_all || new.is_empty() || lacking.is_empty();
-            found.extend(new);
-            if is_end {
+            let is_unknown = |id: &OwnedEventId| !found.contains_key(id) && !self.has(room, id);
+            let lacking = new.iter().filter(|event| event.prev_events().iter().any(is_unknown));
+            latest = lacking.take(LATEST_MAX).map(|event| event.event_id().to_owned()).collect();
+            // Fewer than asked for may be all that a server tells at once; none is the end.
+            let is_full = found.len() >= BETWEEN_EVENTS_MAX || bytes >= BETWEEN_BYTES_MAX;
+            if new.is_empty() || latest.is_empty() || is_full {
                 break;
             }
-            latest = lacking.into_iter().take(20).collect();
         }
-        found.sort_by_key(Event::depth);
+        let mut found: Vec<Event> = found.into_values().collect();
+        found.sort_by_cached_key(|event| (event.depth(), event.event_id().to_owned()));
         found
     }
 

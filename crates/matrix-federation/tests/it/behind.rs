@@ -18,6 +18,11 @@ async fn shared() -> (House, House, OwnedRoomId) {
 async fn a_server_whose_queue_ran_over_catches_up_from_the_newest() {
     let (one, two, room) = shared().await;
     let alice = one.user("alice");
+    // So that what is missing is not among the oldest that two has.
+    for at in 0..30 {
+        one.say(&alice, &room, &format!("before {at}")).await;
+    }
+    until("two hears what was before", || two.bodies(&room).len() == 30).await;
     one.links.set_down("two.example", true);
     for at in 0..1_100 {
         one.say(&alice, &room, &at.to_string()).await;
@@ -26,6 +31,7 @@ async fn a_server_whose_queue_ran_over_catches_up_from_the_newest() {
     one.links.set_down("two.example", false);
     until("two hears the newest", || two.bodies(&room).contains(&"1099".to_owned())).await;
     until("they agree", || one.state(&room) == two.state(&room)).await;
+    assert_eq!(two.bodies(&room), one.bodies(&room), "what was between is fetched, and stands in its order");
     let sends = one
         .links
         .asked
