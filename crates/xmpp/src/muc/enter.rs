@@ -15,7 +15,7 @@ use super::{
     settings::{Own, Settings},
     standing, unreadable, user_x, versions,
 };
-use crate::{address::Place, core::Core, session::Session};
+use crate::{core::Core, session::Session};
 
 /// Longest nickname, in bytes.
 pub(super) const NICK_BYTES_MAX: usize = 256;
@@ -52,21 +52,6 @@ pub(crate) async fn presence(
         // Neither probes nor subscriptions are requests to enter or leave. [XEP-0045 §bizrules-presence]
         Some(_) => Ok(()),
     }
-}
-
-/// Whether a presence of a session of ours only shows it in a room of which its account is a member anyway, under the nickname
-/// that it has, or asks what happens in rooms.
-pub(crate) async fn may_come_back(core: &Core, session: &Session, to: &Jid) -> Result<bool, StanzaError> {
-    let room = match core.place(to) {
-        Place::RoomService => return Ok(true),
-        Place::Room => name::room(core, &to.to_bare())?,
-        _ => None,
-    };
-    let Some(room) = room.filter(|room| room.is_joined(session.user())) else { return Ok(false) };
-    let Some(hall) = core.muc.hall(room.no()) else { return Ok(true) };
-    let from = Jid::from(session.jid().clone());
-    let inside = hall.inside.lock().await;
-    Ok(inside.nick_of(&from).is_none_or(|nick| Some(nick) == to.resource()))
 }
 
 async fn available(

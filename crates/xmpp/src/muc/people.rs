@@ -6,7 +6,8 @@ use koine_room::{Profile, Room};
 use koine_stanza::{BareJid, Condition, Element, Jid, StanzaError};
 use ruma_common::{EventId, UserId};
 
-use crate::core::Core;
+use super::name;
+use crate::{address::Place, core::Core, session::Session};
 
 impl Core {
     /// The profile of who enters a room under a nickname.
@@ -51,4 +52,19 @@ impl Core {
         Box::pin(self.route(message, session.as_ref())).await;
         Ok(())
     }
+}
+
+/// Whether a presence of a session of ours only shows it in a room of which its account is a member anyway, under the nickname
+/// that it has, or asks what happens in rooms.
+pub(crate) async fn may_come_back(core: &Core, session: &Session, to: &Jid) -> Result<bool, StanzaError> {
+    let room = match core.place(to) {
+        Place::RoomService => return Ok(true),
+        Place::Room => name::room(core, &to.to_bare())?,
+        _ => None,
+    };
+    let Some(room) = room.filter(|room| room.is_joined(session.user())) else { return Ok(false) };
+    let Some(hall) = core.muc.hall(room.no()) else { return Ok(true) };
+    let from = Jid::from(session.jid().clone());
+    let inside = hall.inside.lock().await;
+    Ok(inside.nick_of(&from).is_none_or(|nick| Some(nick) == to.resource()))
 }
