@@ -16,9 +16,6 @@ SENDERS = 4
 # So that the room's state stays a size at which reading all of it is quick.
 STATE_KEYS = 300
 TO_DEVICE_PAUSE_S = 0.1
-# Between two messages of one room in two servers. Where more than a thousand wait for a server it is told the newest, and has to fetch
-# the others: another matter than this.
-MESSAGE_PAUSE_S = 0.02
 # Kills come this long after the load began, at another moment each time.
 LOAD_S = (0.2, 1.5)
 AGREE_WITHIN_S = 90
@@ -348,7 +345,6 @@ async def crash_federation(w):
                         acknowledged[txn] = True
                         if not going:
                             return
-                        await asyncio.sleep(MESSAGE_PAUSE_S)
 
                 devices = [Device(person) for person in people]
                 for device in devices:
