@@ -25,7 +25,10 @@ const MISSING_EVENTS_MAX: usize = 100;
 const BETWEEN_EVENTS_MAX: usize = 20_000;
 /// As many bytes of them.
 const BETWEEN_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// Requests for them; there are servers that tell no more than twenty at once.
+/// Who tells fewer at once has no more to tell: nobody bounds answers below what is asked for when nothing is said; there are
+/// servers that tell no more than twenty. [SS-API §post_matrixfederationv1get_missing_eventsroomid] `limit`
+const TOLD_AT_ONCE_LEAST: usize = 10;
+/// Requests for them.
 const BETWEEN_ROUNDS_MAX: usize = 500;
 /// Events before which one request asks for more.
 const LATEST_MAX: usize = 20;
@@ -108,6 +111,7 @@ impl Federation {
                 }
             };
             let raw: Vec<_> = raw.into_iter().take(MISSING_EVENTS_MAX).collect();
+            let is_all = raw.len() < TOLD_AT_ONCE_LEAST;
             let (events, _) = self.check_many(room.rules(), raw).await;
             let new = events.into_iter().filter(|event| event.room_id() == room.id());
             let new: Vec<Event> = new.filter(|event| !found.contains_key(event.event_id())).collect();
@@ -117,9 +121,8 @@ impl Federation {
             let is_unknown = |id: &OwnedEventId| !found.contains_key(id) && !self.has(room, id);
             let lacking = new.iter().filter(|event| event.prev_events().iter().any(is_unknown));
             latest = lacking.take(LATEST_MAX).map(|event| event.event_id().to_owned()).collect();
-            // Fewer than asked for may be all that a server tells at once; none is the end.
             let is_full = found.len() >= BETWEEN_EVENTS_MAX || bytes >= BETWEEN_BYTES_MAX;
-            if new.is_empty() || latest.is_empty() || is_full {
+            if is_all || new.is_empty() || latest.is_empty() || is_full {
                 break;
             }
         }
