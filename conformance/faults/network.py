@@ -78,21 +78,28 @@ class Apart:
 
 
 async def apart(w, how):
+    async with by_wires(w) as two:
+        await two.say(5, "together")
+        await all_agree(two.people, two.room, two.said, AGREE_WITHIN_S)
+        for wire in two.wires:
+            how(wire)
+        await two.say(SEPARATELY, "apart")
+        await asyncio.sleep(APART_S)
+        alive, agreed = await two.heals(APART_S)
+    return f"{len(two.said)} messages; a sign of life {alive:.1f} s after the network was back, agreed {agreed:.1f} s after that"
+
+
+@contextlib.asynccontextmanager
+async def by_wires(w):
+    """Two servers that reach each other by wires, and people of both in a room."""
     with temporary_folder() as folder:
         two = Apart(w.koine, folder)
         try:
             async with client_session() as session:
                 await two.begin(session)
-                await two.say(5, "together")
-                await all_agree(two.people, two.room, two.said, AGREE_WITHIN_S)
-                for wire in two.wires:
-                    how(wire)
-                await two.say(SEPARATELY, "apart")
-                await asyncio.sleep(APART_S)
-                alive, agreed = await two.heals(APART_S)
+                yield two
         finally:
             await two.end()
-        return f"{len(two.said)} messages; a sign of life {alive:.1f} s after the network was back, agreed {agreed:.1f} s after that"
 
 
 async def partition(w):
@@ -107,22 +114,16 @@ async def black_hole(w):
 
 async def torn_wire(w):
     """a wire that tears again and again, and is slow"""
-    with temporary_folder() as folder:
-        two = Apart(w.koine, folder)
-        try:
-            async with client_session() as session:
-                await two.begin(session)
-                for wire in two.wires:
-                    wire.delay_s = SLOW_S
-                for tear in range(TEARS):
-                    await two.say(3, f"between {tear}")
-                    two.wires[tear % 2].cut()
-                    await asyncio.sleep(0.05)
-                    two.wires[tear % 2].mend()
-                alive, agreed = await two.heals()
-        finally:
-            await two.end()
-        return f"{TEARS} tears, {len(two.said)} messages, agreed {alive + agreed:.1f} s after the last"
+    async with by_wires(w) as two:
+        for wire in two.wires:
+            wire.delay_s = SLOW_S
+        for tear in range(TEARS):
+            await two.say(3, f"between {tear}")
+            two.wires[tear % 2].cut()
+            await asyncio.sleep(0.05)
+            two.wires[tear % 2].mend()
+        alive, agreed = await two.heals()
+    return f"{TEARS} tears, {len(two.said)} messages, agreed {alive + agreed:.1f} s after the last"
 
 
 class Distant(Operated):
@@ -272,21 +273,15 @@ async def network_apart(w):
 
 async def far_behind(w):
     """two servers apart while more is written than is queued"""
-    with temporary_folder() as folder:
-        two = Apart(w.koine, folder)
-        try:
-            async with client_session() as session:
-                await two.begin(session)
-                # A room with a history: what is missing is not next to its beginning.
-                await two.say(SEPARATELY, "together")
-                await all_agree(two.people, two.room, two.said, AGREE_WITHIN_S)
-                for wire in two.wires:
-                    wire.cut()
-                await two.say(FAR_BEHIND // 2, "apart")
-                alive, agreed = await two.heals(APART_S)
-        finally:
-            await two.end()
-        return f"{len(two.said)} messages, agreed {alive + agreed:.1f} s after the network was back"
+    async with by_wires(w) as two:
+        # A room with a history: what is missing is not next to its beginning.
+        await two.say(SEPARATELY, "together")
+        await all_agree(two.people, two.room, two.said, AGREE_WITHIN_S)
+        for wire in two.wires:
+            wire.cut()
+        await two.say(FAR_BEHIND // 2, "apart")
+        alive, agreed = await two.heals(APART_S)
+    return f"{len(two.said)} messages, agreed {alive + agreed:.1f} s after the network was back"
 
 
 CASES = (partition, black_hole, torn_wire, far_behind, lossy_network, network_apart)
