@@ -52,11 +52,8 @@ fn make_room(all: &mut HashMap<OwnedUserId, Kept>, now: Instant) {
     all.retain(|_, kept| now.saturating_duration_since(kept.last_used) < IDLE_MAX);
     // One that is being looked at is counted the next time.
     let weight = |kept: &Kept| kept.index.try_lock().map_or(0, |index| index.as_ref().map_or(0, Index::len));
-    let mut rooms: usize = all.values().map(weight).sum();
-    if rooms <= ROOMS_MAX {
-        return;
-    }
     let mut by_use: Vec<_> = all.iter().map(|(user, kept)| (kept.last_used, user.clone(), weight(kept))).collect();
+    let mut rooms: usize = by_use.iter().map(|(_, _, weight)| weight).sum();
     by_use.sort_unstable();
     for (_, user, weight) in by_use {
         if rooms <= ROOMS_MAX {
